@@ -1,0 +1,1 @@
+"""Deep clustering kernels and trainers."""
