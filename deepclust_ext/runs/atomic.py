@@ -1,0 +1,60 @@
+"""Write files so that a reader or a crash sees the old content or the new, nothing between."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries to disk: a rename is durable only after this."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def atomic_writer(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a temporary file beside `path` for writing; it takes the place of `path` when the block ends.
+
+    The temporary file is flushed and synced before `os.replace`, and the folder after it, so that neither a
+    killed process nor a power cut leaves a half-written file under the final name. If the block raises,
+    `path` is untouched, the temporary file is removed and the exception goes on.
+
+    Parameters
+    ----------
+    path : str or path
+        The file to write or replace. Its folder must exist, and one writer at a time is assumed.
+
+    Yields
+    ------
+    file : binary file
+        Open for writing.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> target = pathlib.Path(tempfile.mkdtemp()) / "metrics.json"
+    >>> with atomic_writer(target) as file:
+    ...     _ = file.write(b"{}")
+    >>> target.read_text()
+    '{}'
+    """
+    path = Path(path)
+    # A fixed name: what a killed process left behind is overwritten by the next write instead of piling up.
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)

@@ -1,0 +1,242 @@
+"""The run folder: configuration, log, checkpoints and results of one run, under one lock."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import io
+import json
+import os
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from .._optional import require
+from .._warnings import DeepclustWarning
+from .atomic import atomic_writer
+from .checkpoint import CheckpointStore
+from .config import Config, describe
+from .errors import RunError, RunInUseError
+
+LOCK = ".lock"
+Mode = Literal["create", "resume", "auto", "read"]
+Record = dict[str, Any]
+
+
+class RunDirectory:
+    """A folder that holds one run and belongs to one process at a time.
+
+    The lock is the kernel's (`flock` on a file in the folder): it ends with the process, however that dies.
+
+    Parameters
+    ----------
+    path : str or path
+        The folder; made if it is missing (except for "resume" and "read").
+    mode : {"create", "resume", "auto", "read"}
+        "create" refuses a folder that holds a run, finished or not, or anything else; "resume" wants a run;
+        "auto" takes either a run or an empty folder; "read" wants a run, takes no lock and writes nothing.
+
+    Raises
+    ------
+    RunInUseError
+        If another process, or another RunDirectory of this one, holds the folder.
+    RunError
+        If the folder does not fit the mode.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with RunDirectory(tempfile.mkdtemp()) as run:
+    ...     run.log("epoch", epoch=1, loss=-0.5)
+    ...     [record["loss"] for record in run.read_log()]
+    [-0.5]
+    """
+
+    def __init__(self, path: str | os.PathLike[str], mode: Mode = "create") -> None:
+        if mode not in ("create", "resume", "auto", "read"):
+            raise ValueError(
+                f"RunDirectory: 'mode' must be 'create', 'resume', 'auto' or 'read', got {mode!r}"
+            )
+        self.path = Path(path)
+        self.mode = mode
+        self._lock: int | None = None
+        if self.path.exists() and not self.path.is_dir():
+            raise RunError(f"run folder: {str(path)!r} is a file; give the name of a folder")
+        if mode in ("resume", "read") and not self.holds_run:
+            raise RunError(f"run folder: {str(path)!r} holds no run (there is no config.yaml in it)")
+        if mode != "read":
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._acquire()
+            try:
+                self._check_content()
+            except RunError:
+                self.close()
+                raise
+        self.checkpoints = CheckpointStore(self.path)
+
+    def __enter__(self) -> RunDirectory:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def holds_run(self) -> bool:
+        """Whether a run was started in this folder."""
+        return (self.path / "config.yaml").is_file()
+
+    def close(self) -> None:
+        """Give the folder back; safe to call twice."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _acquire(self) -> None:
+        """Take the lock or say who has it."""
+        # The lock file is never deleted: a lock on a deleted file is one that nobody else sees.
+        descriptor = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+            os.close(descriptor)
+            raise RunInUseError(
+                f"run folder: {str(self.path)!r} is in use by process {holder or '(unknown)'}; "
+                "wait for it to end, or choose another folder"
+            ) from error
+        except OSError:
+            os.close(descriptor)
+            raise
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        self._lock = descriptor
+
+    def _check_content(self) -> None:
+        """Refuse to write over a run, or into a folder that holds something else."""
+        if self.holds_run:
+            if self.mode == "create":
+                raise RunError(
+                    f"run folder: {str(self.path)!r} already holds a run; resume it, or choose another folder"
+                )
+        elif any(entry.name not in (LOCK, ".config.yaml.tmp") for entry in self.path.iterdir()):
+            raise RunError(
+                f"run folder: {str(self.path)!r} is not empty and holds no run; choose another folder"
+            )
+
+    def _file(self, name: str) -> Path:
+        """The path of a file to write; only the holder of the lock may."""
+        if self._lock is None:
+            raise RunError(f"run folder: {str(self.path)!r} is not open for writing")
+        return self.path / name
+
+    # Configuration and log
+
+    def write_config(self, config: Config) -> None:
+        """Write config.yaml; from then on the folder holds a run."""
+        text = require("yaml").safe_dump(describe(config), sort_keys=False, allow_unicode=True)
+        with atomic_writer(self._file("config.yaml")) as file:
+            file.write(text.encode())
+
+    def read_config(self) -> Config:
+        """The content of config.yaml."""
+        yaml = require("yaml")
+        try:
+            config = yaml.safe_load((self.path / "config.yaml").read_text())
+        except yaml.YAMLError as error:
+            raise RunError(
+                f"run folder: config.yaml in {str(self.path)!r} cannot be read ({error})"
+            ) from error
+        if not isinstance(config, dict):
+            raise RunError(f"run folder: config.yaml in {str(self.path)!r} is not a mapping")
+        return config
+
+    def log(self, event: str, **fields: Any) -> None:
+        """Append one record to log.jsonl: `event`, the time in seconds since 1970, and the fields."""
+        record = {"event": event, "time": round(time.time(), 3), **describe(fields)}
+        with self._file("log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record, allow_nan=False) + "\n")
+
+    def read_log(self) -> list[Record]:
+        """The records of log.jsonl; a last line that a kill cut short is left out."""
+        path = self.path / "log.jsonl"
+        if not path.exists():
+            return []
+        records: list[Record] = []
+        lines = path.read_bytes().splitlines()
+        for number, line in enumerate(lines, start=1):
+            try:
+                records.append(json.loads(line))
+            except ValueError:
+                if number < len(lines):
+                    warnings.warn(
+                        f"run folder: line {number} of {str(path)!r} is damaged and left out",
+                        DeepclustWarning,
+                        stacklevel=2,
+                    )
+        return records
+
+    def rewind_log(self, epoch: int) -> list[Record]:
+        """Drop the records after `epoch`, so that the epochs that are done again are not in the log twice.
+
+        Returns
+        -------
+        records : list of dict
+            What is left.
+        """
+        records = [record for record in self.read_log() if record.get("epoch", 0) <= epoch]
+        with atomic_writer(self._file("log.jsonl")) as file:
+            file.write("".join(json.dumps(record, allow_nan=False) + "\n" for record in records).encode())
+        return records
+
+    # Results
+
+    def write_labels(
+        self, names: Sequence[str], labels: npt.NDArray[np.int64], confidence: npt.NDArray[np.floating[Any]]
+    ) -> None:
+        """Write labels.csv: path or index, cluster, and the probability the network gives it.
+
+        Parameters
+        ----------
+        names : sequence of str
+            N names, paths relative to the data folder or decimal indices.
+        labels : ndarray of int64, shape (N,)
+            The cluster of each image.
+        confidence : ndarray of float, shape (N,)
+            In [0, 1].
+        """
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("path", "cluster", "confidence"))
+        writer.writerows(
+            (name, int(label), f"{share:.6f}")
+            for name, label, share in zip(names, labels, confidence, strict=True)
+        )
+        with atomic_writer(self._file("labels.csv")) as file:
+            # A file name need not be valid UTF-8; surrogateescape gives back the very bytes the system has.
+            file.write(text.getvalue().encode("utf-8", errors="surrogateescape"))
+
+    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Write metrics.json; NaN and infinity, which JSON lacks, become null."""
+        with atomic_writer(self._file("metrics.json")) as file:
+            file.write((json.dumps(describe(metrics), indent=2, allow_nan=False) + "\n").encode())
+
+    def read_metrics(self) -> dict[str, Any]:
+        """The content of metrics.json; empty if the run has not written it."""
+        path = self.path / "metrics.json"
+        if not path.exists():
+            return {}
+        metrics = json.loads(path.read_text())
+        return metrics if isinstance(metrics, dict) else {}
+
+    def write_embeddings(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Write embeddings.npz with the given arrays, one row an image."""
+        with atomic_writer(self._file("embeddings.npz")) as file:
+            np.savez(file, **dict[str, Any](arrays))

@@ -1,0 +1,193 @@
+"""The run folder: who may write in it, and what a reader finds."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from deepclust_ext._warnings import DeepclustWarning
+from deepclust_ext.runs import (
+    ResumeMismatchError,
+    RunDirectory,
+    RunError,
+    RunInUseError,
+    compare_configs,
+    describe,
+)
+from deepclust_ext.runs.config import make_config
+
+
+def config(**changes):
+    settings = {
+        "method": "DHOG",
+        "parameters": {"lr": 0.1, "device": "cpu"},
+        "seed": 0,
+        "result_neutral": ("device",),
+    }
+    settings["data"] = {"source": "array", "digest": "ab", "n_images": 4, "image_shape": (1, 8, 8)}
+    return make_config(**{**settings, **changes})
+
+
+def test_a_folder_in_use_is_refused_and_named(tmp_path):
+    with RunDirectory(tmp_path / "run") as run:
+        run.write_config({"method": "DHOG"})
+        with pytest.raises(RunInUseError, match=r"'.*run' is in use by process \d+; wait for it to end"):
+            RunDirectory(tmp_path / "run", mode="auto")
+    RunDirectory(tmp_path / "run", mode="auto").close()
+
+
+def test_the_lock_of_a_killed_process_is_free_again(tmp_path):
+    code = (
+        "import sys, time\n"
+        "from deepclust_ext.runs.directory import RunDirectory\n"
+        "run = RunDirectory(sys.argv[1]); run.write_config({'method': 'DHOG'})\n"
+        "print('ready', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "run")], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        with pytest.raises(RunInUseError, match=f"in use by process {process.pid}"):
+            RunDirectory(tmp_path / "run", mode="resume")
+        process.kill()
+    RunDirectory(tmp_path / "run", mode="resume").close()
+
+
+def test_a_run_is_never_written_over(tmp_path):
+    with RunDirectory(tmp_path) as run:
+        run.write_config({"method": "DHOG"})
+    with pytest.raises(RunError, match="already holds a run; resume it, or choose another folder"):
+        RunDirectory(tmp_path)
+    # A refused attempt must not keep the lock.
+    RunDirectory(tmp_path, mode="resume").close()
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("")
+    for mode in ("create", "auto"):
+        with pytest.raises(RunError, match="is not empty and holds no run"):
+            RunDirectory(tmp_path, mode=mode)
+    with pytest.raises(RunError, match="is a file; give the name of a folder"):
+        RunDirectory(tmp_path / "thesis.tex")
+
+
+@pytest.mark.parametrize("mode", ["resume", "read"])
+def test_nothing_to_resume_or_read(tmp_path, mode):
+    with pytest.raises(RunError, match="holds no run"):
+        RunDirectory(tmp_path / "absent", mode=mode)
+    assert not (tmp_path / "absent").exists()
+
+
+def test_reading_needs_no_lock_and_writes_nothing(tmp_path):
+    with RunDirectory(tmp_path) as run:
+        run.write_config({"method": "DHOG"})
+        reader = RunDirectory(tmp_path, mode="read")
+        assert reader.read_config() == {"method": "DHOG"}
+        with pytest.raises(RunError, match="is not open for writing"):
+            reader.write_metrics({})
+
+
+def test_an_unknown_mode_is_named(tmp_path):
+    with pytest.raises(ValueError, match="RunDirectory: 'mode' must be .* got 'w'"):
+        RunDirectory(tmp_path, mode="w")
+
+
+def test_labels_come_back_whatever_the_file_is_called(tmp_path):
+    names = ["a,b.png", 'quo"te.png', "new\nline.png", "bad\udcff.png", "näme.png"]
+    with RunDirectory(tmp_path) as run:
+        run.write_labels(names, np.arange(5), np.linspace(0, 1, 5))
+    with (tmp_path / "labels.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["path", "cluster", "confidence"]
+    assert [row[0] for row in rows[1:]] == names
+    assert [row[1] for row in rows[1:]] == list("01234")
+    assert rows[2][2] == "0.250000"
+
+
+def test_metrics_are_strict_json(tmp_path):
+    with RunDirectory(tmp_path) as run:
+        run.write_metrics({"nmi": float("nan"), "counts": np.arange(3), "loss": torch.tensor(1.5)})
+        assert run.read_metrics() == {"nmi": None, "counts": [0, 1, 2], "loss": 1.5}
+    assert "NaN" not in (tmp_path / "metrics.json").read_text()
+
+
+def test_embeddings(tmp_path):
+    with RunDirectory(tmp_path) as run:
+        run.write_embeddings({"embeddings": np.ones((3, 2), np.float32), "labels": np.arange(3)})
+    with np.load(tmp_path / "embeddings.npz", allow_pickle=False) as arrays:
+        assert arrays["embeddings"].shape == (3, 2)
+        assert arrays["labels"].tolist() == [0, 1, 2]
+
+
+def test_rewinding_the_log_drops_what_will_be_done_again(tmp_path):
+    with RunDirectory(tmp_path) as run:
+        run.log("start")
+        for epoch in (1, 2, 3):
+            run.log("epoch", epoch=epoch)
+        with (tmp_path / "log.jsonl").open("a") as file:
+            file.write('{"event": "epoch", "epo')
+        assert [record.get("epoch") for record in run.rewind_log(2)] == [None, 1, 2]
+        run.log("epoch", epoch=3)
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line).get("epoch") for line in lines] == [None, 1, 2, 3]
+
+
+def test_a_damaged_line_inside_the_log_is_reported(tmp_path):
+    with RunDirectory(tmp_path) as run:
+        (tmp_path / "log.jsonl").write_text('{"epoch": 1}\nrubbish\n{"epoch": 2}\n')
+        with pytest.warns(DeepclustWarning, match="line 2 of"):
+            assert len(run.read_log()) == 2
+
+
+def test_the_same_run_compares_equal_after_yaml(tmp_path):
+    with RunDirectory(tmp_path) as run:
+        run.write_config(config())
+        compare_configs(run.read_config(), config(), where="run")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "JULE"}, "the method was 'DHOG' and is now 'JULE'"),
+        ({"parameters": {"lr": 0.2, "device": "cpu"}}, "lr was 0.1 and is now 0.2"),
+        ({"parameters": {"lr": 0.1, "device": "cpu", "width": 2}}, "width was None and is now 2"),
+        (
+            {"data": {"digest": "cd", "n_images": 4, "image_shape": (1, 8, 8)}},
+            "the data's digest was 'ab' and is now",
+        ),
+    ],
+)
+def test_another_run_is_named(changes, message):
+    with pytest.raises(ResumeMismatchError, match=message):
+        compare_configs(config(), config(**changes), where="run")
+
+
+def test_what_changes_no_label_may_change():
+    compare_configs(config(), config(parameters={"lr": 0.1, "device": "cuda"}), where="run")
+
+
+def test_versions_are_compared():
+    saved = config()
+    saved["versions"] = {**saved["versions"], "deepclust_ext": "99.1.0"}
+    with pytest.raises(ResumeMismatchError, match=r"deepclust_ext's version was '99\.1'"):
+        compare_configs(saved, config(), where="run")
+    saved = config()
+    saved["versions"] = {**saved["versions"], "torch": "1.0"}
+    with pytest.warns(DeepclustWarning, match=r"started with torch 1\.0"):
+        compare_configs(saved, config(), where="run")
+    saved["format"] = 0
+    with pytest.raises(ResumeMismatchError, match="the file format was 0"):
+        compare_configs(saved, config(), where="run")
+
+
+def test_objects_are_described_by_structure():
+    narrow, wide = (describe(torch.nn.Linear(2, width)) for width in (3, 4))
+    assert narrow["object"] == wide["object"] == "torch.nn.modules.linear.Linear"
+    assert narrow["structure"] != wide["structure"]
+    assert describe(test_embeddings)["object"].endswith("test_embeddings")
