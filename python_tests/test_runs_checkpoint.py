@@ -71,7 +71,7 @@ def test_altered_tensor_data_is_noticed(store):
 
 
 def test_a_kill_at_any_write_leaves_a_whole_checkpoint(store, monkeypatch):
-    """Stop the save before each of its renames in turn: nothing is lost and nothing is reported as damaged."""
+    """Stop the save before each of its renames in turn: nothing is lost, nothing reported as damaged."""
     replace = os.replace
     done = False
     stops = 0
@@ -99,7 +99,8 @@ def test_a_kill_at_any_write_leaves_a_whole_checkpoint(store, monkeypatch):
                 module.warnings, "warn", lambda *_, **__: pytest.fail("a whole checkpoint was reported")
             )
             assert store.load()["epoch"] in (before, before + 1)
-    assert stops == 9
+            assert load_state(store.previous)["epoch"] >= before - 1
+    assert stops == 7
 
 
 def test_a_failed_save_raises_and_keeps_the_old(store):

@@ -94,7 +94,7 @@ def test_reading_needs_no_lock_and_writes_nothing(tmp_path):
 
 
 def test_an_unknown_mode_is_named(tmp_path):
-    with pytest.raises(ValueError, match="RunDirectory: 'mode' must be .* got 'w'"):
+    with pytest.raises(ValueError, match=r"RunDirectory: 'mode' must be .* got 'w'"):
         RunDirectory(tmp_path, mode="w")
 
 

@@ -50,6 +50,16 @@ def _write_digests(path: Path, digests: list[str]) -> None:
         file.write("".join(f"{digest}  {path.name}\n" for digest in digests).encode())
 
 
+def _recorded_digest(path: Path) -> str:
+    """The one digest recorded for `path`; a damaged file keeps its old one, so that the damage still shows."""
+    recorded = _read_digests(path)
+    if len(recorded) == 1:
+        return recorded[0]
+    # None, or two because a save was cut short: ask the file.
+    digest = file_digest(path)
+    return recorded[0] if recorded and digest not in recorded else digest
+
+
 def _replace_with_digest(source: Path, target: Path, digest: str) -> None:
     """Move `source` onto `target` so that the digest file fits whichever of the two is there."""
     _write_digests(target, [digest, *_read_digests(target)])
@@ -159,10 +169,7 @@ class CheckpointStore:
                 os.link(self.current, retired)
             except OSError:
                 shutil.copyfile(self.current, retired)
-            recorded = _read_digests(self.current)
-            _replace_with_digest(
-                retired, self.previous, recorded[0] if recorded else file_digest(self.current)
-            )
+            _replace_with_digest(retired, self.previous, _recorded_digest(self.current))
         _replace_with_digest(*pending)
 
     def load(self) -> State | None:
