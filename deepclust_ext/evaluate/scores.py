@@ -1,0 +1,306 @@
+"""Scores of a clustering against classes: accuracy under two mappings, NMI and ARI."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from deepclust_ext._optional import require
+from deepclust_ext.evaluate._checks import Labels, as_array, as_label_pair, as_labels
+
+UNMATCHED = -1
+
+
+def contingency(labels: object, y: object) -> Labels:
+    """Count the images of every cluster and class.
+
+    Parameters
+    ----------
+    labels : array or tensor, (N,) integer
+        Clusters, 0 to K - 1; one that no image has gives a row of zeros.
+    y : array or tensor, (N,) integer
+        Classes; column c belongs to the c-th of the sorted classes that occur.
+
+    Returns
+    -------
+    ndarray, (K, n_classes) int64
+
+    Examples
+    --------
+    >>> contingency([0, 0, 2], [7, 9, 9])
+    array([[1, 1],
+           [0, 0],
+           [0, 1]])
+    """
+    clusters, classes = as_label_pair("contingency", labels, y)
+    _, columns = np.unique(classes, return_inverse=True)
+    n_clusters, n_classes = int(clusters.max()) + 1, int(columns.max()) + 1
+    counts = np.bincount(clusters * n_classes + columns, minlength=n_clusters * n_classes)
+    return counts.reshape(n_clusters, n_classes).astype(np.int64)
+
+
+def hungarian_mapping(labels: object, y: object) -> Labels:
+    """Match clusters to classes one to one so that the most images agree.
+
+    Parameters
+    ----------
+    labels : array or tensor, (N,) integer
+        Clusters, 0 to K - 1.
+    y : array or tensor, (N,) integer
+        Classes, any non-negative integers.
+
+    Returns
+    -------
+    ndarray, (K,) int64
+        The class of each cluster; -1 for an empty cluster, and for those left over when there are more clusters
+        than classes. With fewer clusters than classes some classes are no cluster's.
+
+    Raises
+    ------
+    ValueError
+        If lengths differ, a label is negative, or there are none.
+    TypeError
+        If labels are not integers.
+
+    References
+    ----------
+    Kuhn, The Hungarian method for the assignment problem, 1955.
+
+    Examples
+    --------
+    >>> hungarian_mapping([0, 0, 1, 1, 2], [5, 5, 3, 3, 3])
+    array([ 5,  3, -1])
+    """
+    clusters, classes = as_label_pair("hungarian_mapping", labels, y)
+    table = contingency(clusters, classes)
+    occupied = np.flatnonzero(table.sum(axis=1))
+    optimize = require("scipy.optimize")
+    rows, columns = optimize.linear_sum_assignment(table[occupied], maximize=True)
+    mapping = np.full(len(table), UNMATCHED, dtype=np.int64)
+    mapping[occupied[rows]] = np.unique(classes)[columns]
+    return mapping
+
+
+def majority_mapping(labels: object, y: object) -> Labels:
+    """Give every cluster its most frequent class; several clusters may share one.
+
+    Parameters
+    ----------
+    labels : array or tensor, (N,) integer
+        Clusters, 0 to K - 1.
+    y : array or tensor, (N,) integer
+        Classes, any non-negative integers.
+
+    Returns
+    -------
+    ndarray, (K,) int64
+        The class of each cluster, the lowest where counts tie; -1 for an empty cluster.
+
+    Examples
+    --------
+    >>> majority_mapping([0, 0, 1, 1, 3], [5, 5, 3, 3, 3])
+    array([ 5,  3, -1,  3])
+    """
+    clusters, classes = as_label_pair("majority_mapping", labels, y)
+    table = contingency(clusters, classes)
+    mapping = np.unique(classes)[table.argmax(axis=1)]
+    mapping[table.sum(axis=1) == 0] = UNMATCHED
+    return mapping
+
+
+def apply_mapping(labels: object, mapping: object) -> Labels:
+    """Turn clusters into classes by a mapping fitted earlier, on training labels for example.
+
+    Parameters
+    ----------
+    labels : array or tensor, (N,) integer
+        Clusters.
+    mapping : array or tensor, (K,) integer
+        Class of each cluster, as `hungarian_mapping` and `majority_mapping` return it.
+
+    Returns
+    -------
+    ndarray, (N,) int64
+        Classes; -1, which agrees with no class, where the cluster is unmatched or lies beyond the mapping
+        because no training image had it.
+
+    Examples
+    --------
+    >>> apply_mapping([0, 1, 2, 3], [5, 3, -1])
+    array([ 5,  3, -1, -1])
+    """
+    clusters = as_labels("apply_mapping", "labels", labels)
+    classes = as_array(mapping)
+    if classes.ndim != 1 or not np.issubdtype(classes.dtype, np.integer):
+        raise ValueError(
+            f"apply_mapping: 'mapping' must be integers of shape (K,), got {classes.dtype} of {classes.shape}"
+        )
+    size = max(len(classes), int(clusters.max()) + 1)
+    padded = np.full(size, UNMATCHED, dtype=np.int64)
+    padded[: len(classes)] = classes
+    return padded[clusters]
+
+
+def acc_hungarian(labels: object, y: object, *, mapping: object | None = None) -> float:
+    """Return the share of images whose cluster is matched to their class, one to one.
+
+    Parameters
+    ----------
+    labels, y : array or tensor, (N,) integer
+        Clusters and classes.
+    mapping : array or tensor, (K,) integer, optional
+        A mapping fitted elsewhere; without one it is fitted on `labels` and `y` themselves.
+
+    Returns
+    -------
+    float
+        Images in unmatched clusters count as wrong.
+
+    Examples
+    --------
+    >>> acc_hungarian([1, 1, 0, 0, 2], [0, 0, 1, 1, 1])
+    0.8
+    """
+    clusters, classes = as_label_pair("acc_hungarian", labels, y)
+    mapping = hungarian_mapping(clusters, classes) if mapping is None else mapping
+    return float((apply_mapping(clusters, mapping) == classes).mean())
+
+
+def acc_majority(labels: object, y: object, *, mapping: object | None = None) -> float:
+    """Return the share of images that have their cluster's most frequent class (purity).
+
+    Parameters
+    ----------
+    labels, y : array or tensor, (N,) integer
+        Clusters and classes.
+    mapping : array or tensor, (K,) integer, optional
+        A mapping fitted elsewhere; without one it is fitted on `labels` and `y` themselves.
+
+    Returns
+    -------
+    float
+        Never below `acc_hungarian` on the data it is fitted on, and 1 when every image is its own cluster.
+
+    Examples
+    --------
+    >>> acc_majority([1, 1, 0, 0, 2], [0, 0, 1, 1, 1])
+    1.0
+    """
+    clusters, classes = as_label_pair("acc_majority", labels, y)
+    mapping = majority_mapping(clusters, classes) if mapping is None else mapping
+    return float((apply_mapping(clusters, mapping) == classes).mean())
+
+
+def nmi(labels: object, y: object, *, average: Literal["arithmetic", "geometric"] = "arithmetic") -> float:
+    r"""Return the normalised mutual information of two labellings.
+
+    .. math:: \mathrm{MI}(a, b) / \mathrm{mean}(H(a), H(b))
+
+    Parameters
+    ----------
+    labels, y : array or tensor, (N,) integer
+        Two labellings.
+    average : "arithmetic" or "geometric"
+        The mean of the two entropies; older papers and JULE use the geometric one.
+
+    Returns
+    -------
+    float
+        In [0, 1]; 0 if either labelling is a single cluster, even when both are.
+
+    Examples
+    --------
+    >>> nmi([0, 0, 1, 1], [1, 1, 0, 0])
+    1.0
+    """
+    if average not in ("arithmetic", "geometric"):
+        raise ValueError(f"nmi: 'average' must be 'arithmetic' or 'geometric', got {average!r}")
+    first, second = as_label_pair("nmi", labels, y)
+    # scikit-learn calls two single clusters a perfect match; a collapsed run must not score 1.
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return 0.0
+    metrics = require("sklearn.metrics")
+    return float(metrics.normalized_mutual_info_score(first, second, average_method=average))
+
+
+def nmi_views(labels_a: object, labels_b: object) -> float:
+    """Return NMI(z, z') of the labels of two views of the same images, by which DHOG chooses its head.
+
+    Parameters
+    ----------
+    labels_a, labels_b : array or tensor, (N,) integer
+        Clusters of image i under one augmentation and under another.
+
+    Returns
+    -------
+    float
+        Arithmetic NMI; 0 if a view falls into a single cluster.
+
+    References
+    ----------
+    DHOG, section 4: "unsupervised posthoc head selection using NMI(z, z')".
+    """
+    first, second = as_label_pair("nmi_views", labels_a, labels_b, ("labels_a", "labels_b"))
+    return nmi(first, second)
+
+
+def ari(labels: object, y: object) -> float:
+    """Return the adjusted Rand index: agreement on pairs, 0 for chance and 1 for equality.
+
+    Parameters
+    ----------
+    labels, y : array or tensor, (N,) integer
+        Two labellings.
+
+    Returns
+    -------
+    float
+        0 if either labelling is a single cluster, even when both are.
+
+    Examples
+    --------
+    >>> ari([0, 0, 1, 1], [1, 1, 0, 0])
+    1.0
+    """
+    first, second = as_label_pair("ari", labels, y)
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return 0.0
+    return float(require("sklearn.metrics").adjusted_rand_score(first, second))
+
+
+def scores(labels: object, y: object, *, train: tuple[object, object] | None = None) -> dict[str, float]:
+    """Return every score of a clustering against classes.
+
+    Parameters
+    ----------
+    labels, y : array or tensor, (N,) integer
+        Clusters and classes; their numbers may differ.
+    train : (labels, y), optional
+        Training clusters and classes on which both mappings are fitted, as the papers do for test images;
+        without them the mappings are fitted on `labels` and `y` themselves.
+
+    Returns
+    -------
+    dict
+        Keys acc_hungarian, acc_majority, nmi, nmi_geometric, ari.
+
+    Raises
+    ------
+    ValueError
+        If lengths differ, a label is negative, or there are none.
+
+    Examples
+    --------
+    >>> scores([1, 1, 0, 0], [0, 0, 1, 1])["acc_hungarian"]
+    1.0
+    """
+    clusters, classes = as_label_pair("scores", labels, y)
+    fitted = as_label_pair("scores", *train, names=("train[0]", "train[1]")) if train else (clusters, classes)
+    return {
+        "acc_hungarian": acc_hungarian(clusters, classes, mapping=hungarian_mapping(*fitted)),
+        "acc_majority": acc_majority(clusters, classes, mapping=majority_mapping(*fitted)),
+        "nmi": nmi(clusters, classes),
+        "nmi_geometric": nmi(clusters, classes, average="geometric"),
+        "ari": ari(clusters, classes),
+    }

@@ -1,0 +1,19 @@
+"""Networks: trunks with features at several depths, clustering heads, the Sobel input layer."""
+
+from deepclust_ext.nn.heads import ClusterNet, ClusterOutput, MLPHeads
+from deepclust_ext.nn.registry import NETWORKS, build_network, feature_dims
+from deepclust_ext.nn.small import small28_trunk, tiny8_trunk
+from deepclust_ext.nn.trunks import BranchedTrunk, resnet18_trunk
+
+__all__ = [
+    "NETWORKS",
+    "BranchedTrunk",
+    "ClusterNet",
+    "ClusterOutput",
+    "MLPHeads",
+    "build_network",
+    "feature_dims",
+    "resnet18_trunk",
+    "small28_trunk",
+    "tiny8_trunk",
+]

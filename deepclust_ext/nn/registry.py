@@ -1,0 +1,152 @@
+"""Networks by name, and what any network must return."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deepclust_ext.nn._seeding import seeded_init
+from deepclust_ext.nn.small import small28_trunk, tiny8_trunk
+from deepclust_ext.nn.trunks import resnet18_trunk
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "resnet18": resnet18_trunk,
+    "small28": small28_trunk,
+    "tiny8": tiny8_trunk,
+}
+
+
+def build_network(
+    network: str | nn.Module,
+    *,
+    image_shape: tuple[int, int, int],
+    width: float = 1.0,
+    seed: int = 0,
+    **options: Any,
+) -> nn.Module:
+    """Return a network that maps images to a list of features: one of ours by name, or the caller's as it is.
+
+    Parameters
+    ----------
+    network : str or nn.Module
+        "resnet18", "small28", "tiny8", or "auto": tiny8 up to 12 pixels, small28 for grey images up to 32,
+        else resnet18. A module is returned untouched after a dry run; it must map (B, C, H, W) to a list of
+        features (B, d_i), simple to complex, or to one such tensor.
+    image_shape : (int, int, int)
+        Channels, height and width of the images the network will see.
+    width : float
+        Multiplies every channel count of a named network.
+    seed : int
+        Draws the initial weights of a named network; the global random state is left as it was.
+    **options
+        `n_heads` and `n_early` of the named network's builder.
+
+    Returns
+    -------
+    nn.Module
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, a bad `image_shape`, or a module whose output is not a list of (B, d).
+    TypeError
+        If `network` is neither a name nor a module, or options are given with a module.
+
+    Examples
+    --------
+    >>> trunk = build_network("auto", image_shape=(1, 28, 28), n_heads=4)
+    >>> feature_dims(trunk, (1, 28, 28))
+    [64, 128, 256, 256]
+    """
+    shape = check_image_shape("build_network", image_shape)
+    if isinstance(network, nn.Module):
+        given = [*options, *(["width"] if width != 1.0 else [])]
+        if given:
+            raise TypeError(
+                f"build_network: {given} only apply to a named network; build them into your module instead"
+            )
+        feature_dims(network, shape)
+        return network
+    if not isinstance(network, str):
+        raise TypeError(f"build_network: 'network' must be a name or an nn.Module, got {type(network).__name__}")
+    name = _automatic(shape) if network == "auto" else network
+    if name not in NETWORKS:
+        known = ", ".join(["auto", *NETWORKS])
+        raise ValueError(f"build_network: 'network' must be one of {known}, or an nn.Module, got {network!r}")
+    with seeded_init(seed):
+        return NETWORKS[name](shape, width=width, **options)
+
+
+def feature_dims(module: nn.Module, image_shape: tuple[int, int, int]) -> list[int]:
+    """Return the widths [d_1, ..., d_k] of a network's features, by a dry run that leaves no trace.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Maps (B, C, H, W) to a list of (B, d_i), or to one (B, d).
+    image_shape : (int, int, int)
+        Channels, height and width.
+
+    Returns
+    -------
+    list of int
+
+    Raises
+    ------
+    ValueError
+        If the module's output is anything else.
+    """
+    shape = check_image_shape("feature_dims", image_shape)
+    example = next((p for p in module.parameters() if p.is_floating_point()), torch.empty(0))
+    images = torch.zeros(2, *shape, dtype=example.dtype, device=example.device)
+    training = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            output = module(images)
+    finally:
+        for part, flag in training.items():
+            part.training = flag
+    return [feature.shape[1] for feature in as_features(output, n_images=2)]
+
+
+def as_features(output: object, *, n_images: int) -> list[Tensor]:
+    """Read a network's output as a list of features (B, d_i); one tensor counts as a list of one."""
+    features = [output] if isinstance(output, Tensor) else output
+    if not isinstance(features, (list, tuple)) or not features:
+        raise ValueError(
+            "network: the output must be a list of features (B, d), or one tensor (B, d), "
+            f"got {'an empty ' if features == [] or features == () else ''}{type(output).__name__}"
+        )
+    for position, feature in enumerate(features):
+        if not isinstance(feature, Tensor):
+            raise ValueError(f"network: feature {position} must be a tensor (B, d), got {type(feature).__name__}")
+        if feature.ndim != 2 or feature.shape[0] != n_images or not feature.is_floating_point():
+            raise ValueError(
+                f"network: feature {position} must be a floating-point tensor of shape ({n_images}, d), got "
+                f"{feature.dtype} of shape {tuple(feature.shape)}; pool or flatten it inside the network"
+            )
+    return list(features)
+
+
+def check_image_shape(function: str, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Return (C, H, W) as plain ints, or refuse."""
+    shape = tuple(int(size) for size in image_shape)
+    if len(shape) != 3 or min(shape) < 1:
+        raise ValueError(
+            f"{function}: 'image_shape' must be (channels, height, width), each at least 1, got {image_shape!r}"
+        )
+    return shape
+
+
+def _automatic(shape: tuple[int, int, int]) -> str:
+    """Choose a network by the images' size: the small ones where they suffice."""
+    channels, height, width = shape
+    if max(height, width) <= 12:
+        return "tiny8"
+    if channels == 1 and max(height, width) <= 32:
+        return "small28"
+    return "resnet18"

@@ -1,0 +1,173 @@
+"""Networks that map images to a list of features, simple to complex, as DHOG's Figure 1 draws them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from deepclust_ext._optional import require
+
+RESNET_CHANNELS = (64, 128, 256, 512)
+LARGE_IMAGE_SIDE = 48
+
+
+class BranchedTrunk(nn.Module):
+    r"""A stem, shared blocks in a row, and parallel last blocks side by side; each block can be a feature.
+
+    With shared blocks :math:`b_1 \dots b_s` and last blocks :math:`b_{s+1} \dots b_k`,
+
+    .. math:: h_i = b_i(h_{i-1}) \;(i \le s), \qquad h_i = b_i(h_s) \;(i > s),
+
+    and a feature is the average of :math:`h_i` over its pixels. Shared blocks compute for those after them;
+    last blocks share nothing with one another.
+
+    Parameters
+    ----------
+    stem : nn.Module
+        Maps images (B, C, H, W) to the first block's input.
+    shared : sequence of nn.Module
+        Blocks applied one after another.
+    parallel : sequence of nn.Module
+        Blocks applied to the last shared block's output, at least one.
+    n_early : int
+        How many of the shared blocks, counted from the deepest, are features as well.
+
+    References
+    ----------
+    DHOG: Deep Hierarchical Object Grouping, section 3 and Figure 1.
+    """
+
+    def __init__(
+        self, stem: nn.Module, shared: Sequence[nn.Module], parallel: Sequence[nn.Module], n_early: int
+    ) -> None:
+        super().__init__()
+        self.stem = stem
+        self.shared = nn.ModuleList(shared)
+        self.parallel = nn.ModuleList(parallel)
+        self.n_early = n_early
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return the features [(B, d_1), ..., (B, d_k)] of images (B, C, H, W), simple to complex."""
+        hidden = self.stem(images.contiguous(memory_format=torch.channels_last))
+        first_early = len(self.shared) - self.n_early
+        features: list[Tensor] = []
+        for position, block in enumerate(self.shared):
+            hidden = block(hidden)
+            if position >= first_early:
+                features.append(hidden.mean(dim=(2, 3)))
+        features.extend(block(hidden).mean(dim=(2, 3)) for block in self.parallel)
+        return features
+
+
+def resnet18_trunk(
+    image_shape: tuple[int, int, int], *, width: float = 1.0, n_heads: int = 8, n_early: int | None = None
+) -> BranchedTrunk:
+    """Build DHOG's ResNet-18: three shared stages, and the last stage repeated once per remaining head.
+
+    Parameters
+    ----------
+    image_shape : (int, int, int)
+        Channels, height and width. Sides below 48 get a 3x3 stem at full resolution (32- and 20-pixel images),
+        larger ones ResNet's 7x7 stem and max-pool (96- and 64-pixel images).
+    width : float
+        Multiplies the channels 64, 128, 256, 512; the paper doubles them for STL-10.
+    n_heads : int
+        Number of features; the paper has 8.
+    n_early : int, optional
+        How many of the three shared stages are features too; default min(3, n_heads - 1).
+
+    Returns
+    -------
+    BranchedTrunk
+
+    Raises
+    ------
+    ValueError
+        If `width`, `n_heads` or `n_early` is out of range.
+    ImportError
+        If torchvision is not installed.
+
+    References
+    ----------
+    He et al., Deep Residual Learning for Image Recognition, 2016. DHOG, section 3.3.
+
+    Examples
+    --------
+    >>> trunk = resnet18_trunk((3, 20, 20), n_heads=8)
+    >>> [feature.shape[1] for feature in trunk(torch.zeros(2, 3, 20, 20))]
+    [64, 128, 256, 512, 512, 512, 512, 512]
+    """
+    channels = scaled_channels("resnet18_trunk", RESNET_CHANNELS, width)
+    n_early = early_heads("resnet18_trunk", n_heads, n_early, n_shared=3)
+    shared = [
+        _resnet_stage(channels[0], channels[0], stride=1),
+        _resnet_stage(channels[0], channels[1], stride=2),
+        _resnet_stage(channels[1], channels[2], stride=2),
+    ]
+    parallel = [_resnet_stage(channels[2], channels[3], stride=2) for _ in range(n_heads - n_early)]
+    trunk = BranchedTrunk(_resnet_stem(image_shape, channels[0]), shared, parallel, n_early)
+    initialise(trunk)
+    return trunk
+
+
+def _resnet_stem(image_shape: tuple[int, int, int], channels: int) -> nn.Module:
+    """3x3 at full resolution for small images, 7x7 stride 2 and max-pool for large ones."""
+    if max(image_shape[1:]) < LARGE_IMAGE_SIDE:
+        return conv_norm_relu(image_shape[0], channels, kernel_size=3)
+    return nn.Sequential(
+        conv_norm_relu(image_shape[0], channels, kernel_size=7, stride=2),
+        nn.MaxPool2d(kernel_size=3, stride=2, padding=1),
+    )
+
+
+def _resnet_stage(in_channels: int, channels: int, stride: int) -> nn.Module:
+    """Two of torchvision's residual blocks, the first of which changes resolution and channels."""
+    basic_block = require("torchvision.models.resnet").BasicBlock
+    shortcut = None
+    if stride != 1 or in_channels != channels:
+        shortcut = nn.Sequential(
+            nn.Conv2d(in_channels, channels, kernel_size=1, stride=stride, bias=False), nn.BatchNorm2d(channels)
+        )
+    return nn.Sequential(
+        basic_block(in_channels, channels, stride=stride, downsample=shortcut), basic_block(channels, channels)
+    )
+
+
+def conv_norm_relu(in_channels: int, channels: int, *, kernel_size: int = 3, stride: int = 1) -> nn.Sequential:
+    """Return a convolution with padding for equal size at stride 1, batch-norm, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, channels, kernel_size, stride=stride, padding=kernel_size // 2, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.ReLU(inplace=True),
+    )
+
+
+def initialise(trunk: nn.Module) -> None:
+    """He initialisation of the convolutions, and channels-last weights, which CPU and GPU kernels prefer."""
+    for module in trunk.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def scaled_channels(function: str, channels: Sequence[int], width: float) -> list[int]:
+    """Multiply channel counts by `width`, at least one each."""
+    if not width > 0:
+        raise ValueError(f"{function}: 'width' must be positive, got {width!r}")
+    return [max(1, round(count * width)) for count in channels]
+
+
+def early_heads(function: str, n_heads: int, n_early: int | None, *, n_shared: int) -> int:
+    """Resolve how many shared blocks are features, leaving one head at least to the last blocks."""
+    if n_heads < 1:
+        raise ValueError(f"{function}: 'n_heads' must be at least 1, got {n_heads!r}")
+    if n_early is None:
+        return min(n_shared, n_heads - 1)
+    if not 0 <= n_early <= min(n_shared, n_heads - 1):
+        raise ValueError(
+            f"{function}: 'n_early' must be between 0 and {min(n_shared, n_heads - 1)} "
+            f"({n_shared} shared blocks, and one of the {n_heads} heads is a last block), got {n_early!r}"
+        )
+    return n_early
