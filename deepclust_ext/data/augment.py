@@ -1,0 +1,103 @@
+"""What every augmentation is: random views of a batch, and one plain view for evaluation."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from deepclust_ext.data.arrays import resize, to_channels
+from deepclust_ext.data.images import as_float
+
+
+class Augmentation(ABC):
+    """Draws one random view of every image of a batch.
+
+    Calling it twice gives the two views of a training pair: they come from the same distribution, so they are
+    exchangeable. All randomness comes from the generator handed in; the same generator state gives the same bits.
+
+    Parameters
+    ----------
+    image_shape : (int, int, int)
+        (C, H, W) of the images it will be given.
+    """
+
+    name: str = "augmentation"
+
+    def __init__(self, image_shape: tuple[int, int, int]) -> None:
+        c, h, w = image_shape
+        if c not in (1, 3) or h < 1 or w < 1:
+            raise ValueError(
+                f"{self.name}: 'image_shape' must be (C, H, W) with C 1 or 3, got {tuple(image_shape)}"
+            )
+        self.image_shape = (int(c), int(h), int(w))
+
+    @property
+    def output_shape(self) -> tuple[int, int, int]:
+        """(C', H', W') of every view; the images' own shape unless a preset says otherwise."""
+        return self.image_shape
+
+    def __call__(self, images: Tensor, *, generator: torch.Generator) -> Tensor:
+        """Draw one random view of each image.
+
+        Parameters
+        ----------
+        images : Tensor
+            (B, C, H, W) uint8, or floating point in [0, 1].
+        generator : torch.Generator
+            Source of all randomness; it is advanced.
+
+        Returns
+        -------
+        Tensor
+            (B, C', H', W') float32 in [0, 1], on the images' device.
+
+        Raises
+        ------
+        ValueError
+            If the images are not of the shape the augmentation was made for.
+        """
+        self._check(images)
+        return self.view(images, generator)
+
+    @abstractmethod
+    def view(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw the views; `images` are checked already."""
+
+    def plain(self, images: Tensor) -> Tensor:
+        """Return the deterministic view for evaluation: the images themselves.
+
+        Parameters
+        ----------
+        images : Tensor
+            (B, C, H, W) uint8, or floating point in [0, 1].
+
+        Returns
+        -------
+        Tensor
+            (B, C', H', W') float32 in [0, 1], of the random views' shape.
+        """
+        self._check(images)
+        return as_float(images)
+
+    def _check(self, images: Tensor) -> None:
+        """Refuse images of another shape than the augmentation was made for."""
+        if images.dim() != 4 or tuple(images.shape[1:]) != self.image_shape:
+            c, h, w = self.image_shape
+            raise ValueError(
+                f"{self.name}: 'images' must be (B, {c}, {h}, {w}), got shape {tuple(images.shape)}"
+            )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name}, {self.image_shape} -> {self.output_shape})"
+
+
+class Identity(Augmentation):
+    """No augmentation: every view is the image."""
+
+    name = "none"
+
+    def view(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the images as float32; the generator is not advanced."""
+        return as_float(images).clone()

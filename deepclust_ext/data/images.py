@@ -1,0 +1,191 @@
+"""The one container every data source becomes: images, optional labels, and where each image came from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+def as_float(images: Tensor) -> Tensor:
+    """Return images as float32 in [0, 1].
+
+    Parameters
+    ----------
+    images : Tensor
+        Any shape; uint8 is divided by 255, floating point is taken to be in [0, 1] already.
+
+    Returns
+    -------
+    Tensor
+        float32, same shape; the input itself when it is float32.
+
+    Raises
+    ------
+    TypeError
+        If the dtype is neither uint8 nor floating point.
+
+    Examples
+    --------
+    >>> as_float(torch.tensor([0, 255], dtype=torch.uint8))
+    tensor([0., 1.])
+    """
+    if images.dtype == torch.uint8:
+        # Division, not multiplication by 1/255: 255 must become exactly 1.
+        return images.to(torch.float32).div_(255.0)
+    if not images.is_floating_point():
+        raise TypeError(
+            f"as_float: 'images' must be uint8 or floating point, got {images.dtype}; "
+            "convert with images.to(torch.uint8) if the values are 0 to 255"
+        )
+    return images.to(torch.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """Images of one size with their names, and labels if there are any.
+
+    Parameters
+    ----------
+    images : Tensor
+        (N, C, H, W), C 1 or 3; uint8, or float32 in [0, 1].
+    labels : Tensor, optional
+        (N,) int64, not negative. Used for scores only, never to train or to choose.
+    names : tuple of str, optional
+        One name an image: the path relative to the folder, or the index in decimal (the default).
+    skipped : tuple of (str, str), optional
+        (path, reason) for every file that was found but could not be used.
+    source : str, optional
+        Where the images came from, for logs and messages.
+
+    Raises
+    ------
+    TypeError
+        If the images or labels are not tensors of the dtypes above.
+    ValueError
+        If a shape does not fit, a pixel is NaN or infinite, or a float pixel is outside [0, 1].
+
+    Examples
+    --------
+    >>> data = ImageData(torch.zeros(3, 1, 8, 8, dtype=torch.uint8))
+    >>> len(data), data.names
+    (3, ('0', '1', '2'))
+    """
+
+    images: Tensor
+    labels: Tensor | None = None
+    names: tuple[str, ...] = ()
+    skipped: tuple[tuple[str, str], ...] = ()
+    source: str = "array"
+
+    def __post_init__(self) -> None:
+        """Check what every user of the container relies on, so that none needs to check again."""
+        _check_images(self.images)
+        n = self.images.shape[0]
+        if self.labels is not None:
+            if self.labels.dtype != torch.int64 or self.labels.shape != (n,):
+                raise ValueError(
+                    f"ImageData: 'labels' must be int64 of shape ({n},), "
+                    f"got {self.labels.dtype} of shape {tuple(self.labels.shape)}"
+                )
+            if n and int(self.labels.min()) < 0:
+                raise ValueError(
+                    f"ImageData: 'labels' must not be negative, got {int(self.labels.min())}; "
+                    "leave unlabelled images out, or pass no labels"
+                )
+        if not self.names:
+            object.__setattr__(self, "names", tuple(map(str, range(n))))
+        if len(self.names) != n:
+            raise ValueError(f"ImageData: 'names' must hold {n} names, one an image, got {len(self.names)}")
+
+    def __len__(self) -> int:
+        return self.images.shape[0]
+
+    def __repr__(self) -> str:
+        n, c, h, w = self.images.shape
+        labels = "no labels" if self.labels is None else f"{self.n_classes} classes"
+        skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
+        return f"ImageData({self.source}: {n} images of {c}x{h}x{w} {self.images.dtype}, {labels}{skipped})"
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        _, c, h, w = self.images.shape
+        return c, h, w
+
+    @cached_property
+    def n_classes(self) -> int | None:
+        """How many different labels there are; None without labels."""
+        return None if self.labels is None else int(torch.unique(self.labels).numel())
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hexadecimal) over shape, dtype, pixels and names: equal exactly when the data are."""
+        images = self.images.detach().cpu().contiguous()
+        digest = hashlib.sha256(f"{tuple(images.shape)} {images.dtype}".encode())
+        digest.update(images.numpy().data)
+        for name in self.names:
+            # The length stands before the name: ("ab", "c") and ("a", "bc") must differ. surrogateescape keeps
+            # file names that are no UTF-8.
+            encoded = name.encode("utf-8", "surrogateescape")
+            digest.update(f"{len(encoded)}:".encode() + encoded)
+        return digest.hexdigest()
+
+    def subset(self, index: Tensor | Sequence[int]) -> ImageData:
+        """Return the images at `index`, in that order.
+
+        Parameters
+        ----------
+        index : Tensor or sequence of int
+            (M,) indices, or an (N,) boolean mask.
+
+        Returns
+        -------
+        ImageData
+            M images with their labels and names; `skipped` and `source` are kept.
+
+        Raises
+        ------
+        IndexError
+            If an index is outside the data.
+
+        Examples
+        --------
+        >>> ImageData(torch.zeros(3, 1, 8, 8)).subset([2, 0]).names
+        ('2', '0')
+        """
+        index = torch.as_tensor(index)
+        index = index.nonzero().flatten() if index.dtype == torch.bool else index.to(torch.int64)
+        labels = None if self.labels is None else self.labels[index]
+        names = tuple(self.names[i] for i in index.tolist())
+        return ImageData(self.images[index], labels, names, self.skipped, self.source)
+
+
+def _check_images(images: Tensor) -> None:
+    """Refuse anything but (N, C, H, W) uint8 or float32 in [0, 1]."""
+    if not isinstance(images, Tensor):
+        raise TypeError(f"ImageData: 'images' must be a Tensor, got {type(images).__name__}; see load_data")
+    if images.dim() != 4 or images.shape[1] not in (1, 3) or 0 in images.shape[2:]:
+        raise ValueError(
+            f"ImageData: 'images' must be (N, C, H, W) with C 1 or 3, got shape {tuple(images.shape)}"
+        )
+    if images.dtype not in (torch.uint8, torch.float32):
+        raise TypeError(f"ImageData: 'images' must be uint8 or float32, got {images.dtype}; see load_data")
+    if images.dtype == torch.float32 and images.numel():
+        low, high = (float(v) for v in images.aminmax())
+        # aminmax passes NaN on, so one look at the two ends is enough for NaN and both infinities.
+        if not (abs(low) < float("inf") and abs(high) < float("inf")):
+            bad = (~images.isfinite()).flatten(1).any(dim=1).nonzero().flatten()
+            raise ValueError(
+                f"ImageData: 'images' must be finite, got NaN or infinite pixels in {bad.numel()} of "
+                f"{images.shape[0]} images, the first at index {int(bad[0])}; repair or leave them out"
+            )
+        if low < 0.0 or high > 1.0:
+            raise ValueError(
+                f"ImageData: 'images' must be in [0, 1] when floating point, got {low:g} to {high:g}; "
+                "divide by 255 or pass uint8 if the values are 0 to 255, and undo any normalisation"
+            )
