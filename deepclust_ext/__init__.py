@@ -1,1 +1,19 @@
-"""Deep clustering kernels and trainers."""
+"""Deep clustering: fast kernels for PyTorch, and trainers from a folder of images to labels.csv."""
+
+from __future__ import annotations
+
+from deepclust_ext._loader import build_info
+from deepclust_ext._version import __version__
+from deepclust_ext._warnings import DeepclustWarning
+from deepclust_ext.ops.dhog_loss import DHOGLoss, dhog_loss
+from deepclust_ext.ops.mi_loss import iic_loss, mi_loss
+
+__all__ = [
+    "DHOGLoss",
+    "DeepclustWarning",
+    "__version__",
+    "build_info",
+    "dhog_loss",
+    "iic_loss",
+    "mi_loss",
+]

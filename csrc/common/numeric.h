@@ -1,0 +1,71 @@
+// Numbers: the type a kernel accumulates in, and the logarithm it uses.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "macros.h"
+
+namespace deepclust {
+
+// Half types are read as float; float sums in float, double in double.
+template <typename T>
+struct AccumulatorOf {
+  using type = float;
+};
+template <>
+struct AccumulatorOf<double> {
+  using type = double;
+};
+template <typename T>
+using accumulator_t = typename AccumulatorOf<T>::type;
+
+// 64-byte vectors: one AVX-512 register, two AVX2 or four SSE ones, and plain code elsewhere.
+template <typename T>
+struct VectorOf;
+template <>
+struct VectorOf<float> {
+  typedef float type __attribute__((vector_size(64), aligned(4), may_alias));
+  typedef int32_t mask __attribute__((vector_size(64), aligned(4), may_alias));
+};
+template <>
+struct VectorOf<double> {
+  typedef double type __attribute__((vector_size(64), aligned(8), may_alias));
+  typedef int64_t mask __attribute__((vector_size(64), aligned(8), may_alias));
+};
+template <typename T>
+inline constexpr int64_t kLanes = 64 / sizeof(T);
+
+DC_INLINE constexpr int64_t round_up(int64_t value, int64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+// log(x) of every lane for x > 0, subnormals included. Lanes with x <= 0 hold garbage: mask them.
+//
+// With x = 2^e m, m in [sqrt(1/2), sqrt(2)) and s = (m - 1) / (m + 1): log m = 2 atanh(s) = 2 (s + s^3/3 + s^5/5 + ...).
+// |s| < 0.172, so the terms after s^9 are below 1e-9, and the result is within 2 ulp of the true one.
+DC_INLINE void log_lanes(const VectorOf<float>::type& x, VectorOf<float>::type& out) {
+  using V = VectorOf<float>::type;
+  using M = VectorOf<float>::mask;
+  constexpr float kSmallestNormal = 1.17549435e-38f;
+  const M subnormal = x < kSmallestNormal;
+  const V scaled = subnormal ? x * 33554432.0f : x;  // 2^25
+  M bits = (M)scaled;  // a cast between vectors of one size keeps the bits
+  const M shifted = bits - 0x3f3504f3;  // the bits of sqrt(1/2): the exponent steps where m would reach sqrt(2)
+  const M exponent = shifted >> 23;
+  bits -= exponent << 23;
+  const V m = (V)bits;
+  V e = __builtin_convertvector(exponent, V);
+  e = subnormal ? e - 25.0f : e;
+  const V s = (m - 1.0f) / (m + 1.0f);
+  const V z = s * s;
+  const V series = z * (0.66666667f + z * (0.4f + z * (0.28571429f + z * 0.22222222f)));
+  // ln 2 in two parts: the first is exact times any exponent, the second restores the rest.
+  out = e * 0.693145752f + (s * 2.0f + (s * series + e * 1.42860677e-06f));
+}
+
+DC_INLINE void log_lanes(const VectorOf<double>::type& x, VectorOf<double>::type& out) {
+  for (int64_t i = 0; i < kLanes<double>; ++i) out[i] = x[i] > 0 ? std::log(x[i]) : 0.0;
+}
+
+}  // namespace deepclust

@@ -1,0 +1,212 @@
+#include "dhog_loss_kernel.h"
+
+#include <tuple>
+
+#include "../torch/checks.h"
+#include "../torch/dispatch.h"
+#include "../torch/parallel.h"
+#include "joint_kernel.h"
+
+namespace deepclust::cpu {
+namespace {
+
+// Loss of one joint of C classes; its gradient times `scale` goes to `gradient` [C, C].
+template <typename T>
+double finish_joint(const DhogPlan& plan, T* data, int64_t ld, double lamb, bool symmetric, double scale, T* scratch,
+                    double* block_loss, T* gradient) {
+  Joint<T> joint;
+  joint.data = data;
+  joint.rows = joint.cols = plan.classes;
+  joint.ld = ld;
+  joint.lamb = lamb;
+  joint.bind(scratch);
+  joint.block_loss = block_loss;
+  if (symmetric)
+    for (int64_t b = 0; b < joint.blocks(); ++b) symmetrise_block(joint, b);
+  for (int64_t b = 0; b < joint.blocks(); ++b) marginals_block(joint, b);
+  finish_marginals(joint);
+  for (int64_t b = 0; b < joint.blocks(); ++b) gradient_block(joint, b);
+  finish_loss(joint);
+  for (int64_t b = 0; b < joint.blocks(); ++b) scale_block(joint, b, scale, gradient, plan.classes);
+  return joint.loss;
+}
+
+struct Outputs {
+  double alpha;
+  bool push_by_index;
+  double lamb;
+  void* loss;       // []
+  void* pull;       // [H]
+  void* push;       // [H, H]
+  void* pull_grad;  // [H, pairs, C, C]
+  void* push_grad;  // [H, H, C, C]
+};
+
+// Joint number t of all: first the H * pairs pull joints, then the H (H - 1) / 2 push joints, row by row.
+template <typename T>
+void finish(const DhogPlan& plan, T* total, const Outputs& out) {
+  const int64_t pairs = plan.pull_pairs(), pulls = plan.heads * pairs, pushes = plan.heads * (plan.heads - 1) / 2;
+  const int64_t size = plan.classes * plan.classes;
+  T* push_grad = static_cast<T*>(out.push_grad);
+  T* push = static_cast<T*>(out.push);
+  std::fill(push, push + plan.heads * plan.heads, T(0));
+  std::fill(push_grad, push_grad + plan.heads * plan.heads * size, T(0));
+  const Buffer<double> losses(pulls + pushes);
+
+  parallel_tasks(pulls + pushes, (pulls + pushes) * size * 16, [&](int64_t t) {
+    const Buffer<T> scratch(Joint<T>::scratch_size(plan.classes, plan.class_ld));
+    const Buffer<double> block_loss((plan.classes + kJointRows - 1) / kJointRows);
+    if (t < pulls) {
+      // The loss takes the mean over heads (and pairs); a pooled joint is met twice, as (a, b) and (b, a).
+      const double weight = (plan.pooled ? 2.0 : 1.0) / static_cast<double>(plan.heads * pairs);
+      losses.get()[t] =
+          finish_joint(plan, total + plan.push_size() + t * plan.classes * plan.class_ld, plan.class_ld, out.lamb,
+                       true, weight, scratch.get(), block_loss.get(), static_cast<T*>(out.pull_grad) + t * size);
+      return;
+    }
+    int64_t i = 1, j = t - pulls;
+    while (j >= i) j -= i++;
+    const Buffer<T> block(plan.classes * plan.class_ld);
+    std::fill(block.get(), block.get() + plan.classes * plan.class_ld, T(0));
+    for (int64_t c = 0; c < plan.classes; ++c)
+      std::memcpy(block.get() + c * plan.class_ld, total + (i * plan.classes + c) * plan.ld + j * plan.classes,
+                  sizeof(T) * static_cast<size_t>(plan.classes));
+    const double divisor = static_cast<double>(out.push_by_index ? i + 1 : i);
+    losses.get()[t] = finish_joint(plan, block.get(), plan.class_ld, 1.0, false, -out.alpha / divisor, scratch.get(),
+                                   block_loss.get(), push_grad + (i * plan.heads + j) * size);
+  });
+
+  double loss = 0;
+  for (int64_t i = 0; i < plan.heads; ++i) {
+    double pull = 0;
+    for (int64_t pair = 0; pair < pairs; ++pair) pull -= losses.get()[i * pairs + pair] / static_cast<double>(pairs);
+    static_cast<T*>(out.pull)[i] = static_cast<T>(pull);
+    loss -= pull / static_cast<double>(plan.heads);
+  }
+  for (int64_t i = 1, t = pulls; i < plan.heads; ++i)
+    for (int64_t j = 0; j < i; ++j, ++t) {
+      push[i * plan.heads + j] = static_cast<T>(-losses.get()[t]);
+      loss -= out.alpha * losses.get()[t] / static_cast<double>(out.push_by_index ? i + 1 : i);
+    }
+  *static_cast<T*>(out.loss) = static_cast<T>(loss);
+}
+
+DhogPlan plan_of(const Tensor& probs, bool pooled) {
+  const int64_t lanes = probs.scalar_type() == ScalarType::Double ? kLanes<double> : kLanes<float>;
+  return DhogPlan(probs.size(0), probs.size(1), probs.size(2), probs.size(3), pooled, lanes);
+}
+
+template <typename T>
+Probs<T> view_of(const Tensor& t) {
+  return {static_cast<const T*>(t.data_ptr()), t.stride(0), t.stride(1), t.stride(2), t.stride(3)};
+}
+
+void check(const Tensor& probs) {
+  DC_CHECK(probs.dim() == 4 && is_floating(probs), "dhog_loss", "probs", "a floating-point tensor (A, H, n, C)");
+  DC_CHECK(probs.size(0) >= 2, "dhog_loss", "probs", "of at least two augmentations");
+  DC_CHECK(probs.size(1) >= 1 && probs.size(3) >= 1, "dhog_loss", "probs", "of at least one head and one class");
+}
+
+// Adds what a task wrote: the blocks below the Gram matrix's diagonal, and the pull joints.
+template <typename T>
+void add_partial(const DhogPlan& plan, const T* __restrict__ partial, T* __restrict__ total) {
+  for (int64_t row = plan.classes; row < plan.width; ++row)
+    for (int64_t col = 0; col < row / plan.classes * plan.classes; ++col)
+      total[row * plan.ld + col] += partial[row * plan.ld + col];
+  for (int64_t i = plan.push_size(); i < plan.partial_size(); ++i) total[i] += partial[i];
+}
+
+template <typename T>
+void forward(const Tensor& probs, const DhogPlan& plan, const Outputs& out) {
+  const Buffer<T> partials(plan.tasks() * plan.partial_size());
+  parallel_tasks(plan.tasks(), plan.work(), [&](int64_t task) {
+    dhog_forward_task(plan, view_of<T>(probs), task, partials.get() + task * plan.partial_size());
+  });
+  T* total = partials.get();
+  for (int64_t task = 1; task < plan.tasks(); ++task) add_partial(plan, total + task * plan.partial_size(), total);
+  finish(plan, total, out);
+}
+
+template <typename T>
+void backward(const Tensor& probs, const Tensor& pull_grad, const Tensor& push_grad, const DhogPlan& plan, double scale,
+              T* grad) {
+  const int64_t pairs = plan.pull_pairs(), c = plan.classes, size = c * c;
+  const int64_t pull_size = Panels<T>::size(c, c), push_rows = plan.heads * (plan.heads - 1) / 2 * c;
+  const Buffer<T> pull_memory(plan.heads * pairs * pull_size), push_memory(Panels<T>::size(push_rows, c));
+  const Buffer<T> stacked(std::max<int64_t>(1, plan.heads - 1) * size);
+  std::vector<Panels<T>> pull(static_cast<size_t>(plan.heads * pairs)), push(static_cast<size_t>(plan.heads));
+  const T* pull_data = static_cast<const T*>(pull_grad.data_ptr());
+  const T* push_data = static_cast<const T*>(push_grad.data_ptr());
+  for (int64_t t = 0; t < plan.heads * pairs; ++t) {
+    pull[t].data = pull_memory.get() + t * pull_size;
+    lay_out({pull_data + t * size, c, c, c, 1}, pull[t]);
+  }
+  T* next = push_memory.get();
+  for (int64_t i = 1; i < plan.heads; ++i) {
+    // Row (j, d) of the operand is column d of G_ij: the joint's index of head j.
+    for (int64_t j = 0; j < i; ++j)
+      for (int64_t d = 0; d < c; ++d)
+        for (int64_t k = 0; k < c; ++k)
+          stacked.get()[(j * c + d) * c + k] = push_data[(i * plan.heads + j) * size + k * c + d];
+    push[i].data = next;
+    lay_out({stacked.get(), i * c, c, c, 1}, push[i]);
+    next += Panels<T>::size(i * c, c);
+  }
+  parallel_tasks(plan.tasks(), plan.work(), [&](int64_t task) {
+    dhog_backward_task(plan, view_of<T>(probs), task, push.data(), pull.data(), scale, grad);
+  });
+}
+
+}  // namespace
+
+// probs [A, H, n, C] -> loss [], pull [H], push [H, H], and the weighted gradients of the joints:
+// pull_grad [H, pairs, C, C], push_grad [H, H, C, C] (strictly lower blocks).
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> dhog_loss(const Tensor& probs, double alpha, bool pooled,
+                                                             bool push_by_index, double lamb) {
+  check(probs);
+  const ScalarType dtype = accumulator_dtype(probs.scalar_type());
+  const DhogPlan plan = plan_of(probs, pooled);
+  const int64_t heads = plan.heads, c = plan.classes;
+  const Tensor input = as_accumulator(probs);
+  Tensor loss = empty({}, dtype, probs), pull = empty({heads}, dtype, probs);
+  Tensor push = empty({heads, heads}, dtype, probs);
+  Tensor pull_grad = empty({heads, plan.pull_pairs(), c, c}, dtype, probs);
+  Tensor push_grad = empty({heads, heads, c, c}, dtype, probs);
+  const Outputs out{alpha,
+                    push_by_index,
+                    lamb,
+                    loss.mutable_data_ptr(),
+                    pull.mutable_data_ptr(),
+                    push.mutable_data_ptr(),
+                    pull_grad.mutable_data_ptr(),
+                    push_grad.mutable_data_ptr()};
+  dispatch_accumulator(dtype, [&](auto zero) { forward<decltype(zero)>(input, plan, out); });
+  return {loss, pull, push, pull_grad, push_grad};
+}
+
+// grad_loss [] -> the gradient of probs, in its dtype.
+Tensor dhog_loss_backward(const Tensor& grad_loss, const Tensor& probs, const Tensor& pull_grad,
+                          const Tensor& push_grad, bool pooled) {
+  check(probs);
+  const ScalarType dtype = accumulator_dtype(probs.scalar_type());
+  DC_CHECK(pull_grad.scalar_type() == dtype && pull_grad.dim() == 4 && pull_grad.is_contiguous() &&
+               push_grad.scalar_type() == dtype && push_grad.is_contiguous() && grad_loss.scalar_type() == dtype,
+           "dhog_loss_backward", "pull_grad", "what dhog_loss returned");
+  const DhogPlan plan = plan_of(probs, pooled);
+  DC_CHECK(pull_grad.size(1) == plan.pull_pairs(), "dhog_loss_backward", "pull_grad", "what dhog_loss returned");
+  const Tensor input = as_accumulator(probs);
+  Tensor grad = empty(std::vector<int64_t>(probs.sizes().begin(), probs.sizes().end()), dtype, probs);
+  dispatch_accumulator(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    backward<T>(input, pull_grad, push_grad, plan, static_cast<double>(*static_cast<const T*>(grad_loss.data_ptr())),
+                static_cast<T*>(grad.mutable_data_ptr()));
+  });
+  return probs.scalar_type() == dtype ? grad : torch::stable::to(grad, probs.scalar_type());
+}
+
+}  // namespace deepclust::cpu
+
+STABLE_TORCH_LIBRARY_IMPL(deepclust, CPU, library) {
+  library.impl("dhog_loss", TORCH_BOX(&deepclust::cpu::dhog_loss));
+  library.impl("dhog_loss_backward", TORCH_BOX(&deepclust::cpu::dhog_loss_backward));
+}

@@ -1,0 +1,75 @@
+"""Loads the compiled libraries and says what was loaded."""
+
+from __future__ import annotations
+
+import glob
+import os
+from typing import Any
+
+import torch
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+_TORCH_FLOOR = (2, 11)
+
+
+def _load(name: str) -> str | None:
+    """Load the library `name` from the package folder; its path, or None where it was not built."""
+    found = sorted(glob.glob(os.path.join(_HERE, f"{name}.so")) + glob.glob(os.path.join(_HERE, f"{name}.*.so")))
+    if not found:
+        return None
+    try:
+        torch.ops.load_library(found[0])
+    except OSError as error:
+        raise ImportError(
+            f"deepclust_ext: {os.path.basename(found[0])} does not load with torch {torch.__version__}: {error}\n"
+            "  Rebuild it against this torch: pip install --force-reinstall --no-deps --no-cache-dir deepclust_ext"
+        ) from error
+    return found[0]
+
+
+def _load_required() -> str:
+    """Load `_C`, or raise the one readable error."""
+    version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
+    if version < _TORCH_FLOOR:
+        raise ImportError(
+            f"deepclust_ext: torch {torch.__version__} is too old\n  pip install --upgrade 'torch>=2.11'"
+        )
+    path = _load("_C")
+    if path is None:
+        raise ImportError(
+            "deepclust_ext: the compiled library _C is missing; in a source checkout build it first\n"
+            "  pip install --no-build-isolation -e ."
+        )
+    return path
+
+
+_CPU_LIBRARY = _load_required()
+_CUDA_LIBRARY = _load("_C_cuda")
+
+
+def build_info() -> dict[str, Any]:
+    """Versions, libraries and processor features this installation runs with.
+
+    Returns
+    -------
+    dict
+        `version`, `torch`, `cpu_library` and `cuda_library` (file names; None where not built), `simd` (what torch
+        detects on this processor), `threads`, `cuda_devices`.
+
+    Examples
+    --------
+    >>> import deepclust_ext
+    >>> deepclust_ext.build_info()["version"] == deepclust_ext.__version__
+    True
+    """
+    from deepclust_ext._version import __version__
+
+    return {
+        "version": __version__,
+        "torch": torch.__version__,
+        "cpu_library": os.path.basename(_CPU_LIBRARY),
+        "cuda_library": os.path.basename(_CUDA_LIBRARY) if _CUDA_LIBRARY else None,
+        "simd": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "cuda_devices": torch.cuda.device_count(),
+    }

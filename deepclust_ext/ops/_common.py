@@ -1,0 +1,66 @@
+"""What every op's Python side shares: dtype rules, batching, and the refusal of second derivatives."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def check_floating(op: str, arg: str, value: object) -> Tensor:
+    """`value` as a floating-point tensor, or a TypeError that names the argument."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{op}: '{arg}' must be a torch.Tensor, got {type(value).__name__}")
+    if value.dtype not in FLOATING:
+        raise TypeError(
+            f"{op}: '{arg}' must be float16, bfloat16, float32 or float64, got {value.dtype}; convert it with .float()"
+        )
+    if value.layout != torch.strided:
+        raise TypeError(f"{op}: '{arg}' must be a dense tensor, got {value.layout}; convert it with .to_dense()")
+    return value
+
+
+def check_number(op: str, arg: str, value: object) -> float:
+    """`value` as a finite float, or an error that names the argument."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{op}: '{arg}' must be a number, got {type(value).__name__}")
+    if value != value or value in (float("inf"), float("-inf")):
+        raise ValueError(f"{op}: '{arg}' must be finite, got {value}")
+    return float(value)
+
+
+def check_choice(op: str, arg: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raise a ValueError unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{op}: '{arg}' must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def accumulator_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype sums are kept in: float64 for float64, float32 for everything else."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def wants_gradient(*inputs: Tensor) -> bool:
+    """Whether autograd must see this call; inside torch.func's transforms `requires_grad` does not tell."""
+    if torch._C._are_functorch_transforms_active():
+        return True
+    return torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
+
+
+def refuse_second_derivative(op: str) -> NoReturn:
+    """Raise: the backward ops have no derivative of their own."""
+    raise RuntimeError(
+        f"{op}: a second derivative is not implemented; use deepclust_ext.reference.{op}, which is plain torch"
+    )
+
+
+def batch_first(batch_size: int, value: Any, dim: int | None) -> Any:
+    """`value` with its vmapped dimension moved to the front, or expanded there when it has none."""
+    if not isinstance(value, Tensor):
+        return value
+    if dim is None:
+        return value.unsqueeze(0).expand(batch_size, *value.shape)
+    return value.movedim(dim, 0)

@@ -1,0 +1,23 @@
+"""Typed handles of the dispatcher ops. Looking one up costs microseconds, so it is done once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor
+
+import deepclust_ext._loader  # noqa: F401 - registers the ops
+
+_ops = torch.ops.deepclust
+
+MILoss = Callable[[Tensor, Tensor, float, bool], tuple[Tensor, Tensor]]
+MILossBackward = Callable[[Tensor, Tensor, Tensor, Tensor, bool, bool], tuple[Tensor, Tensor]]
+DHOGLoss = Callable[[Tensor, float, bool, bool, float], tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]
+DHOGLossBackward = Callable[[Tensor, Tensor, Tensor, Tensor, bool], Tensor]
+
+mi_loss = cast(MILoss, _ops.mi_loss.default)
+mi_loss_backward = cast(MILossBackward, _ops.mi_loss_backward.default)
+dhog_loss = cast(DHOGLoss, _ops.dhog_loss.default)
+dhog_loss_backward = cast(DHOGLossBackward, _ops.dhog_loss_backward.default)

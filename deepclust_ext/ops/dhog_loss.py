@@ -1,0 +1,175 @@
+"""DHOG's objective as one fused op: the public function, its gradient, fake kernel and vmap rule."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from deepclust_ext.ops import _raw
+from deepclust_ext.ops._common import (
+    accumulator_dtype,
+    batch_first,
+    check_choice,
+    check_floating,
+    check_number,
+    refuse_second_derivative,
+    wants_gradient,
+)
+
+__all__ = ["DHOGLoss", "dhog_loss"]
+
+
+class DHOGLoss(NamedTuple):
+    """What `dhog_loss` returns: the loss to differentiate, and its parts (detached) to log."""
+
+    loss: Tensor
+    """Scalar; minimise it."""
+    pull: Tensor
+    """(H,): mutual information between augmentations, a head each, in nats."""
+    push: Tensor
+    """(H, H), strictly lower triangle: mutual information between heads i and j < i, in nats."""
+
+
+def dhog_loss(
+    probs: Tensor, *, alpha: float = 0.05, pooling: str = "pooled", push_norm: str = "index", lamb: float = 1.0
+) -> DHOGLoss:
+    r"""DHOG's loss: augmentations of an image pulled together, hierarchical heads pushed apart.
+
+    .. math:: L = -\frac{1}{H} \sum_{i=1}^{H} MI_{aug}(i) + \alpha \sum_{i=2}^{H} \frac{1}{i} \sum_{j<i} MI(z_i, sg(z_j))
+
+    with sg the stop-gradient: a push pair moves its later head only. All joints are blocks of a few products, all
+    their gradients are formed in the forward pass, and nothing of size n x C x C or pairs x n x C exists.
+
+    Parameters
+    ----------
+    probs : Tensor, shape (A, H, n, C), float16, bfloat16, float32 or float64
+        Rows are probabilities: A >= 2 augmentations of n images, H heads ordered simple to complex, C clusters.
+    alpha : float, default 0.05
+        Weight of the push; 0 leaves IIC's loss with DHOG's augmentations.
+    pooling : {"pooled", "mean"}, default "pooled"
+        "pooled": one joint over all ordered augmentation pairs a != b. "mean": the mean, over pairs a < b, of the
+        mutual information of the pair's symmetrised joint.
+    push_norm : {"index", "count"}, default "index"
+        Divide head i's push (i from 1) by i, as the paper's formula does, or by its number of comparisons, i - 1.
+    lamb : float, default 1.0
+        Weight of the marginals' entropies in the pull. Push joints use 1 and are never symmetrised.
+
+    Returns
+    -------
+    DHOGLoss
+        `loss` (), `pull` (H,) and `push` (H, H), float32 (float64 for float64 input).
+
+    Raises
+    ------
+    TypeError
+        `probs` is not a floating-point tensor, `alpha` or `lamb` not a number.
+    ValueError
+        `probs` is not 4-dimensional, has fewer than two augmentations, no head or no class; an unknown option.
+
+    References
+    ----------
+    "DHOG: Deep Hierarchical Object Grouping", arXiv 2003.08821, equations 1 to 5.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from deepclust_ext import dhog_loss
+    >>> probs = torch.randn(4, 8, 220, 10).softmax(-1).requires_grad_()
+    >>> result = dhog_loss(probs)
+    >>> result.loss.backward()
+    >>> result.pull.shape, result.push.shape
+    (torch.Size([8]), torch.Size([8, 8]))
+    """
+    check_floating("dhog_loss", "probs", probs)
+    if probs.dim() != 4:
+        raise ValueError(f"dhog_loss: 'probs' must have shape (A, H, n, C), got {tuple(probs.shape)}")
+    if probs.shape[0] < 2:
+        raise ValueError(f"dhog_loss: 'probs' must hold at least two augmentations, got {probs.shape[0]}")
+    if probs.shape[1] < 1 or probs.shape[3] < 1:
+        raise ValueError(f"dhog_loss: 'probs' must have at least one head and class, got {tuple(probs.shape)}")
+    check_choice("dhog_loss", "pooling", pooling, ("pooled", "mean"))
+    check_choice("dhog_loss", "push_norm", push_norm, ("index", "count"))
+    alpha, lamb = check_number("dhog_loss", "alpha", alpha), check_number("dhog_loss", "lamb", lamb)
+    run = _DHOGLoss.apply if wants_gradient(probs) else _raw.dhog_loss
+    loss, pull, push, _, _ = run(probs, alpha, pooling == "pooled", push_norm == "index", lamb)
+    return DHOGLoss(loss, pull, push)
+
+
+class _DHOGLoss(torch.autograd.Function):
+    """Keeps the gradients of all joints from the forward pass; only the loss is differentiable."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(probs: Tensor, alpha: float, pooled: bool, push_by_index: bool, lamb: float) -> tuple[Tensor, ...]:
+        return _raw.dhog_loss(probs, alpha, pooled, push_by_index, lamb)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        _, pull, push, pull_grad, push_grad = output
+        ctx.save_for_backward(inputs[0], pull_grad, push_grad)
+        ctx.pooled = inputs[2]
+        ctx.mark_non_differentiable(pull, push, pull_grad, push_grad)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, grad_loss: Tensor | None, *_: Any) -> tuple[Tensor | None, None, None, None, None]:
+        if grad_loss is None:
+            return None, None, None, None, None
+        run = _DHOGLossBackward.apply if torch.is_grad_enabled() else _raw.dhog_loss_backward
+        return run(grad_loss, *ctx.saved_tensors, ctx.pooled), None, None, None, None
+
+
+class _DHOGLossBackward(torch.autograd.Function):
+    """The backward op, with a derivative that refuses instead of silently being zero."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(grad_loss: Tensor, probs: Tensor, pull_grad: Tensor, push_grad: Tensor, pooled: bool) -> Tensor:
+        return _raw.dhog_loss_backward(grad_loss, probs, pull_grad, push_grad, pooled)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        refuse_second_derivative("dhog_loss")
+
+
+@torch.library.register_fake("deepclust::dhog_loss")
+def _(
+    probs: Tensor, alpha: float, pooled: bool, push_by_index: bool, lamb: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    views, heads, _, classes = probs.shape
+    pairs = 1 if pooled else views * (views - 1) // 2
+    dtype = accumulator_dtype(probs.dtype)
+    sizes: list[tuple[Any, ...]] = [(), (heads,), (heads, heads)]
+    sizes += [(heads, pairs, classes, classes), (heads, heads, classes, classes)]
+    loss, pull, push, pull_grad, push_grad = (probs.new_empty(size, dtype=dtype) for size in sizes)
+    return loss, pull, push, pull_grad, push_grad
+
+
+@torch.library.register_fake("deepclust::dhog_loss_backward")
+def _(grad_loss: Tensor, probs: Tensor, pull_grad: Tensor, push_grad: Tensor, pooled: bool) -> Tensor:
+    return probs.new_empty(probs.shape)
+
+
+def _each(run: Any, info: Any, in_dims: tuple[Any, ...], args: tuple[Any, ...]) -> list[Any]:
+    """`run` once for every batch item: probs has no leading dimension to put the batch in."""
+    batched = [batch_first(info.batch_size, arg, dim) for arg, dim in zip(args, in_dims, strict=True)]
+    return [run(*(b[i] if isinstance(b, Tensor) else b for b in batched)) for i in range(info.batch_size)]
+
+
+@torch.library.register_vmap("deepclust::dhog_loss")
+def _(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+    outputs = _each(_raw.dhog_loss, info, in_dims, args)
+    return tuple(torch.stack(parts) for parts in zip(*outputs, strict=True)), (0, 0, 0, 0, 0)
+
+
+@torch.library.register_vmap("deepclust::dhog_loss_backward")
+def _(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Tensor, int]:
+    return torch.stack(_each(_raw.dhog_loss_backward, info, in_dims, args)), 0

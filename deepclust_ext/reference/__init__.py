@@ -1,0 +1,8 @@
+"""Every op in plain torch, readable and float64-capable; used by tests and benchmarks only."""
+
+from __future__ import annotations
+
+from deepclust_ext.reference.dhog_loss import dhog_loss
+from deepclust_ext.reference.mi_loss import mi_loss
+
+__all__ = ["dhog_loss", "mi_loss"]
