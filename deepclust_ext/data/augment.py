@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from deepclust_ext.data.arrays import resize, to_channels
 from deepclust_ext.data.images import as_float
 
 
@@ -15,7 +14,8 @@ class Augmentation(ABC):
     """Draws one random view of every image of a batch.
 
     Calling it twice gives the two views of a training pair: they come from the same distribution, so they are
-    exchangeable. All randomness comes from the generator handed in; the same generator state gives the same bits.
+    exchangeable. All randomness comes from the generator handed in; the same generator state gives the same
+    bits.
 
     Parameters
     ----------
@@ -89,6 +89,19 @@ class Augmentation(ABC):
                 f"{self.name}: 'images' must be (B, {c}, {h}, {w}), got shape {tuple(images.shape)}"
             )
 
+    def _check_amount(self, parameter: str, value: float, highest: float = float("inf")) -> None:
+        """Refuse an amount or a probability outside [0, highest]."""
+        if not 0.0 <= value <= highest:
+            raise ValueError(f"{self.name}: '{parameter}' must be in [0, {highest:g}], got {value}")
+
+    def _check_range(self, parameter: str, value: tuple[float, float], highest: float = float("inf")) -> None:
+        """Refuse anything but 0 < low <= high <= highest."""
+        if len(value) != 2 or not 0.0 < value[0] <= value[1] <= highest:
+            raise ValueError(
+                f"{self.name}: '{parameter}' must be (low, high) with 0 < low <= high <= {highest:g}, got "
+                f"{value}"
+            )
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name}, {self.image_shape} -> {self.output_shape})"
 
@@ -98,6 +111,6 @@ class Identity(Augmentation):
 
     name = "none"
 
-    def view(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the images as float32; the generator is not advanced."""
+    def view(self, images: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002 - nothing is random
+        """Return a float32 copy; the generator is not advanced."""
         return as_float(images).clone()

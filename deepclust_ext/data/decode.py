@@ -1,4 +1,4 @@
-"""One picture to one uint8 array, whatever its mode: the part of Pillow's zoo that a folder of images meets."""
+"""One picture to one uint8 array, whatever its mode: the part of Pillow's zoo that folders of images meet."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def decode(picture: Any, image_size: int | None) -> NDArray[np.uint8]:
     Parameters
     ----------
     picture : PIL.Image.Image
-        Any mode. 16-bit values are divided by 257, floating point ones must be in [0, 1], transparent pixels are
-        laid on white, and the EXIF orientation is applied.
+        Any mode. 16-bit values are divided by 257, floating point ones must be in [0, 1], transparent pixels
+        are laid on white, and the EXIF orientation is applied.
     image_size : int, optional
         Scale the shorter side to this (bilinear, antialiased) and keep the centre square.
 

@@ -1,4 +1,4 @@
-"""A folder of images, flat or nested: what can be read becomes data, what cannot is listed with its reason."""
+"""A folder of images, flat or nested: what can be read becomes data, the rest is listed with its reason."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from deepclust_ext.data.decode import decode
 from deepclust_ext.data.images import ImageData
 
 EXTENSIONS = frozenset(
-    ".bmp .gif .jpeg .jpg .jp2 .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp .avif .jfif".split()
+    {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"}
+    | {".tga", ".tif", ".tiff", ".webp"}
 )
 # Above this the folder is refused unless image_size is given: pixels are held in memory at once.
 MAX_BYTES = 8 * 2**30
@@ -46,8 +47,8 @@ def load_folder(path: Path, *, image_size: int | None = None, folder_labels: boo
     Raises
     ------
     ValueError
-        If sizes differ and `image_size` is None, if there is no image, or if `folder_labels` is set and an image
-        lies in no sub-folder.
+        If sizes differ and `image_size` is None, if there is no image, or if `folder_labels` is set and an
+        image lies in no sub-folder.
 
     Examples
     --------
@@ -64,12 +65,14 @@ def load_folder(path: Path, *, image_size: int | None = None, folder_labels: boo
         if pictures and result.shape[:2] != pictures[0].shape[:2]:
             (h0, w0), (h, w) = pictures[0].shape[:2], result.shape[:2]
             raise ValueError(
-                f"load_data: images in {str(path)!r} must be of one size unless image_size is given, got {w0}x{h0} "
+                f"load_data: images in {str(path)!r} must be of one size unless image_size is given, got "
+                f"{w0}x{h0} "
                 f"({names[0]}) and {w}x{h} ({name}); pass image_size=64, say, to scale and crop them all"
             )
         if not pictures and result.size * len(files) > MAX_BYTES:
             raise ValueError(
-                f"load_data: images in {str(path)!r} must fit into {MAX_BYTES >> 30} GiB, got {len(files)} files "
+                f"load_data: images in {str(path)!r} must fit into {MAX_BYTES >> 30} GiB, got {len(files)} "
+                "files "
                 f"of {result.shape[1]}x{result.shape[0]}; pass image_size=64, say, to scale them down"
             )
         names.append(name)
@@ -121,8 +124,8 @@ def _read_all(
         except pil_image.UnidentifiedImageError:
             return "not a readable image"
         except Exception as error:
-            # Damaged files raise whatever the decoder trips over (OSError, SyntaxError, struct.error, ...), and one
-            # bad file among thousands must not end the run: it is reported with its reason instead.
+            # Damaged files raise whatever the decoder trips over (OSError, SyntaxError, struct.error, ...),
+            # and one bad file among thousands must not end the run: it is reported with its reason instead.
             return f"{type(error).__name__}: {error}"
 
     with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
@@ -153,7 +156,8 @@ def _labels(path: Path, names: list[str]) -> Tensor:
     loose = [name for name in names if "/" not in name]
     if loose:
         raise ValueError(
-            f"load_data: 'folder_labels' must be False unless every image lies in a sub-folder, got {loose[0]!r} "
+            "load_data: 'folder_labels' must be False unless every image lies in a sub-folder, got "
+            f"{loose[0]!r} "
             f"directly in {str(path)!r}"
         )
     classes = [name.split("/", 1)[0] for name in names]

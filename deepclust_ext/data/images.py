@@ -129,8 +129,8 @@ class ImageData:
         digest = hashlib.sha256(f"{tuple(images.shape)} {images.dtype}".encode())
         digest.update(images.numpy().data)
         for name in self.names:
-            # The length stands before the name: ("ab", "c") and ("a", "bc") must differ. surrogateescape keeps
-            # file names that are no UTF-8.
+            # The length stands before the name: ("ab", "c") and ("a", "bc") must differ. surrogateescape
+            # keeps file names that are no UTF-8.
             encoded = name.encode("utf-8", "surrogateescape")
             digest.update(f"{len(encoded)}:".encode() + encoded)
         return digest.hexdigest()

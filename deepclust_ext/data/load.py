@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from deepclust_ext.data.arrays import conform, to_images, to_labels
+from deepclust_ext.data.dataset import is_dataset, load_dataset
 from deepclust_ext.data.folder import load_folder
 from deepclust_ext.data.images import ImageData
 from deepclust_ext.data.named import KNOWN_NAMES, SPLIT_NAMES, load_named
 from deepclust_ext.data.npz import load_npz, npz_splits
 
-Split = Literal["train", "test", "all"]
 _SPLITS = ("train", "test", "all")
+
+
+__all__ = ["KNOWN_NAMES", "has_split", "load_data"]
 
 
 def load_data(
@@ -139,6 +142,8 @@ def _load(data: Any, split: str, image_size: int | None, folder_labels: bool) ->
         return data
     if isinstance(data, (np.ndarray, Tensor)):
         return ImageData(to_images(data))
+    if is_dataset(data):
+        return load_dataset(data, image_size=image_size)
     raise TypeError(
         "load_data: 'data' must be an array, a tensor, a map-style data set, a path or a name, "
         f"got {type(data).__name__}"

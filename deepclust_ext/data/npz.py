@@ -100,6 +100,7 @@ def _check_keys(path: Path, keys: set[str]) -> None:
     if "x" not in keys and "x_train" not in keys:
         found = ", ".join(sorted(keys)) or "none"
         raise ValueError(
-            f"load_data: {path.name!r} must hold the keys x (and y), or x_train (and y_train, x_test, y_test), "
+            f"load_data: {path.name!r} must hold the keys x (and y), or x_train (and y_train, x_test, "
+            "y_test), "
             f"got the keys: {found}; save it again with np.savez(path, x=images, y=labels)"
         )

@@ -5,89 +5,110 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from deepclust_ext.data.augment import Augmentation, Identity
-from deepclust_ext.data.geometry import affine_matrix, crop_matrix, sample, uniform
-from deepclust_ext.data.images import as_float
+from deepclust_ext.data.custom import TransformViews
+from deepclust_ext.data.policy import PolicyViews
+from deepclust_ext.data.views import FigureViews, PhotoViews
 
-
-class Digits(Augmentation):
-    """Written figures: small rotation, scale, slant and shift, a random window, a change of ink. No flips.
-
-    Parameters
-    ----------
-    image_shape : (int, int, int)
-        (C, H, W).
-    degrees : float
-        Rotation in [-degrees, degrees].
-    scale : (float, float)
-        Size of the content.
-    stretch : float
-        Width over height in [1 / (1 + stretch), 1 + stretch], at constant area.
-    shear : float
-        Tangent of the slant, in [-shear, shear].
-    shift : float
-        Shift as a share of the side, in [-shift, shift].
-    crop : (float, float)
-        Side of the random window, as a share of the image's; the window is scaled to the full size.
-    contrast : float
-        Factor on the pixels in [1 - contrast, 1 + contrast].
-    brightness : float
-        Amount added to the pixels in [-brightness, brightness].
-    """
-
-    name = "digits"
-
-    def __init__(
-        self,
-        image_shape: tuple[int, int, int],
-        *,
-        degrees: float = 15.0,
-        scale: tuple[float, float] = (0.85, 1.15),
-        stretch: float = 0.2,
-        shear: float = 0.2,
-        shift: float = 0.05,
-        crop: tuple[float, float] = (0.75, 1.0),
-        contrast: float = 0.3,
-        brightness: float = 0.0,
-    ) -> None:
-        super().__init__(image_shape)
-        self.degrees, self.scale, self.stretch, self.shear, self.shift = degrees, scale, stretch, shear, shift
-        self.crop, self.contrast, self.brightness = crop, contrast, brightness
-
-    def view(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw all parameters, compose them into one map, sample once."""
-        b = images.shape[0]
-        _, h, w = self.image_shape
-        radians = self.degrees * torch.pi / 180.0
-        matrix = affine_matrix(
-            angle=uniform(b, -radians, radians, generator),
-            scale=uniform(b, *self.scale, generator),
-            stretch=(1.0 + self.stretch) ** uniform(b, -1.0, 1.0, generator),
-            shear=uniform(b, -self.shear, self.shear, generator),
-            shift_x=uniform(b, -self.shift, self.shift, generator),
-            shift_y=uniform(b, -self.shift, self.shift, generator),
-            aspect=w / h,
-        )
-        side = uniform(b, *self.crop, generator)
-        place = uniform(2 * b, 0.0, 1.0, generator).view(2, b)
-        matrix = crop_matrix(matrix, width=side, height=side, x=place[0], y=place[1])
-        views = sample(as_float(images), matrix, (h, w))
-        gain = uniform(b, 1.0 - self.contrast, 1.0 + self.contrast, generator).to(views.device)
-        shift = uniform(b, -self.brightness, self.brightness, generator).to(views.device)
-        return views.mul_(gain[:, None, None, None]).add_(shift[:, None, None, None]).clamp_(0.0, 1.0)
-
-
-_PRESETS: dict[str, Callable[..., Augmentation]] = {"digits": Digits, "none": Identity}
+# Each preset is a family of views and what it changes of the family's defaults.
+_PRESETS: dict[str, tuple[type[Augmentation], dict[str, Any]]] = {
+    "digits": (FigureViews, {}),
+    # A turntable object fills the frame: a window would cut it, a mirror image may be another object.
+    "objects": (
+        FigureViews,
+        {
+            "crop": (1.0, 1.0),
+            "scale": (0.9, 1.1),
+            "stretch": 0.1,
+            "shear": 0.1,
+            "contrast": 0.3,
+            "padding": "border",
+        },
+    ),
+    "natural32": (PhotoViews, {}),
+    # Large images keep their detail in smaller windows.
+    "natural96": (PhotoViews, {"area": (0.08, 1.0)}),
+    "fast-autoaugment": (PolicyViews, {}),
+    "none": (Identity, {}),
+}
 PRESET_NAMES = tuple(_PRESETS)
 
 
 def make_augmentation(
     spec: str | Callable[..., Any], *, image_shape: tuple[int, int, int], **parameters: Any
 ) -> Augmentation:
-    """Build an augmentation from its name."""
-    if isinstance(spec, str) and spec in _PRESETS:
-        return _PRESETS[spec](image_shape, **parameters)
-    raise ValueError(f"make_augmentation: 'spec' must be one of {', '.join(PRESET_NAMES)}, got {spec!r}")
+    """Build an augmentation.
+
+    Parameters
+    ----------
+    spec : str or callable
+        - "digits": rotation, scale, stretch, slant, shift, a window, brightness; no flip.
+        - "objects": the same, weaker and without the window, for objects that fill the frame.
+        - "natural32", "natural96": window, flip, colour jitter, greyscale, for small and larger photographs.
+        - "fast-autoaugment": the published policies, greyscale, random square crop; output is the crop's
+        size.
+        - "none": the images.
+        - "auto": "digits" for grey images, "natural32" or "natural96" (from a side of 48) for RGB.
+        - a callable on one (C, H, W) float32 image, such as a torchvision.transforms.v2 pipeline.
+        - an `Augmentation`, which is returned as it is.
+    image_shape : (int, int, int)
+        (C, H, W) of the images.
+    **parameters
+        Replace the preset's own: see `FigureViews`, `PhotoViews`, `PolicyViews`.
+
+    Returns
+    -------
+    Augmentation
+        Draws views with ``augmentation(images, generator=generator)``.
+
+    Raises
+    ------
+    TypeError
+        If `spec` is neither a name nor callable, or a parameter is unknown to the preset.
+    ValueError
+        If the name is unknown or a parameter is out of its range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> augmentation = make_augmentation("digits", image_shape=(1, 28, 28), degrees=10.0)
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> augmentation(torch.zeros(5, 1, 28, 28), generator=generator).shape
+    torch.Size([5, 1, 28, 28])
+    """
+    if isinstance(spec, str):
+        name = _auto(image_shape) if spec == "auto" else spec
+        if name not in _PRESETS:
+            raise ValueError(
+                f"make_augmentation: 'spec' must be one of {', '.join(PRESET_NAMES)}, auto, or a callable, "
+                f"got {spec!r}"
+            )
+        family, defaults = _PRESETS[name]
+        try:
+            augmentation = family(image_shape, **{**defaults, **parameters})
+        except TypeError as error:
+            raise TypeError(f"make_augmentation: {name!r} does not take these parameters: {error}") from error
+        augmentation.name = name
+        return augmentation
+    if parameters:
+        raise TypeError(
+            "make_augmentation: parameters must be left out unless 'spec' is a name, got "
+            f"{', '.join(parameters)}"
+        )
+    if isinstance(spec, Augmentation):
+        if spec.image_shape != tuple(image_shape):
+            raise ValueError(
+                f"make_augmentation: 'spec' must be made for images of {tuple(image_shape)}, got {spec!r}"
+            )
+        return spec
+    if not callable(spec):
+        raise TypeError(f"make_augmentation: 'spec' must be a name or a callable, got {type(spec).__name__}")
+    return TransformViews(spec, image_shape)
+
+
+def _auto(image_shape: tuple[int, int, int]) -> str:
+    """Choose by what the images look like from outside."""
+    channels, height, width = image_shape
+    if channels == 1:
+        return "digits"
+    return "natural32" if min(height, width) < 48 else "natural96"
