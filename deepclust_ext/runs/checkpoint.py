@@ -51,7 +51,7 @@ def _write_digests(path: Path, digests: list[str]) -> None:
 
 
 def _recorded_digest(path: Path) -> str:
-    """The one digest recorded for `path`; a damaged file keeps its old one, so that the damage still shows."""
+    """The one digest recorded for `path`; a damaged file keeps its old one, so the damage still shows."""
     recorded = _read_digests(path)
     if len(recorded) == 1:
         return recorded[0]
@@ -61,7 +61,7 @@ def _recorded_digest(path: Path) -> str:
 
 
 def _replace_with_digest(source: Path, target: Path, digest: str) -> None:
-    """Move `source` onto `target` so that the digest file fits whichever of the two is there."""
+    """Move `source` onto `target` so that the digest file always fits the one that is there."""
     _write_digests(target, [digest, *_read_digests(target)])
     os.replace(source, target)
     sync_folder(target.parent)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .._version import __version__
 from .._warnings import DeepclustWarning
 from .errors import ResumeMismatchError
 
@@ -72,8 +73,8 @@ def describe(value: Any) -> Any:
 
 def versions() -> dict[str, str]:
     """Versions of the package and of what its results depend on; 'unknown' when it is not installed."""
-    found = {"python": platform.python_version()}
-    for name in ("deepclust_ext", "torch", "numpy", "scikit-learn"):
+    found = {"python": platform.python_version(), "deepclust_ext": __version__}
+    for name in ("torch", "numpy", "scikit-learn"):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

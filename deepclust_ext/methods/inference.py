@@ -1,0 +1,88 @@
+"""Run a network over many images in batches: evaluation mode, no gradient, results on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from deepclust_ext.methods.monitor import HeadStatistics, nmi_of_counts
+from deepclust_ext.methods.seeds import derive_generator
+
+if TYPE_CHECKING:
+    from deepclust_ext.methods.base import Method
+
+# Large enough to keep a GPU busy, small enough for the activations of a ResNet in a few GB.
+BATCH = 512
+
+
+def forward_batches(
+    method: Method, net: nn.Module, augmentation: Any, images: Tensor
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield probabilities (H, B, K) and embeddings (B, d) of the deterministic view, batch by batch.
+
+    Parameters
+    ----------
+    method : Method
+        Says what the network's outputs are.
+    net : nn.Module
+        Put into evaluation mode, and left in it.
+    augmentation : callable
+        Its `plain` view is used.
+    images : Tensor
+        (N, C, H, W) on any device.
+
+    Yields
+    ------
+    probabilities, embedding : Tensor
+        On the network's device.
+    """
+    device = next(net.parameters()).device
+    net.eval()
+    with torch.inference_mode():
+        for batch in torch.split(images, BATCH):
+            yield method._outputs(net, augmentation.plain(batch.to(device)))
+
+
+def label_heads(method: Method, net: nn.Module, augmentation: Any, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Label images with every head.
+
+    Returns
+    -------
+    labels : Tensor
+        (H, N) int64, on the CPU; ties go to the lowest cluster.
+    confidence : Tensor
+        (H, N) float32, the probability of that cluster.
+    """
+    batches = forward_batches(method, net, augmentation, images)
+    tops = [probabilities.max(-1) for probabilities, _ in batches]
+    labels = torch.cat([top.indices.cpu() for top in tops], dim=1)
+    return labels, torch.cat([top.values.cpu() for top in tops], dim=1)
+
+
+def embed(method: Method, net: nn.Module, augmentation: Any, images: Tensor) -> Tensor:
+    """Return the embeddings (N, d) of images, on the CPU."""
+    return torch.cat([embedding.cpu() for _, embedding in forward_batches(method, net, augmentation, images)])
+
+
+def agreement_of_views(method: Method, net: nn.Module, augmentation: Any, images: Tensor) -> Tensor:
+    """Return NMI(z, z') of each head, float64 (H,): its labels of two augmented views of every image.
+
+    The views are drawn from the method's seed, in evaluation mode: the same for every head and every call.
+
+    References
+    ----------
+    DHOG, section 4: "unsupervised posthoc head selection using NMI(z, z')".
+    """
+    device = next(net.parameters()).device
+    net.eval()
+    statistics = HeadStatistics(method._n_heads(net), method.n_clusters, device)
+    with torch.inference_mode():
+        for number, batch in enumerate(torch.split(images, BATCH)):
+            generator = derive_generator(method.seed, "selection", number)
+            here = batch.to(device)
+            views = [augmentation(here, generator=generator) for _ in range(2)]
+            statistics.add(torch.stack([method._outputs(net, view)[0].argmax(-1) for view in views]))
+    return nmi_of_counts(statistics.pairs.cpu())

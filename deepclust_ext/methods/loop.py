@@ -1,0 +1,298 @@
+"""The training loop every method shares: steps, schedule, log, evaluation, checkpoints and a clean stop."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from deepclust_ext._optional import require
+from deepclust_ext._warnings import DeepclustWarning
+from deepclust_ext.data.images import ImageData
+from deepclust_ext.methods.batches import EpochOrder
+from deepclust_ext.methods.inference import label_heads
+from deepclust_ext.methods.monitor import HeadStatistics, collapsed_heads
+from deepclust_ext.methods.optim import build_optimizer, learning_rate_factor
+from deepclust_ext.methods.saving import stamp
+from deepclust_ext.methods.seeds import derive_generator, derive_seed, seed_default_generators
+from deepclust_ext.runs import Interrupted, RunDirectory, StopGuard
+
+if TYPE_CHECKING:
+    from deepclust_ext.methods.base import Method
+
+# Collapse in the first epochs is common and passes; a warning before this share of the run would be noise.
+QUIET_SHARE = 0.1
+
+State = dict[str, Any]
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a method's objective returns for one step.
+
+    Parameters
+    ----------
+    loss : Tensor
+        Scalar, to be minimised.
+    probabilities : Tensor, optional
+        (A, H, n, K): their largest entries are counted for the log.
+    terms : dict of Tensor
+        Detached tensors, of one shape at every step of a pass, whose means over the epoch are logged.
+    """
+
+    loss: Tensor
+    probabilities: Tensor | None = None
+    terms: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Training:
+    """One run of a method on its training images, from its present epoch to the last.
+
+    Everything random is drawn from generators derived from (seed, purpose, epoch, step), and the learning
+    rate is a function of the step: the state is the weights, the optimizer and the place in the run, and a
+    run that is resumed from it ends with the same bits as one that was never stopped.
+
+    Parameters
+    ----------
+    method : Method
+        Gives the settings and the objective.
+    net : nn.Module
+        What is trained, already on the device.
+    data : ImageData
+        The training images; its labels are scored against, nothing else.
+    augmentation : callable
+        As `make_augmentation` returns it.
+    run : RunDirectory, optional
+        Where the log and the checkpoints go; without it nothing is written and no signal is caught.
+    progress : bool, optional
+        Show a progress bar; None shows it in a terminal only.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        net: nn.Module,
+        data: ImageData,
+        augmentation: Any,
+        *,
+        run: RunDirectory | None,
+        progress: bool | None,
+    ) -> None:
+        self.method, self.net, self.data, self.augmentation, self.run = method, net, data, augmentation, run
+        self.progress = progress
+        self.device = next(net.parameters()).device
+        self.images = data.images.to(self.device)
+        self.order = EpochOrder(len(data), method.batch_size)
+        self.passes = method._passes()
+        self.optimizer = build_optimizer(
+            method.optimizer, net.parameters(), lr=method.lr, weight_decay=method.weight_decay
+        )
+        self.statistics = HeadStatistics(method._n_heads(net), method.n_clusters, self.device)
+        self.epoch = 0
+        self.step = 0
+        self.seconds = 0.0
+        self.history: list[Record] = []
+        self._totals: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+        self._epoch_seconds = {"step": 0.0, "augmentation": 0.0}
+        self._collapsed: list[int] = []
+        self._warned: set[int] = set()
+        self._previous: Tensor | None = None
+
+    @property
+    def n_steps(self) -> int:
+        """Steps in an epoch: every pass visits the images once."""
+        return self.order.n_batches * len(self.passes)
+
+    # State
+
+    def state(self) -> State:
+        """Everything a resume needs; fit for `torch.load(weights_only=True)`."""
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "seconds": self.seconds,
+            "model": self.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "statistics": self.statistics.state(),
+            "totals": dict(self._totals),
+            "counts": dict(self._counts),
+            "epoch_seconds": dict(self._epoch_seconds),
+            "collapsed": list(self._collapsed),
+            "previous": self._previous,
+        }
+
+    def load(self, state: State) -> None:
+        """Go to the place in the run where `state` was taken."""
+        self.net.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.statistics.load(state["statistics"])
+        self._totals = {name: total.to(self.device) for name, total in state["totals"].items()}
+        self._counts = dict(state["counts"])
+        self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
+        self._epoch_seconds = dict(state["epoch_seconds"])
+        self._collapsed = list(state["collapsed"])
+        self._previous = state["previous"]
+
+    def save(self) -> None:
+        """Write a checkpoint, if there is a run folder."""
+        if self.run is not None:
+            self.run.checkpoints.save(stamp(self.method, self.state()))
+
+    # Training
+
+    def train(self, guard: StopGuard) -> None:
+        """Train to the last epoch; save and raise `Interrupted` when a signal asks for it."""
+        if self.run is not None and self.epoch == self.step == 0:
+            self.save()
+        total = self.method.epochs * self.n_steps
+        done = self.epoch * self.n_steps + self.step
+        # disable=None is tqdm's "only in a terminal".
+        disable = None if self.progress is None else not self.progress
+        tqdm = require("tqdm.auto").tqdm
+        with tqdm(total=total, initial=done, disable=disable, unit="step", leave=False) as bar:
+            while self.epoch < self.method.epochs:
+                bar.set_description(f"epoch {self.epoch + 1}/{self.method.epochs}")
+                self._train_epoch(guard, bar)
+                bar.set_postfix(loss=f"{self.history[-1]['loss']:.4f}")
+
+    def _train_epoch(self, guard: StopGuard, bar: Any) -> None:
+        """Do the rest of the present epoch, then its bookkeeping."""
+        seed = self.method.seed
+        self.net.train()
+        batches: Tensor | None = None
+        while self.step < self.n_steps:
+            number, batch = divmod(self.step, self.order.n_batches)
+            if batches is None or batch == 0:
+                order = self.order.permutation(derive_generator(seed, "order", self.epoch, number))
+                batches = order.to(self.device)
+            self._train_step(self.passes[number], batches[batch])
+            self.step += 1
+            bar.update()
+            if guard.requested is not None:
+                self._stop(guard.requested)
+        self._end_epoch()
+
+    def _train_step(self, stage: str, index: Tensor) -> None:
+        """Augment, evaluate the objective, update the weights; nothing is read back from the device."""
+        start = time.perf_counter()
+        method = self.method
+        place = (self.epoch, self.step)
+        factor = learning_rate_factor(
+            method.schedule,
+            self.epoch * self.n_steps + self.step,
+            method.epochs * self.n_steps,
+            method.warmup * self.n_steps,
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = method.lr * factor
+        # On the CPU for every device: the same views everywhere.
+        generator = derive_generator(method.seed, "augment", *place)
+        with torch.no_grad():
+            # One call for all views: parameters are drawn per image, so repeats get views of their own.
+            views = self.augmentation(self.images[index.repeat(method.n_augmentations)], generator=generator)
+        augmented = time.perf_counter()
+        # Dropout and the like draw from the default generators.
+        seed_default_generators(derive_seed(method.seed, "modules", *place), self.device)
+        objective = method._objective(self.net, views, stage)
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(objective.loss)
+        self.optimizer.step()
+        self._count(objective)
+        end = time.perf_counter()
+        self._epoch_seconds["augmentation"] += augmented - start
+        self._epoch_seconds["step"] += end - start
+
+    def _count(self, objective: Objective) -> None:
+        """Add the step's terms to the epoch's sums."""
+        with torch.no_grad():
+            for name, term in {"loss": objective.loss, **objective.terms}.items():
+                total = self._totals.get(name)
+                self._totals[name] = term.detach().double() if total is None else total + term
+                self._counts[name] = self._counts.get(name, 0) + 1
+            if objective.probabilities is not None:
+                self.statistics.add(objective.probabilities.argmax(-1))
+
+    def _stop(self, signum: int) -> None:
+        """Save once and leave."""
+        self.save()
+        if self.run is not None:
+            self.run.log("interrupt", epoch=self.epoch, step=self.step, signal=signum)
+        raise Interrupted(signum)
+
+    # Bookkeeping
+
+    def _end_epoch(self) -> None:
+        """Log the epoch, evaluate and save on their periods."""
+        method = self.method
+        means: dict[str, Any] = {
+            name: (total / self._counts[name]).tolist() for name, total in self._totals.items()
+        }
+        if not math.isfinite(means["loss"]):
+            raise FloatingPointError(
+                f"{method._name}: the loss became {means['loss']} in epoch {self.epoch + 1}; try a lower "
+                "'lr' "
+                f"(it is {method.lr:g}) or a longer 'warmup'"
+            )
+        lr = self.optimizer.param_groups[0]["lr"]
+        summary = self.statistics.summary()
+        self.epoch, self.step = self.epoch + 1, 0
+        last = self.epoch == method.epochs
+        seconds = self._epoch_seconds
+        record: Record = {"epoch": self.epoch, **means, **summary, "lr": lr}
+        if self.epoch % method.evaluate_every == 0 or last:
+            start = time.perf_counter()
+            record |= self._evaluate(summary)
+            record["evaluation_seconds"] = round(time.perf_counter() - start, 4)
+        record["seconds"] = round(seconds["step"], 4)
+        record["augmentation_share"] = round(seconds["augmentation"] / max(seconds["step"], 1e-9), 4)
+        self.seconds += seconds["step"] + record.get("evaluation_seconds", 0.0)
+        self.history.append(record)
+        if self.run is not None:
+            self.run.log("epoch", **record)
+        self._look_for_collapse(summary, last)
+        self._reset_epoch()
+        if self.epoch % method.checkpoint_every == 0 or last:
+            self.save()
+
+    def _reset_epoch(self) -> None:
+        """Forget the epoch's sums and counts."""
+        self._totals, self._counts = {}, {}
+        self._epoch_seconds = {"step": 0.0, "augmentation": 0.0}
+        self.statistics = HeadStatistics(len(self.statistics.counts), self.statistics.n_clusters, self.device)
+
+    def _evaluate(self, summary: dict[str, list[Any]]) -> Record:
+        """Label the training images: the share that changed, and scores where classes are known."""
+        evaluate = require("deepclust_ext.evaluate")
+        labels = label_heads(self.method, self.net, self.augmentation, self.images)[0]
+        record: Record = {}
+        if self._previous is not None:
+            head = max(range(len(labels)), key=lambda h: (summary["nmi_views"][h], -h))
+            record["churn"] = evaluate.churn(self._previous[head].numpy(), labels[head].numpy())
+        self._previous = labels
+        if self.data.labels is not None:
+            y = self.data.labels.cpu().numpy()
+            record["scores"] = [evaluate.scores(head.numpy(), y) for head in labels]
+        return record
+
+    def _look_for_collapse(self, summary: dict[str, list[Any]], last: bool) -> None:
+        """Log every head that newly collapsed, and warn once a head unless it is early in the run."""
+        reasons = collapsed_heads(summary, self.method.n_clusters)
+        early = self.epoch < QUIET_SHARE * self.method.epochs and not last
+        for head, reason in reasons.items():
+            if head not in self._collapsed and self.run is not None:
+                self.run.log("warning", epoch=self.epoch, kind="collapse", head=head, message=reason)
+            if head not in self._warned and not early:
+                self._warned.add(head)
+                warnings.warn(
+                    f"{self.method._name}: head {head} {reason} in epoch {self.epoch}: it has collapsed",
+                    DeepclustWarning,
+                    stacklevel=2,
+                )
+        self._collapsed = sorted(reasons)

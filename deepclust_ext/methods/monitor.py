@@ -1,0 +1,120 @@
+"""What the log says about the heads: occupancy, agreement between views, collapse. No labels are used."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+LARGEST_SHARE = 0.9
+USED_SHARE = 0.5
+
+
+def nmi_of_counts(counts: Tensor) -> Tensor:
+    r"""Normalised mutual information of contingency tables, 2 I(a; b) / (H(a) + H(b)).
+
+    Parameters
+    ----------
+    counts : Tensor
+        (..., K, L) counts.
+
+    Returns
+    -------
+    nmi : Tensor
+        float64 (...), in [0, 1]; 0 where both sides have a single cluster.
+
+    Examples
+    --------
+    >>> nmi_of_counts(torch.tensor([[5, 0], [0, 5]])).item()
+    1.0
+    """
+    joint = counts.double()
+    joint = joint / joint.sum(dim=(-2, -1), keepdim=True).clamp_min(1)
+
+    def entropy(p: Tensor, dims: int) -> Tensor:
+        plogp: Tensor = torch.special.xlogy(p, p)
+        return -plogp.flatten(-dims).sum(-1)
+
+    rows, columns = entropy(joint.sum(-1), 1), entropy(joint.sum(-2), 1)
+    information = rows + columns - entropy(joint, 2)
+    total = rows + columns
+    return torch.where(total > 0, 2 * information / total.clamp_min(1e-300), torch.zeros_like(total)).clamp(
+        0, 1
+    )
+
+
+class HeadStatistics:
+    """Counts the clusters of every head over an epoch, from the probabilities that the loss needs anyway.
+
+    Nothing is read back from the device before `summary`, so that counting never waits for a GPU.
+
+    Parameters
+    ----------
+    n_heads, n_clusters : int
+        H and K.
+    device : torch.device
+        Where the probabilities are.
+    """
+
+    def __init__(self, n_heads: int, n_clusters: int, device: torch.device) -> None:
+        self.n_clusters = n_clusters
+        # counts[h, k]: assignments over all views. pairs[h, k, l]: first view in k, second in l.
+        self.counts = torch.zeros(n_heads, n_clusters, dtype=torch.int64, device=device)
+        self.pairs = torch.zeros(n_heads, n_clusters, n_clusters, dtype=torch.int64, device=device)
+
+    def add(self, labels: Tensor) -> None:
+        """Count labels (A, H, n)."""
+        ones = torch.ones((), dtype=torch.int64, device=labels.device)
+        by_head = labels.transpose(0, 1).flatten(1)
+        self.counts.scatter_add_(1, by_head, ones.expand_as(by_head))
+        if labels.shape[0] > 1:
+            cells = labels[0] * self.n_clusters + labels[1]
+            self.pairs.flatten(1).scatter_add_(1, cells, ones.expand_as(cells))
+
+    def summary(self) -> dict[str, list[Any]]:
+        """One list with an entry a head for each figure; entropy is a share of ln K."""
+        counts = self.counts.cpu()
+        share = counts.double() / counts.sum(1, keepdim=True).clamp_min(1)
+        entropy = -torch.special.xlogy(share, share).sum(1) / math.log(max(2, self.n_clusters))
+        return {
+            "nmi_views": [round(value, 6) for value in nmi_of_counts(self.pairs.cpu()).tolist()],
+            "occupancy_entropy": [round(value, 6) for value in entropy.tolist()],
+            "clusters_used": (counts > 0).sum(1).tolist(),
+            "largest_share": [round(value, 6) for value in share.amax(1).tolist()],
+        }
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint in the middle of an epoch needs."""
+        return {"counts": self.counts, "pairs": self.pairs}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Take over a saved state."""
+        self.counts.copy_(state["counts"])
+        self.pairs.copy_(state["pairs"])
+
+
+def collapsed_heads(summary: dict[str, list[Any]], n_clusters: int) -> dict[int, str]:
+    """Heads that use fewer than half of their clusters, or put more than 90 % of the images in one.
+
+    Parameters
+    ----------
+    summary : dict
+        From `HeadStatistics.summary`.
+    n_clusters : int
+        K.
+
+    Returns
+    -------
+    reasons : dict of int to str
+        A phrase for each collapsed head.
+    """
+    reasons = {}
+    figures = zip(summary["clusters_used"], summary["largest_share"], strict=True)
+    for head, (used, largest) in enumerate(figures):
+        if used < USED_SHARE * n_clusters:
+            reasons[head] = f"uses {used} of {n_clusters} clusters"
+        elif largest > LARGEST_SHARE:
+            reasons[head] = f"has {100 * largest:.0f} % of the images in one cluster"
+    return reasons

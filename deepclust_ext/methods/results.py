@@ -1,0 +1,130 @@
+"""The end of a run: choose the head, label the images, score them if classes are known, write the files."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from deepclust_ext._optional import require
+from deepclust_ext._warnings import DeepclustWarning
+from deepclust_ext.data.images import ImageData
+from deepclust_ext.methods import inference
+from deepclust_ext.methods.saving import fitted_state, stamp
+from deepclust_ext.methods.seeds import derive_generator
+from deepclust_ext.runs import describe
+
+if TYPE_CHECKING:
+    from deepclust_ext.methods.base import Method
+    from deepclust_ext.methods.loop import Training
+
+# k-means on pixels is a yardstick: a sample of this size tells as much, in seconds.
+BASELINE_IMAGES = 10_000
+
+Labels = npt.NDArray[np.int64]
+
+
+def finish(method: Method, training: Training) -> None:
+    """Set the fitted attributes of `method`, and write the results if there is a run folder.
+
+    The head is chosen without labels: the largest NMI(z, z') between two augmented views, ties to the
+    lowest.
+
+    Parameters
+    ----------
+    method : Method
+        Gets `labels_` and the other fitted attributes.
+    training : Training
+        At its last epoch.
+
+    Warns
+    -----
+    DeepclustWarning
+        If classes are known and the run's NMI is below that of k-means on pixels.
+    """
+    net, augmentation, data = training.net, training.augmentation, training.data
+    evaluate = require("deepclust_ext.evaluate")
+    nmi_views = inference.agreement_of_views(method, net, augmentation, training.images).numpy()
+    labels, confidence = (
+        part.numpy() for part in inference.label_heads(method, net, augmentation, training.images)
+    )
+    embeddings = inference.embed(method, net, augmentation, training.images).numpy()
+
+    # argmax takes the first of equal values: the lowest head.
+    selected = int(nmi_views.argmax())
+    method.selected_head_, method.nmi_views_ = selected, nmi_views
+    method.labels_, method.confidence_ = labels[selected], confidence[selected]
+    method.n_clusters_ = int(np.unique(method.labels_).size)
+    method.history_ = training.history
+    method.best_head_ = method.mapping_ = method.majority_mapping_ = None
+
+    heads: list[dict[str, Any]] = [
+        {"head": head, "nmi_views": float(nmi_views[head]), **evaluate.diagnostics(row, method.n_clusters)}
+        for head, row in enumerate(labels)
+    ]
+    metrics: dict[str, Any] = {
+        "method": method._name,
+        "source": data.source,
+        "n_images": len(data),
+        "n_skipped": len(data.skipped),
+        "n_clusters": method.n_clusters,
+        "epochs": method.epochs,
+        "seconds": round(training.seconds, 3),
+        "selected_head": selected,
+        "diagnostics": evaluate.diagnostics(method.labels_, method.n_clusters, embeddings),
+        "heads": heads,
+    }
+    if data.labels is not None:
+        y = data.labels.cpu().numpy()
+        for head, row in zip(heads, labels, strict=True):
+            head["scores"] = evaluate.scores(row, y)
+        best = int(np.argmax([head["scores"]["nmi"] for head in heads]))
+        method.best_head_ = best
+        method.mapping_ = evaluate.hungarian_mapping(method.labels_, y)
+        method.majority_mapping_ = evaluate.majority_mapping(method.labels_, y)
+        metrics["scores"] = heads[selected]["scores"]
+        metrics |= {"best_head": best, "best_scores": heads[best]["scores"]}
+        metrics["kmeans_pixels"] = _compare_with_pixels(method, data, y)
+    method.metrics_ = describe(metrics)
+    if training.run is not None:
+        run = training.run
+        run.write_labels(data.names, method.labels_, method.confidence_)
+        run.write_embeddings(
+            {"embeddings": embeddings, "labels": method.labels_, "confidence": method.confidence_}
+        )
+        run.write_metrics(method.metrics_)
+        run.checkpoints.save(stamp(method, {**training.state(), "fitted": fitted_state(method)}))
+
+
+def _compare_with_pixels(method: Method, data: ImageData, y: Labels) -> dict[str, Any]:
+    """Score k-means on the pixels of (a sample of) the images, and say so when the run is below it."""
+    evaluate = require("deepclust_ext.evaluate")
+    rows = np.arange(len(data))
+    if len(data) > BASELINE_IMAGES:
+        generator = derive_generator(method.seed, "baseline")
+        rows = np.sort(torch.randperm(len(data), generator=generator)[:BASELINE_IMAGES].numpy())
+    labels = evaluate.kmeans_pixels(data.images[rows], method.n_clusters, seed=method.seed)
+    found: dict[str, Any] = {"n_images": len(rows), **evaluate.scores(labels, y[rows])}
+    reached = evaluate.nmi(method.labels_[rows], y[rows])
+    if reached < found["nmi"]:
+        warnings.warn(
+            f"{method._name}: NMI {reached:.3f} is below k-means on pixels ({found['nmi']:.3f}): this run "
+            "learnt "
+            "less than the pixels show; look at the occupancy in the log, the augmentation and 'lr'",
+            DeepclustWarning,
+            stacklevel=2,
+        )
+    return found
+
+
+def score(method: Method, labels: Labels, y: Labels) -> dict[str, float]:
+    """Score labels of other images; accuracies use the mappings fitted on the training labels, if any."""
+    evaluate = require("deepclust_ext.evaluate")
+    found: dict[str, float] = evaluate.scores(labels, y)
+    if method.mapping_ is not None:
+        found["acc_hungarian"] = evaluate.acc_hungarian(labels, y, mapping=method.mapping_)
+        found["acc_majority"] = evaluate.acc_majority(labels, y, mapping=method.majority_mapping_)
+    return found
