@@ -1,97 +1,43 @@
-"""What every method shares: the estimator's surface, fitting with or without a run, saving, loading."""
+"""Fitting, the same for every method: check, load the images, train with or without a run folder, finish."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from deepclust_ext._optional import require
-from deepclust_ext.data.augment import Augmentation
 from deepclust_ext.data.images import ImageData
 from deepclust_ext.data.load import load_data
-from deepclust_ext.data.presets import make_augmentation
-from deepclust_ext.methods import checks, inference, results, saving, starting
+from deepclust_ext.methods import checks, results, saving, starting
+from deepclust_ext.methods.estimator import Estimator, Labels
 from deepclust_ext.methods.loop import Objective, Training
 from deepclust_ext.methods.seeds import isolated_rng
-from deepclust_ext.runs import (
-    CheckpointError,
-    Interrupted,
-    RunDirectory,
-    StopGuard,
-    save_state,
-)
+from deepclust_ext.runs import Interrupted, RunDirectory, StopGuard
 
-_BaseEstimator: Any = require("sklearn.base").BaseEstimator
-_ClusterMixin: Any = require("sklearn.base").ClusterMixin
-
-Labels = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
 Self = TypeVar("Self", bound="Method")
 
 
-class Method(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
+class Method(Estimator):
     """Base of the methods: a scikit-learn-style estimator of images.
 
-    A method defines a constructor with keyword parameters, `_build` (its network), `_objective` (its loss)
-    and, if it has several heads, `_n_heads`. Labels given to `fit` are scored against and never used
-    otherwise.
-
-    Attributes
-    ----------
-    labels_ : ndarray of int64, shape (N,)
-        Cluster of each training image, in [0, n_clusters).
-    confidence_ : ndarray of float32, shape (N,)
-        The probability the network gives that cluster.
-    n_clusters_ : int
-        Clusters in use in `labels_`.
-    selected_head_ : int
-        The head that `labels_` and `predict` come from: the largest NMI(z, z') between two augmented views
-        of the training images, ties to the lowest.
-    nmi_views_ : ndarray of float64, shape (H,)
-        That NMI of every head.
-    best_head_ : int or None
-        For reports: the head with the largest NMI against the labels given, if there were any.
-    mapping_ : ndarray of int64, shape (K,) or None
-        Class of each cluster by the Hungarian method on the training labels, if there were any.
-    history_ : list of dict
-        The log's record of every epoch.
-    metrics_ : dict
-        The content of metrics.json.
+    A method defines a constructor with keyword parameters, `_build` (its network), `_outputs` (probabilities
+    and embeddings), `_objective` (its loss) and, if it has several heads, `_n_heads`. Labels given to `fit`
+    are scored against and never used otherwise.
     """
 
-    n_clusters: int
     n_augmentations: int
     batch_size: int
     network: str | nn.Module
-    augmentation: Any
     optimizer: str
     lr: float
     weight_decay: float
     epochs: int
     schedule: str
     warmup: int
-    seed: int
     evaluate_every: int
     checkpoint_every: int
-    device: Any
-
-    labels_: Labels
-    confidence_: Floats
-    n_clusters_: int
-    selected_head_: int
-    nmi_views_: npt.NDArray[np.float64]
-    best_head_: int | None
-    mapping_: Labels | None
-    majority_mapping_: Labels | None
-    history_: list[dict[str, Any]]
-    metrics_: dict[str, Any]
 
     # Parameters that no label depends on: they may differ when a run is resumed.
     _RESULT_NEUTRAL: ClassVar[tuple[str, ...]] = ("checkpoint_every", "device", "evaluate_every")
@@ -100,21 +46,9 @@ class Method(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
 
     # What a method defines
 
-    def _build(self, image_shape: tuple[int, int, int]) -> nn.Module:
-        """Return the untrained network for views of this shape, drawn from the seed."""
-        raise NotImplementedError
-
     def _objective(self, net: Any, views: Tensor, stage: str) -> Objective:
         """Return the loss of the views (A * n, C, S, S), the A views of image i at rows i, n + i, ..."""
         raise NotImplementedError
-
-    def _outputs(self, net: Any, views: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the heads' probabilities (H, B, K) and the embedding (B, d) of views (B, C, S, S)."""
-        raise NotImplementedError
-
-    def _n_heads(self, net: Any) -> int:  # noqa: ARG002
-        """How many heads the network has."""
-        return 1
 
     def _passes(self) -> tuple[str, ...]:
         """The stages of an epoch, each a pass over the images."""
@@ -189,163 +123,14 @@ class Method(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
     def _prepare(
         self, images: ImageData, device: torch.device, folder: RunDirectory | None, progress: bool | None
     ) -> Training:
-        """Build the augmentation, the network and the loop."""
+        """Forget an earlier fit; build the augmentation, the network and the loop."""
+        saving.clear_fitted(self)
         self.image_shape_ = images.image_shape
         self.augmentation_ = self._augmentation()
         self.net_ = self._build(self.augmentation_.output_shape).to(device)
         return Training(self, self.net_, images, self.augmentation_, run=folder, progress=progress)
 
-    def _augmentation(self) -> Augmentation:
-        """Build the augmentation: a name, any transform, or a mapping of a name and its parameters."""
-        if not isinstance(self.augmentation, Mapping):
-            return make_augmentation(self.augmentation, image_shape=self.image_shape_)
-        options = dict(self.augmentation)
-        if "name" not in options:
-            raise ValueError(
-                f"{self._name}: 'augmentation' must have a 'name' if it is a mapping, got {options}"
-            )
-        return make_augmentation(options.pop("name"), image_shape=self.image_shape_, **options)
-
-    # Using a fitted method
-
-    def predict(self, data: Any) -> Labels:
-        """Return the cluster (N,) of each image, from the selected head and the deterministic view.
-
-        Parameters
-        ----------
-        data : ImageData, array, tensor, Dataset, path or name
-            Images of the size and channels of the training images; those of a folder are scaled to that
-            size.
-
-        Returns
-        -------
-        labels : ndarray of int64, shape (N,)
-        """
-        return self._label(self._loaded("predict", data))[0]
-
-    def predict_proba(self, data: Any) -> Floats:
-        """Return the selected head's probabilities (N, K); `data` as in `predict`."""
-        images = self._loaded("predict_proba", data)
-        with isolated_rng(self._net_device):
-            batches = inference.forward_batches(self, self.net_, self.augmentation_, images.images)
-            return torch.cat([probs[self.selected_head_].cpu() for probs, _ in batches]).numpy()
-
-    def transform(self, data: Any) -> Floats:
-        """Return the embeddings (N, d), the network's last feature; `data` as in `predict`."""
-        images = self._loaded("transform", data)
-        with isolated_rng(self._net_device):
-            return inference.embed(self, self.net_, self.augmentation_, images.images).numpy()
-
-    def evaluate(self, data: Any, y: Any = None) -> dict[str, float]:
-        """Score the clusters of other images against classes.
-
-        Accuracies use the mappings from clusters to classes that were fitted on the training labels, as the
-        papers do; without training labels they are fitted on `y` itself.
-
-        Parameters
-        ----------
-        data : ImageData, array, tensor, Dataset, path or name
-            As in `predict`.
-        y : array-like of int, shape (N,), optional
-            Classes, if `data` does not bring them.
-
-        Returns
-        -------
-        scores : dict of str to float
-            acc_hungarian, acc_majority, nmi, nmi_geometric, ari.
-        """
-        images = self._loaded("evaluate", data, y)
-        if images.labels is None:
-            raise ValueError(
-                f"{self._name}.evaluate: 'y' must be given, as the data has no labels of its own"
-            )
-        return results.score(self, self._label(images)[0], images.labels.numpy())
-
-    def _label(self, images: ImageData) -> tuple[Labels, Floats]:
-        """Labels and confidences of the selected head."""
-        with isolated_rng(self._net_device):
-            labels, confidence = inference.label_heads(self, self.net_, self.augmentation_, images.images)
-        return labels[self.selected_head_].numpy(), confidence[self.selected_head_].numpy()
-
-    def _loaded(self, function: str, data: Any, y: Any = None) -> ImageData:
-        """Load images and refuse those the network was not made for."""
-        if not hasattr(self, "labels_"):
-            raise require("sklearn.exceptions").NotFittedError(
-                f"{self._name}.{function}: this instance is not fitted yet; call fit, or load one that is"
-            )
-        channels, height, width = self.image_shape_
-        folder = isinstance(data, str | os.PathLike) and Path(data).is_dir()
-        options: dict[str, Any] = {"split": "train", "min_images": 1}
-        if folder:
-            # A folder's images are scaled; arrays are taken as they are, and refused if they do not fit.
-            options |= {"channels": channels, "image_size": height if height == width else None}
-        images = load_data(data, y=y, **options)
-        if images.image_shape != self.image_shape_:
-            raise ValueError(
-                f"{self._name}.{function}: 'data' must hold images of {channels} channels and {height} x "
-                f"{width} "
-                f"pixels, as in training, got {images.image_shape[0]} channels and "
-                f"{images.image_shape[1]} x {images.image_shape[2]}"
-            )
-        return images
-
-    # Saving and loading
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the fitted method to a file, with its SHA-256 beside it; `load` reads it."""
-        if not hasattr(self, "labels_"):
-            raise require("sklearn.exceptions").NotFittedError(f"{self._name}.save: fit comes first")
-        state = {"model": self.net_.state_dict(), "fitted": saving.fitted_state(self)}
-        save_state(saving.stamp(self, state), path)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str], **replacements: Any) -> Method:
-        """Read a fitted method from a file of `save`, or from the folder of a finished run.
-
-        Parameters
-        ----------
-        path : str or path
-            The file or folder.
-        **replacements
-            Parameters that were objects (a network, an augmentation) and are in no file, or a `device`.
-
-        Returns
-        -------
-        method : Method
-            Of the class that wrote it; `Method.load` reads every method.
-
-        Raises
-        ------
-        CheckpointError
-            If there is nothing to read, or it is damaged, unfinished or another method's.
-        """
-        state = saving.read(path)
-        kinds = {kind.__name__: kind for kind in (cls, *_descendants(cls))}
-        if state["method"] not in kinds:
-            raise CheckpointError(
-                f"load: {os.fspath(path)!r} holds a {state['method']}, not a {cls.__name__}"
-            )
-        method = kinds[state["method"]](**saving.parameters_of(state, replacements))
-        channels, height, width = state["image_shape"]
-        method.image_shape_ = (channels, height, width)
-        method.augmentation_ = method._augmentation()
-        net = method._build(method.augmentation_.output_shape)
-        net.load_state_dict(state["model"])
-        method.net_ = net.to(checks.resolve_device(method._name, method.device)).eval()
-        saving.set_fitted(method, state["fitted"])
-        return method
-
     # Checks
-
-    @property
-    def _name(self) -> str:
-        """The method's name, for messages and files."""
-        return type(self).__name__
-
-    @property
-    def _net_device(self) -> torch.device:
-        """Where the network is."""
-        return next(self.net_.parameters()).device
 
     def _check_parameters(self) -> None:
         """Refuse parameters that cannot work, before any work is done; methods extend it."""
@@ -358,10 +143,3 @@ class Method(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
                 f"{self._name}: 'n_clusters' must be at most the number of images ({len(images)}), "
                 f"got {self.n_clusters}"
             )
-
-
-def _descendants(kind: type[Method]) -> Iterator[type[Method]]:
-    """All subclasses of a class, at any depth."""
-    for child in kind.__subclasses__():
-        yield child
-        yield from _descendants(child)

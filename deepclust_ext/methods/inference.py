@@ -12,20 +12,20 @@ from deepclust_ext.methods.monitor import HeadStatistics, nmi_of_counts
 from deepclust_ext.methods.seeds import derive_generator
 
 if TYPE_CHECKING:
-    from deepclust_ext.methods.base import Method
+    from deepclust_ext.methods.estimator import Estimator
 
 # Large enough to keep a GPU busy, small enough for the activations of a ResNet in a few GB.
 BATCH = 512
 
 
 def forward_batches(
-    method: Method, net: nn.Module, augmentation: Any, images: Tensor
+    method: Estimator, net: nn.Module, augmentation: Any, images: Tensor
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield probabilities (H, B, K) and embeddings (B, d) of the deterministic view, batch by batch.
 
     Parameters
     ----------
-    method : Method
+    method : Estimator
         Says what the network's outputs are.
     net : nn.Module
         Put into evaluation mode, and left in it.
@@ -46,7 +46,9 @@ def forward_batches(
             yield method._outputs(net, augmentation.plain(batch.to(device)))
 
 
-def label_heads(method: Method, net: nn.Module, augmentation: Any, images: Tensor) -> tuple[Tensor, Tensor]:
+def label_heads(
+    method: Estimator, net: nn.Module, augmentation: Any, images: Tensor
+) -> tuple[Tensor, Tensor]:
     """Label images with every head.
 
     Returns
@@ -62,12 +64,12 @@ def label_heads(method: Method, net: nn.Module, augmentation: Any, images: Tenso
     return labels, torch.cat([top.values.cpu() for top in tops], dim=1)
 
 
-def embed(method: Method, net: nn.Module, augmentation: Any, images: Tensor) -> Tensor:
+def embed(method: Estimator, net: nn.Module, augmentation: Any, images: Tensor) -> Tensor:
     """Return the embeddings (N, d) of images, on the CPU."""
     return torch.cat([embedding.cpu() for _, embedding in forward_batches(method, net, augmentation, images)])
 
 
-def agreement_of_views(method: Method, net: nn.Module, augmentation: Any, images: Tensor) -> Tensor:
+def agreement_of_views(method: Estimator, net: nn.Module, augmentation: Any, images: Tensor) -> Tensor:
     """Return NMI(z, z') of each head, float64 (H,): its labels of two augmented views of every image.
 
     The views are drawn from the method's seed, in evaluation mode: the same for every head and every call.

@@ -118,13 +118,3 @@ def _compare_with_pixels(method: Method, data: ImageData, y: Labels) -> dict[str
             stacklevel=2,
         )
     return found
-
-
-def score(method: Method, labels: Labels, y: Labels) -> dict[str, float]:
-    """Score labels of other images; accuracies use the mappings fitted on the training labels, if any."""
-    evaluate = require("deepclust_ext.evaluate")
-    found: dict[str, float] = evaluate.scores(labels, y)
-    if method.mapping_ is not None:
-        found["acc_hungarian"] = evaluate.acc_hungarian(labels, y, mapping=method.mapping_)
-        found["acc_majority"] = evaluate.acc_majority(labels, y, mapping=method.majority_mapping_)
-    return found

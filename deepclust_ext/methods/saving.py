@@ -6,18 +6,32 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from deepclust_ext.runs import CheckpointError, CheckpointStore, describe, load_state, versions
 from deepclust_ext.runs.config import FORMAT
 
 if TYPE_CHECKING:
-    from deepclust_ext.methods.base import Method
+    from deepclust_ext.methods.estimator import Estimator
 
 State = dict[str, Any]
 
+FITTED = (
+    "labels_",
+    "confidence_",
+    "n_clusters_",
+    "selected_head_",
+    "nmi_views_",
+    "best_head_",
+    "mapping_",
+    "majority_mapping_",
+    "history_",
+    "metrics_",
+)
 
-def stamp(method: Method, state: State) -> State:
+
+def stamp(method: Estimator, state: State) -> State:
     """Add to a state what tells whose it is."""
     return {
         "format": FORMAT,
@@ -37,26 +51,23 @@ def check_stamp(state: State, where: str) -> None:
         )
 
 
-def fitted_state(method: Method) -> State:
+def fitted_state(method: Estimator) -> State:
     """The fitted attributes as tensors and plain values."""
-    optional = {
-        name: None if (value := getattr(method, name)) is None else torch.from_numpy(value.copy())
-        for name in ("mapping_", "majority_mapping_")
-    }
+    values = {name: getattr(method, name) for name in FITTED}
     return {
-        "labels_": torch.from_numpy(method.labels_.copy()),
-        "confidence_": torch.from_numpy(method.confidence_.copy()),
-        "nmi_views_": torch.from_numpy(method.nmi_views_.copy()),
-        "selected_head_": method.selected_head_,
-        "best_head_": method.best_head_,
-        "n_clusters_": method.n_clusters_,
-        "history_": describe(method.history_),
-        "metrics_": method.metrics_,
-        **optional,
+        name: torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else describe(value)
+        for name, value in values.items()
     }
 
 
-def set_fitted(method: Method, fitted: State) -> None:
+def clear_fitted(method: Estimator) -> None:
+    """Forget an earlier fit, so that a fit that does not finish leaves no labels of another network."""
+    for name in FITTED:
+        if hasattr(method, name):
+            delattr(method, name)
+
+
+def set_fitted(method: Estimator, fitted: State) -> None:
     """Put back what `fitted_state` returned."""
     for name, value in fitted.items():
         setattr(method, name, value.numpy() if isinstance(value, torch.Tensor) else value)
