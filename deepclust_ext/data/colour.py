@@ -55,7 +55,7 @@ def colour_jitter(
     if channels == 1:
         return images.mul_(gain.view(-1, 1, 1, 1)).add_(offset.view(-1, 1, 1, 1)).clamp_(0.0, 1.0)
     matrix = gain[:, None, None] * _chroma_matrix(saturation.to(device), hue.to(device))
-    mixed: Tensor = torch.baddbmm(offset.view(-1, 1, 1), matrix, images.view(b, channels, height * width))
+    mixed = torch.baddbmm(offset.view(-1, 1, 1), matrix, images.view(b, channels, height * width))
     return mixed.clamp_(0.0, 1.0).view_as(images)
 
 
@@ -68,7 +68,8 @@ def _chroma_matrix(saturation: Tensor, hue: Tensor) -> Tensor:
     chroma = torch.eye(3, device=hue.device) - grey
     angle = hue * (2.0 * torch.pi)
     along, across = (saturation * angle.cos())[:, None, None], (saturation * angle.sin())[:, None, None]
-    return grey + along * chroma + across * quarter
+    matrix: Tensor = grey + along * chroma + across * quarter
+    return matrix
 
 
 def erase(

@@ -11,6 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from deepclust_ext.data.images import as_float
+
+# Pixels sampled at a time on the CPU: a grid of 256 KiB.
+_CHUNK_PIXELS = 2**15
+
 
 def uniform(count: int, low: float, high: float, generator: torch.Generator) -> Tensor:
     """Draw (count,) float32 in [low, high] on the generator's device."""
@@ -53,9 +58,9 @@ def affine_matrix(
     Examples
     --------
     >>> one, zero = torch.ones(1), torch.zeros(1)
-    >>> affine_matrix(angle=zero, scale=one, stretch=one, shear=zero, shift_x=zero, shift_y=zero)
-    tensor([[[1., 0., 0.],
-             [0., 1., 0.]]])
+    >>> affine_matrix(angle=zero, scale=2 * one, stretch=one, shear=zero, shift_x=zero, shift_y=zero).abs()
+    tensor([[[0.5000, 0.0000, 0.0000],
+             [0.0000, 0.5000, 0.0000]]])
     """
     cos, sin = angle.cos(), angle.sin()
     # The map is the inverse of what the content does, so the steps run backwards: unshift, unrotate, unslant,
@@ -99,7 +104,7 @@ def sample(images: Tensor, matrix: Tensor, size: tuple[int, int], *, padding: st
     Parameters
     ----------
     images : Tensor
-        (B, C, H, W) float32.
+        (B, C, H, W) uint8, or floating point in [0, 1].
     matrix : Tensor
         (B, 2, 3) map from output to input, on any device.
     size : (int, int)
@@ -118,14 +123,22 @@ def sample(images: Tensor, matrix: Tensor, size: tuple[int, int], *, padding: st
     >>> sample(torch.ones(1, 1, 2, 2), identity, (2, 2)).flatten()
     tensor([1., 1., 1., 1.])
     """
-    height, width = size
+    (b, c), (height, width) = images.shape[:2], size
     matrix = matrix.to(images.device)
     # The grid lies in memory as (B, 2, H, W): grid_sample reads planes without unweaving pairs, and an outer
     # sum fills them in one pass where affine_grid multiplies matrices.
     rows = matrix[:, :, 1, None] * _centres(height, images) + matrix[:, :, 2, None]
     columns = matrix[:, :, 0, None] * _centres(width, images)
-    grid = (rows[:, :, :, None] + columns[:, :, None, :]).permute(0, 2, 3, 1)
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode=padding, align_corners=False)
+    views = torch.empty((b, c, height, width), dtype=torch.float32, device=images.device)
+    # On the CPU in pieces: a grid that fits the cache and that malloc can reuse is faster than fresh pages.
+    step = max(1, _CHUNK_PIXELS // (height * width)) if images.device.type == "cpu" else max(1, b)
+    for start in range(0, b, step):
+        part = slice(start, start + step)
+        grid = (rows[part, :, :, None] + columns[part, :, None, :]).permute(0, 2, 3, 1)
+        views[part] = F.grid_sample(
+            as_float(images[part]), grid, mode="bilinear", padding_mode=padding, align_corners=False
+        )
+    return views
 
 
 def _centres(count: int, like: Tensor) -> Tensor:

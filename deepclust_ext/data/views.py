@@ -8,7 +8,6 @@ from torch import Tensor
 from deepclust_ext.data.augment import Augmentation
 from deepclust_ext.data.colour import colour_jitter, erase
 from deepclust_ext.data.geometry import affine_matrix, crop_matrix, sample, uniform
-from deepclust_ext.data.images import as_float
 
 _PADDINGS = ("zeros", "border", "reflection")
 
@@ -101,7 +100,7 @@ class FigureViews(Augmentation):
         side = uniform(b, *self.crop, generator)
         x, y = uniform(b, 0.0, 1.0, generator), uniform(b, 0.0, 1.0, generator)
         matrix = crop_matrix(matrix, width=side, height=side, x=x, y=y)
-        views = sample(as_float(images), matrix, (h, w), padding=self.padding)
+        views = sample(images, matrix, (h, w), padding=self.padding)
         # What is switched off draws nothing: a parameter at 0 costs no time.
         if self.brightness or self.contrast:
             one = torch.ones(b, device=generator.device)
@@ -183,7 +182,7 @@ class PhotoViews(Augmentation):
         identity = torch.eye(2, 3, device=generator.device).expand(b, 2, 3)
         matrix = crop_matrix(identity, width=width, height=height, x=x, y=y)
         # "border": half a pixel beyond the rim is the rim's colour, not a dark frame.
-        views = sample(as_float(images), matrix, (h, w), padding="border")
+        views = sample(images, matrix, (h, w), padding="border")
         saturation = uniform(b, 1.0 - self.saturation, 1.0 + self.saturation, generator)
         return colour_jitter(
             views,
