@@ -1,14 +1,9 @@
-// A strided matrix that is only looked at. Bounds are checked in builds with DC_DEBUG_BOUNDS.
+// A strided matrix that is only looked at.
 #pragma once
 
 #include <cstdint>
 
 #include "macros.h"
-
-#if defined(DC_DEBUG_BOUNDS)
-#include <cstdio>
-#include <cstdlib>
-#endif
 
 namespace deepclust {
 
@@ -20,15 +15,9 @@ struct Matrix {
   int64_t row_stride = 0;
   int64_t col_stride = 1;
 
-  DC_HOST_DEVICE T& operator()(int64_t row, int64_t col) const {
-#if defined(DC_DEBUG_BOUNDS)
-    if (row < 0 || row >= rows || col < 0 || col >= cols) {
-      std::fprintf(stderr, "Matrix: (%lld, %lld) is outside %lld x %lld\n", (long long)row, (long long)col,
-                   (long long)rows, (long long)cols);
-      std::abort();
-    }
-#endif
-    return data[row * row_stride + col * col_stride];
+  // Rows [row, row + height) and columns [col, col + width).
+  DC_HOST_DEVICE Matrix block(int64_t row, int64_t col, int64_t height, int64_t width) const {
+    return {data + row * row_stride + col * col_stride, height, width, row_stride, col_stride};
   }
   DC_HOST_DEVICE Matrix transposed() const { return {data, cols, rows, col_stride, row_stride}; }
 };

@@ -12,12 +12,13 @@ namespace {
 
 // Loss of one joint of C classes; its gradient times `scale` goes to `gradient` [C, C].
 template <typename T>
-double finish_joint(const DhogPlan& plan, T* data, int64_t ld, double lamb, bool symmetric, double scale, T* scratch,
-                    double* block_loss, T* gradient) {
+double finish_joint(const DhogPlan& plan, T* data, int64_t stride, double lamb, bool symmetric, double scale,
+                    T* scratch, double* block_loss, T* gradient) {
   Joint<T> joint;
   joint.data = data;
   joint.rows = joint.cols = plan.classes;
-  joint.ld = ld;
+  joint.ld = plan.class_ld;
+  joint.stride = stride;
   joint.lamb = lamb;
   joint.bind(scratch);
   joint.block_loss = block_loss;
@@ -57,23 +58,18 @@ void finish(const DhogPlan& plan, T* total, const Outputs& out) {
     const Buffer<T> scratch(Joint<T>::scratch_size(plan.classes, plan.class_ld));
     const Buffer<double> block_loss((plan.classes + kJointRows - 1) / kJointRows);
     if (t < pulls) {
-      // The loss takes the mean over heads (and pairs); a pooled joint is met twice, as (a, b) and (b, a).
-      const double weight = (plan.pooled ? 2.0 : 1.0) / static_cast<double>(plan.heads * pairs);
+      const double weight = 1.0 / static_cast<double>(plan.heads * pairs);
       losses.get()[t] =
-          finish_joint(plan, total + plan.push_size() + t * plan.classes * plan.class_ld, plan.class_ld, out.lamb,
+          finish_joint(plan, total + plan.push_size() + t * plan.pull_stride(), plan.class_ld, out.lamb,
                        true, weight, scratch.get(), block_loss.get(), static_cast<T*>(out.pull_grad) + t * size);
       return;
     }
     int64_t i = 1, j = t - pulls;
     while (j >= i) j -= i++;
-    const Buffer<T> block(plan.classes * plan.class_ld);
-    std::fill(block.get(), block.get() + plan.classes * plan.class_ld, T(0));
-    for (int64_t c = 0; c < plan.classes; ++c)
-      std::memcpy(block.get() + c * plan.class_ld, total + (i * plan.classes + c) * plan.ld + j * plan.classes,
-                  sizeof(T) * static_cast<size_t>(plan.classes));
+    T* block = total + i * plan.classes * plan.ld + j * plan.class_ld;
     const double divisor = static_cast<double>(out.push_by_index ? i + 1 : i);
-    losses.get()[t] = finish_joint(plan, block.get(), plan.class_ld, 1.0, false, -out.alpha / divisor, scratch.get(),
-                                   block_loss.get(), push_grad + (i * plan.heads + j) * size);
+    losses.get()[t] = finish_joint(plan, block, plan.ld, 1.0, false, -out.alpha / divisor, scratch.get(), block_loss.get(),
+                                   push_grad + (i * plan.heads + j) * size);
   });
 
   double loss = 0;
@@ -98,22 +94,13 @@ DhogPlan plan_of(const Tensor& probs, bool pooled) {
 
 template <typename T>
 Probs<T> view_of(const Tensor& t) {
-  return {static_cast<const T*>(t.data_ptr()), t.stride(0), t.stride(1), t.stride(2), t.stride(3)};
+  return {static_cast<const T*>(t.data_ptr()), t.stride(0), t.stride(1), t.stride(2), t.stride(3), t.size(3)};
 }
 
 void check(const Tensor& probs) {
   DC_CHECK(probs.dim() == 4 && is_floating(probs), "dhog_loss", "probs", "a floating-point tensor (A, H, n, C)");
   DC_CHECK(probs.size(0) >= 2, "dhog_loss", "probs", "of at least two augmentations");
   DC_CHECK(probs.size(1) >= 1 && probs.size(3) >= 1, "dhog_loss", "probs", "of at least one head and one class");
-}
-
-// Adds what a task wrote: the blocks below the Gram matrix's diagonal, and the pull joints.
-template <typename T>
-void add_partial(const DhogPlan& plan, const T* __restrict__ partial, T* __restrict__ total) {
-  for (int64_t row = plan.classes; row < plan.width; ++row)
-    for (int64_t col = 0; col < row / plan.classes * plan.classes; ++col)
-      total[row * plan.ld + col] += partial[row * plan.ld + col];
-  for (int64_t i = plan.push_size(); i < plan.partial_size(); ++i) total[i] += partial[i];
 }
 
 template <typename T>
@@ -123,37 +110,29 @@ void forward(const Tensor& probs, const DhogPlan& plan, const Outputs& out) {
     dhog_forward_task(plan, view_of<T>(probs), task, partials.get() + task * plan.partial_size());
   });
   T* total = partials.get();
-  for (int64_t task = 1; task < plan.tasks(); ++task) add_partial(plan, total + task * plan.partial_size(), total);
+  for (int64_t task = 1; task < plan.tasks(); ++task) {
+    const T* __restrict__ partial = total + task * plan.partial_size();
+    for (int64_t i = 0; i < plan.partial_size(); ++i) total[i] += partial[i];
+  }
   finish(plan, total, out);
 }
 
 template <typename T>
 void backward(const Tensor& probs, const Tensor& pull_grad, const Tensor& push_grad, const DhogPlan& plan, double scale,
               T* grad) {
-  const int64_t pairs = plan.pull_pairs(), c = plan.classes, size = c * c;
-  const int64_t pull_size = Panels<T>::size(c, c), push_rows = plan.heads * (plan.heads - 1) / 2 * c;
-  const Buffer<T> pull_memory(plan.heads * pairs * pull_size), push_memory(Panels<T>::size(push_rows, c));
-  const Buffer<T> stacked(std::max<int64_t>(1, plan.heads - 1) * size);
-  std::vector<Panels<T>> pull(static_cast<size_t>(plan.heads * pairs)), push(static_cast<size_t>(plan.heads));
-  const T* pull_data = static_cast<const T*>(pull_grad.data_ptr());
-  const T* push_data = static_cast<const T*>(push_grad.data_ptr());
-  for (int64_t t = 0; t < plan.heads * pairs; ++t) {
-    pull[t].data = pull_memory.get() + t * pull_size;
-    lay_out({pull_data + t * size, c, c, c, 1}, pull[t]);
-  }
-  T* next = push_memory.get();
-  for (int64_t i = 1; i < plan.heads; ++i) {
-    // Row (j, d) of the operand is column d of G_ij: the joint's index of head j.
-    for (int64_t j = 0; j < i; ++j)
-      for (int64_t d = 0; d < c; ++d)
-        for (int64_t k = 0; k < c; ++k)
-          stacked.get()[(j * c + d) * c + k] = push_data[(i * plan.heads + j) * size + k * c + d];
-    push[i].data = next;
-    lay_out({stacked.get(), i * c, c, c, 1}, push[i]);
-    next += Panels<T>::size(i * c, c);
-  }
+  const int64_t c = plan.classes, size = c * c, panels_size = Panels<T>::size(c, c);
+  const int64_t pulls = plan.heads * plan.pull_pairs(), pushes = plan.heads * plan.heads;
+  const Buffer<T> memory((pulls + pushes) * panels_size);
+  std::vector<Panels<T>> panels(static_cast<size_t>(pulls + pushes));
+  const auto lay = [&](int64_t slot, const Tensor& grads, int64_t index, bool transposed) {
+    const Matrix<const T> g{static_cast<const T*>(grads.data_ptr()) + index * size, c, c, c, 1};
+    panels[slot] = panels_of(transposed ? g.transposed() : g, memory.get() + slot * panels_size);
+  };
+  for (int64_t t = 0; t < pulls; ++t) lay(t, pull_grad, t, false);
+  for (int64_t i = 1; i < plan.heads; ++i)
+    for (int64_t j = 0; j < i; ++j) lay(pulls + i * plan.heads + j, push_grad, i * plan.heads + j, true);
   parallel_tasks(plan.tasks(), plan.work(), [&](int64_t task) {
-    dhog_backward_task(plan, view_of<T>(probs), task, push.data(), pull.data(), scale, grad);
+    dhog_backward_task(plan, view_of<T>(probs), task, panels.data(), panels.data() + pulls, scale, grad);
   });
 }
 

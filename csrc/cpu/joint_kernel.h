@@ -21,10 +21,11 @@ inline constexpr int64_t kJointRows = 64;
 
 template <typename T>
 struct Joint {
-  T* data = nullptr;      // [rows, ld], in: J with the columns from cols to ld zero; out: dL/dJ times `scale`
+  T* data = nullptr;      // [rows, ld] rows `stride` apart: J, zero in the columns from cols to ld; overwritten
   int64_t rows = 0;       // C
   int64_t cols = 0;       // D
-  int64_t ld = 0;         // a multiple of kLanes<T>
+  int64_t ld = 0;         // cols rounded up to whole vectors
+  int64_t stride = 0;
   T* row_sums = nullptr;  // [rows]
   T* row_logs = nullptr;  // [rows]     lamb log r
   T* col_sums = nullptr;  // [ld]

@@ -50,7 +50,7 @@ void finish_joint(const JointPlan& plan, T* partials, double lamb, bool symmetri
   joint.data = partials;
   joint.rows = plan.rows;
   joint.cols = plan.cols;
-  joint.ld = plan.ld;
+  joint.ld = joint.stride = plan.ld;
   joint.lamb = lamb;
   const Buffer<T> scratch(Joint<T>::scratch_size(plan.rows, plan.ld));
   const Buffer<double> block_loss(joint.blocks());
@@ -87,18 +87,17 @@ void forward(const Batched& p, const Batched& q, double lamb, bool symmetric, T*
 
 // out = grad_loss * x m^T for every batch item, m = [rows, cols] of joint_grad seen through its strides.
 template <typename T>
-void apply(const Batched& x, const Batched& m, const T* grad_loss, int64_t grad_stride, T* out) {
+void apply(const Batched& x, const Batched& m, const T* grad_loss, T* out) {
   const int64_t out_cols = m.rows, panels_size = Panels<T>::size(m.cols, out_cols);
   const Buffer<T> memory(x.batch * panels_size);
   std::vector<Panels<T>> panels(static_cast<size_t>(x.batch));
   for (int64_t b = 0; b < x.batch; ++b) {
-    panels[b].data = memory.get() + b * panels_size;
-    lay_out(m.matrix<T>(b).transposed(), panels[b]);
+    panels[b] = panels_of(m.matrix<T>(b).transposed(), memory.get() + b * panels_size);
   }
   const int64_t row_blocks = (x.rows + kBackwardRows - 1) / kBackwardRows;
   parallel_tasks(x.batch * row_blocks, x.batch * x.rows * m.rows * m.cols, [&](int64_t task) {
     const int64_t b = task / row_blocks, begin = task % row_blocks * kBackwardRows;
-    apply_rows(x.matrix<T>(b), panels[b], static_cast<double>(grad_loss[b * grad_stride]), begin,
+    apply_rows(x.matrix<T>(b), panels[b], out_cols, static_cast<double>(grad_loss[b]), begin,
                std::min(x.rows, begin + kBackwardRows), out + b * x.rows * out_cols);
   });
 }
@@ -144,7 +143,7 @@ std::tuple<Tensor, Tensor> mi_loss_backward(const Tensor& grad_loss, const Tenso
     }
     dispatch_accumulator(dtype, [&](auto zero) {
       using T = decltype(zero);
-      apply(other, matrix, static_cast<const T*>(grads.data_ptr()), int64_t{1}, static_cast<T*>(out.mutable_data_ptr()));
+      apply(other, matrix, static_cast<const T*>(grads.data_ptr()), static_cast<T*>(out.mutable_data_ptr()));
     });
     return input.scalar_type() == dtype ? out : torch::stable::to(out, input.scalar_type());
   };

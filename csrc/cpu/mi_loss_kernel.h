@@ -50,12 +50,10 @@ void joint_task(const JointPlan& plan, const Matrix<const T>& p, const Matrix<co
 
   const int64_t begin = chunk * plan.chunk_rows, end = std::min(plan.n, begin + plan.chunk_rows);
   const Buffer<T> panel_memory(Panels<T>::size(std::min(kChunkRows, end - begin), d1 - d0));
-  Panels<T> panels{panel_memory.get()};
   for (int64_t row = begin; row < end || row == begin; row += kChunkRows) {
     const int64_t size = std::min(kChunkRows, end - row);
-    lay_out({q.data + row * q.row_stride + d0 * q.col_stride, size, d1 - d0, q.row_stride, q.col_stride}, panels);
-    product({p.data + row * p.row_stride + c0 * p.col_stride, size, c1 - c0, p.row_stride, p.col_stride}, panels,
-            d1 - d0, out, plan.ld, row > begin);
+    const Panels<T> panels = panels_of(q.block(row, d0, size, d1 - d0), panel_memory.get());
+    product(p.block(row, c0, size, c1 - c0), panels, 0, d1 - d0, out, plan.ld, row > begin);
   }
 }
 
@@ -72,12 +70,11 @@ void combine_partials(const JointPlan& plan, int64_t block, T* partials) {
 
 // Rows [begin, end) of out [n, C] = scale * x [n, D] m^T, with `m_transposed` the panels of m^T [D, C].
 template <typename T>
-void apply_rows(const Matrix<const T>& x, const Panels<T>& m_transposed, double scale, int64_t begin, int64_t end,
-                T* out) {
-  const int64_t cols = m_transposed.cols, ld = round_up(cols, kLanes<T>);
+void apply_rows(const Matrix<const T>& x, const Panels<T>& m_transposed, int64_t cols, double scale, int64_t begin,
+                int64_t end, T* out) {
+  const int64_t ld = m_transposed.cols;
   const Buffer<T> tile((end - begin) * ld);
-  product({x.data + begin * x.row_stride, x.cols, end - begin, x.col_stride, x.row_stride}, m_transposed, cols,
-          tile.get(), ld, false);
+  product(x.block(begin, 0, end - begin, x.cols).transposed(), m_transposed, 0, ld, tile.get(), ld, false);
   const T factor = static_cast<T>(scale);
   for (int64_t row = begin; row < end; ++row) {
     const T* __restrict__ source = tile.get() + (row - begin) * ld;

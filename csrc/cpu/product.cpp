@@ -1,98 +1,121 @@
-#include <algorithm>
-
 #include "product_kernel.h"
+
+#include <type_traits>
 
 namespace deepclust::cpu {
 namespace {
 
 template <typename T>
-DC_INLINE void lay_out_inline(const Matrix<const T>& b, Panels<T>& panels) {
-  panels.depth = b.rows;
-  panels.cols = b.cols;
-  for (int64_t col = 0; col < b.cols; col += Panels<T>::kPanel) {
-    const int64_t filled = std::min<int64_t>(Panels<T>::kPanel, b.cols - col);
-    const int64_t width = panels.width(col);
-    T* __restrict__ out = panels.data + col * b.rows;
-    for (int64_t k = 0; k < b.rows; ++k, out += width) {
-      const T* __restrict__ row = b.data + k * b.row_stride + col * b.col_stride;
-      if (b.col_stride == 1) {
-        for (int64_t j = 0; j < filled; ++j) out[j] = row[j];
-      } else {
-        for (int64_t j = 0; j < filled; ++j) out[j] = row[j * b.col_stride];
-      }
-      for (int64_t j = filled; j < width; ++j) out[j] = T(0);
-    }
+using Vec = typename VectorOf<T>::type;
+
+template <typename T>
+DC_INLINE void lay_out_inline(const Matrix<const T>& b, const Panels<T>& panels, int64_t first) {
+  // A whole vector may be read where it stays between the matrix's first and last element.
+  const int64_t last = (b.rows - 1) * b.row_stride + b.cols;
+  const bool rows_are_dense = b.col_stride == 1 && b.row_stride >= b.cols;
+  for (int64_t col = 0; col < b.cols; col += kLanes<T>) {
+    const int64_t filled = std::min(kLanes<T>, b.cols - col);
+    typename VectorOf<T>::mask keep;
+    for (int64_t i = 0; i < kLanes<T>; ++i) keep[i] = i < filled ? -1 : 0;
+    const int64_t width = panels.width(first + col);
+    T* __restrict__ out = panels.at(first + col);
+    const T* __restrict__ row = b.data + col * b.col_stride;
+    int64_t k = 0;
+    if (rows_are_dense)
+      for (; k < b.rows && k * b.row_stride + col + kLanes<T> <= last; ++k, out += width, row += b.row_stride)
+        *reinterpret_cast<Vec<T>*>(out) = keep ? *reinterpret_cast<const Vec<T>*>(row) : Vec<T>{};
+    for (; k < b.rows; ++k, out += width, row += b.row_stride)
+      for (int64_t i = 0; i < kLanes<T>; ++i) out[i] = i < filled ? row[i * b.col_stride] : T(0);
   }
 }
 
-// M rows by V vectors of out, over `depth` steps: a [depth, M] strided, panel [depth, V vectors].
+// One operand of a tile: `depth` steps of A, `depth_stride` apart, whose rows are `row_stride` apart.
+template <typename T>
+struct Strip {
+  const T* data;
+  int64_t depth, depth_stride, row_stride;
+};
+
+// M rows by V vectors of out; panel [depth][width].
 template <int M, int V, typename T>
-DC_INLINE void tile(int64_t depth, const T* __restrict__ a, int64_t depth_stride, int64_t row_stride,
-                    const T* __restrict__ panel, T* __restrict__ out, int64_t ldo, bool accumulate) {
-  using Vec = typename VectorOf<T>::type;
-  const auto at = [&](int m, int v) { return reinterpret_cast<Vec*>(out + m * ldo + v * kLanes<T>); };
-  Vec sum[M][V];
+DC_INLINE void tile(Strip<T> strip, const T* __restrict__ panel, int64_t width, T* __restrict__ out,
+                    int64_t ldo, bool accumulate) {
+  const auto at = [&](int m, int v) DC_INLINE_LAMBDA { return reinterpret_cast<Vec<T>*>(out + m * ldo + v * kLanes<T>); };
+  const T* __restrict__ a = strip.data;
+  Vec<T> sum[M][V];
   for (int m = 0; m < M; ++m)
-    for (int v = 0; v < V; ++v) sum[m][v] = accumulate ? *at(m, v) : Vec{};
-  for (int64_t k = 0; k < depth; ++k, a += depth_stride, panel += V * kLanes<T>) {
-    Vec b[V];
-    for (int v = 0; v < V; ++v) b[v] = *reinterpret_cast<const Vec*>(panel + v * kLanes<T>);
+    for (int v = 0; v < V; ++v) sum[m][v] = accumulate ? *at(m, v) : Vec<T>{};
+  for (int64_t k = 0; k < strip.depth; ++k, a += strip.depth_stride, panel += width) {
+    Vec<T> b[V];
+    for (int v = 0; v < V; ++v) b[v] = *reinterpret_cast<const Vec<T>*>(panel + v * kLanes<T>);
     for (int m = 0; m < M; ++m)
-      for (int v = 0; v < V; ++v) sum[m][v] += b[v] * a[m * row_stride];
+      for (int v = 0; v < V; ++v) sum[m][v] += b[v] * a[m * strip.row_stride];
   }
   for (int m = 0; m < M; ++m)
     for (int v = 0; v < V; ++v) *at(m, v) = sum[m][v];
 }
 
-template <int V, typename T>
-DC_INLINE void panel_product(const Matrix<const T>& a, const T* panel, T* out, int64_t ldo, bool accumulate) {
-  int64_t m = 0;
-  const auto rows = [&](auto count) {
-    constexpr int kRows = decltype(count)::value;
-    tile<kRows, V>(a.rows, a.data + m * a.col_stride, a.row_stride, a.col_stride, panel, out + m * ldo, ldo,
-                   accumulate);
-    m += kRows;
-  };
-  while (m + 8 <= a.cols) rows(std::integral_constant<int, 8>{});
-  if (m + 4 <= a.cols) rows(std::integral_constant<int, 4>{});
-  if (m + 2 <= a.cols) rows(std::integral_constant<int, 2>{});
-  if (m < a.cols) rows(std::integral_constant<int, 1>{});
+// M rows of out against the columns [begin, end), panel by panel, from depth k on.
+template <int M, typename T>
+DC_INLINE void strip_product(const Strip<T>& strip, const Panels<T>& b, int64_t k, int64_t begin, int64_t end, T* out,
+                             int64_t ldo, bool accumulate) {
+  for (int64_t col = begin; col < end;) {
+    const int64_t width = b.width(col), stop = std::min(end, col / Panels<T>::kPanel * Panels<T>::kPanel + width);
+    const T* panel = b.at(col) + k * width;
+    switch (round_up(stop - col, kLanes<T>) / kLanes<T>) {
+      case 1: tile<M, 1>(strip, panel, width, out + col - begin, ldo, accumulate); break;
+      case 2: tile<M, 2>(strip, panel, width, out + col - begin, ldo, accumulate); break;
+      default: tile<M, 3>(strip, panel, width, out + col - begin, ldo, accumulate); break;
+    }
+    col = stop;
+  }
 }
 
 template <typename T>
-DC_INLINE void product_inline(const Matrix<const T>& a, const Panels<T>& b, int64_t n, T* out, int64_t ldo,
-                              bool accumulate) {
-  // Depth pieces of 128 keep a panel's piece (24 KB) in the first-level cache while all rows of A pass over it.
+DC_INLINE void product_inline(const Matrix<const T>& a, const Panels<T>& b, int64_t begin, int64_t end, T* out,
+                              int64_t ldo, bool accumulate) {
+  // A piece of 8 x 128 of A passes over all panels; where its rows lie far apart it is copied first, so that a step
+  // does not touch a page of its own.
   constexpr int64_t kDepth = 128;
-  for (int64_t col = 0; col < n; col += Panels<T>::kPanel) {
-    const int64_t width = b.width(col);
-    for (int64_t k = 0; k < a.rows || k == 0; k += kDepth) {
-      Matrix<const T> piece = a;
-      piece.data += k * a.row_stride;
-      piece.rows = std::min<int64_t>(kDepth, a.rows - k);
-      const T* panel = b.data + col * b.depth + k * width;
-      const bool add = accumulate || k > 0;
-      switch (width / kLanes<T>) {
-        case 1: panel_product<1>(piece, panel, out + col, ldo, add); break;
-        case 2: panel_product<2>(piece, panel, out + col, ldo, add); break;
-        default: panel_product<3>(piece, panel, out + col, ldo, add); break;
+  const bool copy = a.col_stride == 1 && end - begin > Panels<T>::kPanel && a.row_stride > 64;
+  alignas(64) T copied[kDepth * 8];
+  for (int64_t k = 0; k < a.rows || k == 0; k += kDepth) {
+    const int64_t depth = std::min(kDepth, a.rows - k);
+    const bool add = accumulate || k > 0;
+    int64_t m = 0;
+    const auto rows = [&](auto count) DC_INLINE_LAMBDA {
+      constexpr int kRows = decltype(count)::value;
+      Strip<T> strip{a.data + k * a.row_stride + m * a.col_stride, depth, a.row_stride, a.col_stride};
+      if (copy) {
+        for (int64_t i = 0; i < depth; ++i)
+          for (int j = 0; j < kRows; ++j) copied[i * kRows + j] = strip.data[i * a.row_stride + j];
+        strip = {copied, depth, kRows, 1};
       }
-    }
+      strip_product<kRows>(strip, b, k, begin, end, out + m * ldo, ldo, add);
+      m += kRows;
+    };
+    while (m + 8 <= a.cols) rows(std::integral_constant<int, 8>{});
+    if (m + 4 <= a.cols) rows(std::integral_constant<int, 4>{});
+    if (m + 2 <= a.cols) rows(std::integral_constant<int, 2>{});
+    if (m < a.cols) rows(std::integral_constant<int, 1>{});
   }
 }
 
 }  // namespace
 
-DC_CLONES void lay_out(const Matrix<const float>& b, Panels<float>& panels) { lay_out_inline(b, panels); }
-DC_CLONES void lay_out(const Matrix<const double>& b, Panels<double>& panels) { lay_out_inline(b, panels); }
-
-DC_CLONES void product(const Matrix<const float>& a, const Panels<float>& b, int64_t n, float* out, int64_t ldo,
-                       bool accumulate) {
-  product_inline(a, b, n, out, ldo, accumulate);
+DC_CLONES void lay_out(const Matrix<const float>& b, const Panels<float>& panels, int64_t first) {
+  lay_out_inline(b, panels, first);
 }
-DC_CLONES void product(const Matrix<const double>& a, const Panels<double>& b, int64_t n, double* out, int64_t ldo,
-                       bool accumulate) {
-  product_inline(a, b, n, out, ldo, accumulate);
+DC_CLONES void lay_out(const Matrix<const double>& b, const Panels<double>& panels, int64_t first) {
+  lay_out_inline(b, panels, first);
+}
+DC_CLONES void product(const Matrix<const float>& a, const Panels<float>& b, int64_t begin, int64_t end, float* out,
+                       int64_t ldo, bool accumulate) {
+  product_inline(a, b, begin, end, out, ldo, accumulate);
+}
+DC_CLONES void product(const Matrix<const double>& a, const Panels<double>& b, int64_t begin, int64_t end, double* out,
+                       int64_t ldo, bool accumulate) {
+  product_inline(a, b, begin, end, out, ldo, accumulate);
 }
 
 }  // namespace deepclust::cpu

@@ -7,6 +7,7 @@
 // the bits do not depend on how the work is shared out.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "../common/matrix.h"
@@ -14,7 +15,7 @@
 
 namespace deepclust::cpu {
 
-// B [k, n] as panels: panel j holds the columns from j * kPanel on, as [k][width].
+// B [depth, cols] as panels: panel j holds the columns from j * kPanel on, as [depth][width]. cols is in whole vectors.
 template <typename T>
 struct Panels {
   static constexpr int64_t kPanel = 3 * kLanes<T>;
@@ -23,20 +24,27 @@ struct Panels {
   int64_t cols = 0;
 
   static int64_t size(int64_t depth, int64_t cols) { return depth * round_up(cols, kLanes<T>); }
-  int64_t width(int64_t col) const {
-    const int64_t left = round_up(cols, kLanes<T>) - col;
-    return left < kPanel ? left : kPanel;
-  }
+  int64_t width(int64_t col) const { return std::min(cols - col / kPanel * kPanel, kPanel); }
+  T* at(int64_t col) const { return data + col / kPanel * kPanel * depth + col % kPanel; }
 };
 
-// Copies b [k, n] into panels.data, which holds Panels<T>::size(k, n) elements.
-void lay_out(const Matrix<const float>& b, Panels<float>& panels);
-void lay_out(const Matrix<const double>& b, Panels<double>& panels);
+// Copies b [depth, n] into the columns from `first` (a whole vector) on, zero up to the next whole vector.
+void lay_out(const Matrix<const float>& b, const Panels<float>& panels, int64_t first);
+void lay_out(const Matrix<const double>& b, const Panels<double>& panels, int64_t first);
 
-// out [a.cols, >= n] (+)= a^T B over the first a.rows rows of B, for the panels that hold columns [0, n).
-// Rows of out are ldo apart; whole panels are written, so ldo >= round_up(B.cols, kLanes).
-void product(const Matrix<const float>& a, const Panels<float>& b, int64_t n, float* out, int64_t ldo, bool accumulate);
-void product(const Matrix<const double>& a, const Panels<double>& b, int64_t n, double* out, int64_t ldo,
+// out [a.cols, end - begin] (+)= a^T B[0 .. a.rows, begin .. end), rows of out ldo apart. begin is a whole vector;
+// out is written up to the whole vector that holds `end`.
+void product(const Matrix<const float>& a, const Panels<float>& b, int64_t begin, int64_t end, float* out, int64_t ldo,
              bool accumulate);
+void product(const Matrix<const double>& a, const Panels<double>& b, int64_t begin, int64_t end, double* out,
+             int64_t ldo, bool accumulate);
+
+// All of b [depth, n] in panels of their own, in the memory given (Panels<T>::size(depth, n) elements).
+template <typename T>
+Panels<T> panels_of(const Matrix<const T>& b, T* memory) {
+  const Panels<T> panels{memory, b.rows, round_up(b.cols, kLanes<T>)};
+  lay_out(b, panels, 0);
+  return panels;
+}
 
 }  // namespace deepclust::cpu
