@@ -1,5 +1,8 @@
 """Evaluation: scores against classes, diagnostics without them, probes of features, a baseline."""
 
+from deepclust_ext.evaluate.baseline import kmeans_pixels
+from deepclust_ext.evaluate.diagnostics import Diagnostics, churn, diagnostics, occupancy
+from deepclust_ext.evaluate.probes import knn_accuracy, linear_probe
 from deepclust_ext.evaluate.scores import (
     acc_hungarian,
     acc_majority,
@@ -14,14 +17,21 @@ from deepclust_ext.evaluate.scores import (
 )
 
 __all__ = [
+    "Diagnostics",
     "acc_hungarian",
     "acc_majority",
     "apply_mapping",
     "ari",
+    "churn",
     "contingency",
+    "diagnostics",
     "hungarian_mapping",
+    "kmeans_pixels",
+    "knn_accuracy",
+    "linear_probe",
     "majority_mapping",
     "nmi",
     "nmi_views",
+    "occupancy",
     "scores",
 ]

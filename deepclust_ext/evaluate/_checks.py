@@ -1,4 +1,4 @@
-"""Argument checks that every score shares: arrays or tensors in, numpy out, one sentence when they are wrong."""
+"""Argument checks that every score shares: arrays or tensors in, numpy out, one sentence if wrong."""
 
 from __future__ import annotations
 
@@ -28,10 +28,13 @@ def as_labels(function: str, argument: str, value: object) -> Labels:
     if labels.size == 0:
         raise ValueError(f"{function}: {argument!r} must hold at least one label, got none")
     if not np.issubdtype(labels.dtype, np.integer):
-        raise TypeError(f"{function}: {argument!r} must be integers, got {labels.dtype}; convert with .astype(int)")
+        raise TypeError(
+            f"{function}: {argument!r} must be integers, got {labels.dtype}; convert with .astype(int)"
+        )
     if labels.min() < 0:
         raise ValueError(
-            f"{function}: {argument!r} must be non-negative, got {labels.min()}; drop the unlabelled rows first"
+            f"{function}: {argument!r} must be non-negative, got {labels.min()}; "
+            "drop the unlabelled rows first"
         )
     return labels.astype(np.int64)
 
@@ -52,7 +55,9 @@ def as_features(function: str, argument: str, value: object) -> Array:
     """Return features as float (N, d), or refuse another shape, an empty one, NaN and infinity."""
     features = as_array(value)
     if features.ndim != 2 or features.size == 0:
-        raise ValueError(f"{function}: {argument!r} must have shape (N, d), neither 0, got shape {features.shape}")
+        raise ValueError(
+            f"{function}: {argument!r} must have shape (N, d), neither 0, got shape {features.shape}"
+        )
     if not np.issubdtype(features.dtype, np.floating):
         features = features.astype(np.float32)
     if not np.isfinite(features).all():

@@ -53,8 +53,8 @@ def hungarian_mapping(labels: object, y: object) -> Labels:
     Returns
     -------
     ndarray, (K,) int64
-        The class of each cluster; -1 for an empty cluster, and for those left over when there are more clusters
-        than classes. With fewer clusters than classes some classes are no cluster's.
+        The class of each cluster; -1 for an empty cluster, and for those left over when there are more
+        clusters than classes. With fewer clusters than classes some classes are no cluster's.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def majority_mapping(labels: object, y: object) -> Labels:
     """
     clusters, classes = as_label_pair("majority_mapping", labels, y)
     table = contingency(clusters, classes)
-    mapping = np.unique(classes)[table.argmax(axis=1)]
+    mapping: Labels = np.unique(classes)[table.argmax(axis=1)]
     mapping[table.sum(axis=1) == 0] = UNMATCHED
     return mapping
 

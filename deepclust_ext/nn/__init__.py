@@ -3,6 +3,7 @@
 from deepclust_ext.nn.heads import ClusterNet, ClusterOutput, MLPHeads
 from deepclust_ext.nn.registry import NETWORKS, build_network, feature_dims
 from deepclust_ext.nn.small import small28_trunk, tiny8_trunk
+from deepclust_ext.nn.sobel import Sobel
 from deepclust_ext.nn.trunks import BranchedTrunk, resnet18_trunk
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "ClusterNet",
     "ClusterOutput",
     "MLPHeads",
+    "Sobel",
     "build_network",
     "feature_dims",
     "resnet18_trunk",

@@ -57,7 +57,13 @@ class MLPHeads(nn.Module):
     """
 
     def __init__(
-        self, in_features: int, n_clusters: int, n_heads: int = 1, *, hidden: int = 200, batch_norm: bool = True
+        self,
+        in_features: int,
+        n_clusters: int,
+        n_heads: int = 1,
+        *,
+        hidden: int = 200,
+        batch_norm: bool = True,
     ) -> None:
         super().__init__()
         self.n_heads = n_heads
@@ -172,7 +178,9 @@ class ClusterNet(nn.Module):
             raise ValueError(f"ClusterNet.heads: 'which' must be 'main' or 'over', got {which!r}")
         modules = self.main_heads if which == "main" else self.over_heads
         if modules is None:
-            raise ValueError("ClusterNet.heads: 'which' is 'over', but the net was built with over_clusters=None")
+            raise ValueError(
+                "ClusterNet.heads: 'which' is 'over', but the net was built with over_clusters=None"
+            )
         if len(features) != len(modules):
             raise ValueError(
                 f"ClusterNet.heads: 'features' must hold {len(modules)} features, got {len(features)}"

@@ -71,7 +71,9 @@ def build_network(
         feature_dims(network, shape)
         return network
     if not isinstance(network, str):
-        raise TypeError(f"build_network: 'network' must be a name or an nn.Module, got {type(network).__name__}")
+        raise TypeError(
+            f"build_network: 'network' must be a name or an nn.Module, got {type(network).__name__}"
+        )
     name = _automatic(shape) if network == "auto" else network
     if name not in NETWORKS:
         known = ", ".join(["auto", *NETWORKS])
@@ -123,7 +125,9 @@ def as_features(output: object, *, n_images: int) -> list[Tensor]:
         )
     for position, feature in enumerate(features):
         if not isinstance(feature, Tensor):
-            raise ValueError(f"network: feature {position} must be a tensor (B, d), got {type(feature).__name__}")
+            raise ValueError(
+                f"network: feature {position} must be a tensor (B, d), got {type(feature).__name__}"
+            )
         if feature.ndim != 2 or feature.shape[0] != n_images or not feature.is_floating_point():
             raise ValueError(
                 f"network: feature {position} must be a floating-point tensor of shape ({n_images}, d), got "
@@ -134,12 +138,13 @@ def as_features(output: object, *, n_images: int) -> list[Tensor]:
 
 def check_image_shape(function: str, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
     """Return (C, H, W) as plain ints, or refuse."""
-    shape = tuple(int(size) for size in image_shape)
-    if len(shape) != 3 or min(shape) < 1:
+    if len(image_shape) != 3 or min(image_shape) < 1:
         raise ValueError(
-            f"{function}: 'image_shape' must be (channels, height, width), each at least 1, got {image_shape!r}"
+            f"{function}: 'image_shape' must be (channels, height, width), each at least 1, "
+            f"got {image_shape!r}"
         )
-    return shape
+    channels, height, width = image_shape
+    return int(channels), int(height), int(width)
 
 
 def _automatic(shape: tuple[int, int, int]) -> str:

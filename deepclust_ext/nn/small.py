@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from torch import nn
-
 from deepclust_ext.nn.trunks import BranchedTrunk, conv_norm_relu, early_heads, initialise, scaled_channels
 
 
@@ -15,7 +13,8 @@ def small28_trunk(
     Parameters
     ----------
     image_shape : (int, int, int)
-        Channels, height and width; made for 20 to 32 pixels, any size of at least 4 works.
+        Channels, height and width; made for 20 to 32 pixels, any size works, in
+        grey or colour.
     width : float
         Multiplies the channels 32, 64, 128, 256.
     n_heads : int
@@ -40,12 +39,12 @@ def small28_trunk(
     """
     channels = scaled_channels("small28_trunk", (32, 64, 128, 256), width)
     n_early = early_heads("small28_trunk", n_heads, n_early, n_shared=2)
-    # On a CPU the early layers cost memory traffic, not arithmetic: 5x5 at stride 2 leaves a quarter of the
-    # pixels before the first batch-norm.
+    # A CPU pays for pixels: every layer halves the side (28, 14, 7, 4, 2), so a layer costs about as much
+    # arithmetic as the one before, and the last one's receptive field (33 pixels) still covers the image.
     stem = conv_norm_relu(image_shape[0], channels[0], kernel_size=5, stride=2)
     shared = [
         conv_norm_relu(channels[0], channels[1], stride=2),
-        conv_norm_relu(channels[1], channels[2]),
+        conv_norm_relu(channels[1], channels[2], stride=2),
     ]
     parallel = [conv_norm_relu(channels[2], channels[3], stride=2) for _ in range(n_heads - n_early)]
     trunk = BranchedTrunk(stem, shared, parallel, n_early)
@@ -86,7 +85,7 @@ def tiny8_trunk(
     """
     channels = scaled_channels("tiny8_trunk", (32, 64, 128, 128), width)
     n_early = early_heads("tiny8_trunk", n_heads, n_early, n_shared=2)
-    stem: nn.Module = conv_norm_relu(image_shape[0], channels[0])
+    stem = conv_norm_relu(image_shape[0], channels[0])
     shared = [
         conv_norm_relu(channels[0], channels[1], stride=2),
         conv_norm_relu(channels[1], channels[2]),

@@ -69,8 +69,8 @@ def resnet18_trunk(
     Parameters
     ----------
     image_shape : (int, int, int)
-        Channels, height and width. Sides below 48 get a 3x3 stem at full resolution (32- and 20-pixel images),
-        larger ones ResNet's 7x7 stem and max-pool (96- and 64-pixel images).
+        Channels, height and width. Sides below 48 get a 3x3 stem at full resolution (32- and 20-pixel
+        images), larger ones ResNet's 7x7 stem and max-pool (96- and 64-pixel images).
     width : float
         Multiplies the channels 64, 128, 256, 512; the paper doubles them for STL-10.
     n_heads : int
@@ -128,14 +128,18 @@ def _resnet_stage(in_channels: int, channels: int, stride: int) -> nn.Module:
     shortcut = None
     if stride != 1 or in_channels != channels:
         shortcut = nn.Sequential(
-            nn.Conv2d(in_channels, channels, kernel_size=1, stride=stride, bias=False), nn.BatchNorm2d(channels)
+            nn.Conv2d(in_channels, channels, kernel_size=1, stride=stride, bias=False),
+            nn.BatchNorm2d(channels),
         )
     return nn.Sequential(
-        basic_block(in_channels, channels, stride=stride, downsample=shortcut), basic_block(channels, channels)
+        basic_block(in_channels, channels, stride=stride, downsample=shortcut),
+        basic_block(channels, channels),
     )
 
 
-def conv_norm_relu(in_channels: int, channels: int, *, kernel_size: int = 3, stride: int = 1) -> nn.Sequential:
+def conv_norm_relu(
+    in_channels: int, channels: int, *, kernel_size: int = 3, stride: int = 1
+) -> nn.Sequential:
     """Return a convolution with padding for equal size at stride 1, batch-norm, ReLU."""
     return nn.Sequential(
         nn.Conv2d(in_channels, channels, kernel_size, stride=stride, padding=kernel_size // 2, bias=False),
@@ -149,7 +153,7 @@ def initialise(trunk: nn.Module) -> None:
     for module in trunk.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    trunk.to(memory_format=torch.channels_last)
 
 
 def scaled_channels(function: str, channels: Sequence[int], width: float) -> list[int]:

@@ -1,0 +1,146 @@
+"""Probes of frozen features with labels: the weighted k-NN classifier and logistic regression."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from deepclust_ext._optional import require
+from deepclust_ext.evaluate._checks import Array, Labels, as_features, as_labels
+
+QUERY_CHUNK = 1024
+
+
+def knn_accuracy(
+    train: object,
+    y_train: object,
+    test: object,
+    y_test: object,
+    *,
+    k: int = 200,
+    temperature: float = 0.1,
+) -> float:
+    r"""Return the accuracy of the weighted k-NN classifier on cosine similarity.
+
+    .. math:: \hat y = \arg\max_c \sum_{j \in N_k(x)} e^{\cos(x, x_j) / \tau}\,[y_j = c]
+
+    Parameters
+    ----------
+    train : array or tensor, (N, d) float
+        Features of the labelled images; a zero row has similarity 0 with everything.
+    y_train : array or tensor, (N,) integer
+        Their classes.
+    test : array or tensor, (M, d) float
+        Features of the images to classify.
+    y_test : array or tensor, (M,) integer
+        Their classes, for the accuracy alone.
+    k : int
+        Neighbours that vote; cut to N.
+    temperature : float
+        tau, positive.
+
+    Returns
+    -------
+    float
+        Ties between classes go to the lowest.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, features are not finite, or `k` or `temperature` is not positive.
+
+    References
+    ----------
+    Wu et al., Unsupervised Feature Learning via Non-Parametric Instance Discrimination, 2018, section 3.4.
+
+    Examples
+    --------
+    >>> knn_accuracy([[1.0, 0.0], [0.0, 1.0]], [3, 5], [[2.0, 0.1]], [3], k=1)
+    1.0
+    """
+    if k < 1:
+        raise ValueError(f"knn_accuracy: 'k' must be at least 1, got {k!r}")
+    if not temperature > 0:
+        raise ValueError(f"knn_accuracy: 'temperature' must be positive, got {temperature!r}")
+    gallery, classes, queries, truth = _probe_arguments("knn_accuracy", train, y_train, test, y_test)
+    bank, votes_for = _unit_rows(gallery), torch.from_numpy(classes)
+    answer = torch.from_numpy(truth)
+    n_classes = int(max(classes.max(), truth.max())) + 1
+    k = min(k, len(bank))
+    correct = 0
+    for start in range(0, len(queries), QUERY_CHUNK):
+        chunk = _unit_rows(queries[start : start + QUERY_CHUNK])
+        similarity, neighbours = (chunk @ bank.T).topk(k, dim=1)
+        # The largest similarity comes first; without it the weights overflow at small temperatures.
+        weights = ((similarity - similarity[:, :1]) / temperature).exp()
+        votes = weights.new_zeros(len(chunk), n_classes).scatter_add_(1, votes_for[neighbours], weights)
+        correct += int((votes.argmax(dim=1) == answer[start : start + QUERY_CHUNK]).sum())
+    return correct / len(answer)
+
+
+def linear_probe(
+    train: object, y_train: object, test: object, y_test: object, *, seed: int = 0, max_iter: int = 1000
+) -> float:
+    """Return the test accuracy of logistic regression on frozen features, standardised on the training rows.
+
+    Parameters
+    ----------
+    train : array or tensor, (N, d) float
+        Features of the training images, computed once by the caller.
+    y_train : array or tensor, (N,) integer
+        Their classes, at least two.
+    test : array or tensor, (M, d) float
+        Features of the test images.
+    y_test : array or tensor, (M,) integer
+        Their classes, for the accuracy alone.
+    seed : int
+        scikit-learn's `random_state`; its default solver draws nothing, so the result does not depend on it.
+    max_iter : int
+        Iterations of the solver; scikit-learn warns where they do not suffice.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, features are not finite, or the training labels are a single class.
+
+    Examples
+    --------
+    >>> linear_probe([[0.0], [1.0], [4.0], [5.0]], [0, 0, 1, 1], [[-1.0], [6.0]], [0, 1])
+    1.0
+    """
+    gallery, classes, queries, truth = _probe_arguments("linear_probe", train, y_train, test, y_test)
+    if classes.min() == classes.max():
+        raise ValueError(f"linear_probe: 'y_train' must hold at least two classes, got only {classes[0]}")
+    scaler = require("sklearn.preprocessing").StandardScaler()
+    model = require("sklearn.linear_model").LogisticRegression(max_iter=max_iter, random_state=seed)
+    model.fit(scaler.fit_transform(gallery), classes)
+    return float(model.score(scaler.transform(queries), truth))
+
+
+def _probe_arguments(
+    function: str, train: object, y_train: object, test: object, y_test: object
+) -> tuple[Array, Labels, Array, Labels]:
+    """Check two sets of features with their labels."""
+    gallery, queries = as_features(function, "train", train), as_features(function, "test", test)
+    classes, truth = as_labels(function, "y_train", y_train), as_labels(function, "y_test", y_test)
+    for name, labels, rows in (("y_train", classes, gallery), ("y_test", truth, queries)):
+        if len(labels) != len(rows):
+            raise ValueError(
+                f"{function}: {name!r} must have a label per row ({len(rows)}), got {len(labels)}"
+            )
+    if gallery.shape[1] != queries.shape[1]:
+        raise ValueError(
+            f"{function}: 'test' must have as many columns as 'train' ({gallery.shape[1]}), "
+            f"got {queries.shape[1]}"
+        )
+    return gallery, classes, queries, truth
+
+
+def _unit_rows(features: Array) -> Tensor:
+    """Rows of unit length, zero rows kept zero, as float32 or float64."""
+    rows = torch.from_numpy(features)
+    return torch.nn.functional.normalize(rows if rows.dtype == torch.float64 else rows.float(), dim=1)
