@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import torch
@@ -48,6 +49,33 @@ def wants_gradient(*inputs: Tensor) -> bool:
     if torch._C._are_functorch_transforms_active():
         return True
     return torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
+
+
+def differentiable(function: type[torch.autograd.Function]) -> Callable[..., Any]:
+    """`function.apply`, by the cheaper road where no transform of torch.func is at work.
+
+    A Function with `setup_context` binds its arguments through `inspect.signature` at every call, which costs more
+    than a small loss itself. Its twin, with the older combined `forward`, does not, but is closed to torch.func.
+    """
+
+    class Eager(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, *inputs: Any) -> Any:
+            output = function.forward(*inputs)
+            function.setup_context(ctx, inputs, output)
+            return output
+
+        backward = staticmethod(function.backward)
+
+    Eager.__name__ = Eager.__qualname__ = function.__name__
+    eager_apply = Eager.apply
+
+    def apply(*inputs: Any) -> Any:
+        if torch._C._are_functorch_transforms_active():
+            return function.apply(*inputs)
+        return eager_apply(*inputs)
+
+    return apply
 
 
 def refuse_second_derivative(op: str) -> NoReturn:

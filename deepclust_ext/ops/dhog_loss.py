@@ -14,6 +14,7 @@ from deepclust_ext.ops._common import (
     check_choice,
     check_floating,
     check_number,
+    differentiable,
     refuse_second_derivative,
     wants_gradient,
 )
@@ -92,7 +93,7 @@ def dhog_loss(
     check_choice("dhog_loss", "pooling", pooling, ("pooled", "mean"))
     check_choice("dhog_loss", "push_norm", push_norm, ("index", "count"))
     alpha, lamb = check_number("dhog_loss", "alpha", alpha), check_number("dhog_loss", "lamb", lamb)
-    run = _DHOGLoss.apply if wants_gradient(probs) else _raw.dhog_loss
+    run = _differentiable if wants_gradient(probs) else _raw.dhog_loss
     loss, pull, push, _, _ = run(probs, alpha, pooling == "pooled", push_norm == "index", lamb)
     return DHOGLoss(loss, pull, push)
 
@@ -118,7 +119,7 @@ class _DHOGLoss(torch.autograd.Function):
     def backward(ctx: Any, grad_loss: Tensor | None, *_: Any) -> tuple[Tensor | None, None, None, None, None]:
         if grad_loss is None:
             return None, None, None, None, None
-        run = _DHOGLossBackward.apply if torch.is_grad_enabled() else _raw.dhog_loss_backward
+        run = _differentiable_backward if torch.is_grad_enabled() else _raw.dhog_loss_backward
         return run(grad_loss, *ctx.saved_tensors, ctx.pooled), None, None, None, None
 
 
@@ -138,6 +139,10 @@ class _DHOGLossBackward(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         refuse_second_derivative("dhog_loss")
+
+
+_differentiable = differentiable(_DHOGLoss)
+_differentiable_backward = differentiable(_DHOGLossBackward)
 
 
 @torch.library.register_fake("deepclust::dhog_loss")

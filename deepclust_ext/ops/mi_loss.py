@@ -13,6 +13,7 @@ from deepclust_ext.ops._common import (
     batch_first,
     check_floating,
     check_number,
+    differentiable,
     refuse_second_derivative,
     wants_gradient,
 )
@@ -71,7 +72,7 @@ def mi_loss(p: Tensor, q: Tensor, *, lamb: float = 1.0, symmetric: bool = True) 
     p, q = _check(p, q, symmetric)
     lamb = check_number("mi_loss", "lamb", lamb)
     if wants_gradient(p, q):
-        loss: Tensor = _MILoss.apply(p, q, lamb, symmetric)[0]
+        loss: Tensor = _differentiable(p, q, lamb, symmetric)[0]
         return loss
     return _raw.mi_loss(p, q, lamb, symmetric)[0]
 
@@ -157,7 +158,7 @@ class _MILoss(torch.autograd.Function):
             return None, None, None, None
         p, q, joint_grad = ctx.saved_tensors
         need_p, need_q = ctx.needs_input_grad[:2]
-        run = _MILossBackward.apply if torch.is_grad_enabled() else _raw.mi_loss_backward
+        run = _differentiable_backward if torch.is_grad_enabled() else _raw.mi_loss_backward
         grad_p, grad_q = run(grad_loss, p, q, joint_grad, need_p, need_q)
         return grad_p if need_p else None, grad_q if need_q else None, None, None
 
@@ -180,6 +181,10 @@ class _MILossBackward(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         refuse_second_derivative("mi_loss")
+
+
+_differentiable = differentiable(_MILoss)
+_differentiable_backward = differentiable(_MILossBackward)
 
 
 @torch.library.register_fake("deepclust::mi_loss")
