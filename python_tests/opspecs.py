@@ -1,0 +1,114 @@
+"""One OpSpec an op: what the generic tests of test_ops.py need to know about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import deepclust_ext
+from deepclust_ext import reference
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One call: the tensors it differentiates, and its keyword arguments."""
+
+    tensors: tuple[Tensor, ...]
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    small: bool = False  # cheap enough for gradcheck
+
+    def with_tensors(self, change: Callable[[Tensor], Tensor]) -> Sample:
+        return Sample(tuple(change(t) for t in self.tensors), self.kwargs, self.small)
+
+
+@dataclass(frozen=True)
+class OpSpec:
+    """A public op beside its reference. Both are called as op(*sample.tensors, **sample.kwargs)."""
+
+    name: str
+    op: Callable[..., Any]
+    reference: Callable[..., Any]
+    samples: Callable[[torch.Generator], list[Sample]]  # float64; odd, prime, empty and batched shapes
+    raw: Callable[[Sample], list[tuple[Any, tuple[Any, ...]]]]  # the dispatcher ops with arguments, for opcheck
+
+    def outputs(self, result: Any) -> tuple[Tensor, ...]:
+        return tuple(result) if isinstance(result, tuple) else (result,)
+
+    def loss(self, result: Any) -> Tensor:
+        return self.outputs(result)[0]
+
+
+def rows(generator: torch.Generator, *shape: int, sharpness: float = 2.0) -> Tensor:
+    """Float64 rows that sum to 1."""
+    return (torch.randn(*shape, generator=generator, dtype=torch.float64) * sharpness).softmax(-1)
+
+
+def _mi_samples(g: torch.Generator) -> list[Sample]:
+    def pair(n: tuple[int, ...], c: int, d: int, small: bool = False, **kwargs: Any) -> Sample:
+        return Sample((rows(g, *n, c), rows(g, *n, d)), kwargs, small)
+
+    return [
+        pair((7,), 3, 3, small=True),
+        pair((5,), 3, 4, small=True, symmetric=False, lamb=1.5),
+        pair((2, 3, 4), 2, 2, small=True, lamb=0.7),
+        pair((220,), 10, 10),
+        pair((1,), 17, 17),
+        pair((0,), 5, 5),
+        pair((0, 6), 5, 5),
+        pair((37,), 1, 1),
+        pair((1031,), 49, 49, lamb=1.3),  # three chunks of rows, a panel and one column
+        pair((600,), 97, 65, symmetric=False),
+        pair((129,), 270, 270),  # more than one block of the joint's rows and columns
+        pair((4, 67), 23, 23),
+    ]
+
+
+def _mi_raw(sample: Sample) -> list[tuple[Any, tuple[Any, ...]]]:
+    p, q = sample.tensors
+    lamb, symmetric = sample.kwargs.get("lamb", 1.0), sample.kwargs.get("symmetric", True)
+    ops = torch.ops.deepclust
+    loss, joint_grad = ops.mi_loss(p, q, lamb, symmetric)
+    return [
+        (ops.mi_loss.default, (p, q, lamb, symmetric)),
+        (ops.mi_loss_backward.default, (loss, p, q, joint_grad, True, False)),
+    ]
+
+
+def _dhog_samples(g: torch.Generator) -> list[Sample]:
+    def probs(*shape: int, small: bool = False, **kwargs: Any) -> Sample:
+        return Sample((rows(g, *shape),), kwargs, small)
+
+    return [
+        probs(2, 2, 5, 3, small=True, alpha=0.3),
+        probs(3, 2, 4, 2, small=True, alpha=0.3, pooling="mean", push_norm="count", lamb=1.4),
+        probs(4, 8, 220, 10),
+        probs(4, 8, 220, 10, pooling="mean", push_norm="count"),
+        probs(3, 1, 7, 4, alpha=0.0),
+        probs(2, 3, 1, 5),
+        probs(2, 2, 0, 5),
+        probs(2, 3, 13, 1),
+        probs(3, 5, 33, 70, alpha=0.5),
+        probs(2, 2, 1031, 17, lamb=1.2),  # three chunks of rows
+        probs(3, 4, 523, 33, pooling="mean"),
+    ]
+
+
+def _dhog_raw(sample: Sample) -> list[tuple[Any, tuple[Any, ...]]]:
+    (probs,) = sample.tensors
+    alpha, pooled = sample.kwargs.get("alpha", 0.05), sample.kwargs.get("pooling", "pooled") == "pooled"
+    ops = torch.ops.deepclust
+    loss, _, _, pull_grad, push_grad = ops.dhog_loss(probs, alpha, pooled, True, 1.0)
+    return [
+        (ops.dhog_loss.default, (probs, alpha, pooled, True, 1.0)),
+        (ops.dhog_loss_backward.default, (loss, probs, pull_grad, push_grad, pooled)),
+    ]
+
+
+OPSPECS = [
+    OpSpec("mi_loss", deepclust_ext.mi_loss, reference.mi_loss, _mi_samples, _mi_raw),
+    OpSpec("dhog_loss", deepclust_ext.dhog_loss, reference.dhog_loss, _dhog_samples, _dhog_raw),
+]

@@ -1,0 +1,204 @@
+"""Generic tests: every op against its reference, for every dtype, layout, thread count and transform."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from opspecs import OPSPECS, OpSpec, Sample
+from torch import Tensor
+from torch.library import opcheck
+
+# (of the loss, of the gradient relative to its largest entry). Half inputs are rounded before both sides see them, so
+# the loss is as exact as float32's; their gradient is rounded once to 11 or 8 bits. float32 gradients of a weak
+# dependence are small differences of logarithms of size 5, hence 1e-4.
+TOLERANCE = {
+    torch.float64: (1e-13, 1e-11),
+    torch.float32: (2e-6, 1e-4),
+    torch.float16: (2e-6, 2e-3),
+    torch.bfloat16: (2e-6, 8e-3),
+}
+DTYPES = list(TOLERANCE)
+
+pytestmark = pytest.mark.parametrize("spec", OPSPECS, ids=lambda spec: spec.name)
+
+
+def samples(spec: OpSpec, dtype: torch.dtype = torch.float64) -> list[Sample]:
+    generator = torch.Generator().manual_seed(0)
+    return [s.with_tensors(lambda t: t.to(dtype)) for s in spec.samples(generator)]
+
+
+def gradients(call, sample: Sample, weight: float = 2.0) -> tuple[tuple[Tensor, ...], list[Tensor]]:
+    """Outputs, and gradients under an upstream gradient that is not 1 and differs between batch items."""
+    tensors = [t.detach().clone().requires_grad_() for t in sample.tensors]
+    result = call(*tensors, **sample.kwargs)
+    outputs = tuple(result) if isinstance(result, tuple) else (result,)
+    loss = outputs[0]
+    upstream = weight + torch.arange(loss.numel(), dtype=loss.dtype).view(loss.shape)
+    grads = torch.autograd.grad(loss, tensors, upstream)
+    return tuple(o.detach() for o in outputs), list(grads)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_matches_reference(spec, dtype):
+    for sample in samples(spec, dtype):
+        outputs, grads = gradients(spec.op, sample)
+        exact_outputs, exact_grads = gradients(spec.reference, sample.with_tensors(Tensor.double))
+        loss_tolerance, grad_tolerance = TOLERANCE[dtype]
+        for output, exact in zip(outputs, exact_outputs, strict=True):
+            assert output.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+            torch.testing.assert_close(output.double(), exact, rtol=loss_tolerance, atol=loss_tolerance)
+        for grad, exact in zip(grads, exact_grads, strict=True):
+            assert grad.dtype == dtype
+            scale = exact.abs().max().item() if exact.numel() else 0.0
+            torch.testing.assert_close(grad.double(), exact, rtol=0, atol=grad_tolerance * scale + 1e-30)
+
+
+def test_gradcheck(spec):
+    for sample in (s for s in samples(spec) if s.small):
+        tensors = [t.clone().requires_grad_() for t in sample.tensors]
+
+        # A push's gradient stops at the earlier head, which finite differences know nothing of.
+        kwargs = {k: (0.0 if k == "alpha" else v) for k, v in sample.kwargs.items()}
+        assert torch.autograd.gradcheck(lambda *t, kwargs=kwargs: spec.loss(spec.op(*t, **kwargs)), tensors)
+
+
+def test_strided_inputs_give_the_same_bits(spec):
+    def transposed(t: Tensor) -> Tensor:
+        return t.transpose(-1, -2).contiguous().transpose(-1, -2)
+
+    def sliced(t: Tensor) -> Tensor:
+        return torch.stack([t, t + 1], dim=-1)[..., 0]
+
+    def offset(t: Tensor) -> Tensor:
+        return torch.cat([torch.zeros(1, dtype=t.dtype), t.reshape(-1)])[1:].view(t.shape)
+
+    for sample in samples(spec, torch.float32):
+        want, want_grads = gradients(spec.op, sample)
+        for change in (transposed, sliced, offset):
+            outputs = spec.outputs(spec.op(*sample.with_tensors(change).tensors, **sample.kwargs))
+            assert all(torch.equal(a, b) for a, b in zip(outputs, want, strict=True)), change.__name__
+            tensors = [change(t).requires_grad_() for t in sample.tensors]
+            loss = spec.loss(spec.op(*tensors, **sample.kwargs))
+            upstream = 2.0 + torch.arange(loss.numel(), dtype=loss.dtype).view(loss.shape)
+            grads = torch.autograd.grad(loss, tensors, upstream)
+            assert all(torch.equal(a, b) for a, b in zip(grads, want_grads, strict=True)), change.__name__
+
+
+def test_same_bits_for_any_number_of_threads(spec, threads):
+    for sample in samples(spec, torch.float32):
+        results = []
+        for count in (1, 2, 5, 1):
+            threads(count)
+            outputs, grads = gradients(spec.op, sample)
+            results.append([*outputs, *grads])
+        for other in results[1:]:
+            assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def test_one_thread_call_under_another_pool_gives_the_same_bits(spec):
+    """Calls from several Python threads at once share nothing."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    sample = samples(spec, torch.float32)[3]
+    want = gradients(spec.op, sample)[1]
+    with ThreadPoolExecutor(4) as pool:
+        for got in pool.map(lambda _: gradients(spec.op, sample)[1], range(16)):
+            assert all(torch.equal(a, b) for a, b in zip(want, got, strict=True))
+
+
+def test_opcheck(spec):
+    for sample in samples(spec, torch.float32)[:4]:
+        for op, args in spec.raw(sample):
+            opcheck(op, args, test_utils=("test_schema", "test_autograd_registration", "test_faketensor"))
+
+
+def test_raw_ops_refuse_what_the_schema_allows_but_the_kernel_does_not(spec):
+    integers = tuple(t.long() for t in samples(spec)[0].tensors)
+    op, args = spec.raw(samples(spec)[0])[0]
+    with pytest.raises(RuntimeError, match=f"{spec.name}: "):
+        op(*integers, *args[len(integers) :])
+
+
+def test_fake_shapes_match_real_ones(spec):
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    for sample in samples(spec, torch.bfloat16):
+        for op, args in spec.raw(sample):
+            real = op(*args)
+            with FakeTensorMode() as mode:
+                fake = op(*(mode.from_tensor(a) if isinstance(a, Tensor) else a for a in args))
+            pairs = zip(spec.outputs(real), spec.outputs(fake), strict=True)
+            assert all((a.shape, a.dtype, a.stride()) == (b.shape, b.dtype, b.stride()) for a, b in pairs)
+
+
+def test_torch_func_grad_and_vmap(spec):
+    for sample in samples(spec):
+        if sample.tensors[0].dim() == 3 or sample.tensors[0].numel() == 0 or sample.tensors[0].numel() > 1e5:
+            continue
+        argnums = tuple(range(len(sample.tensors)))
+
+        def loss(*tensors, sample=sample):
+            return spec.loss(spec.op(*tensors, **sample.kwargs)).sum()
+
+        want = gradients(lambda *t, **k: spec.loss(spec.op(*t, **k)).sum(), sample, weight=1.0)[1]
+        got = torch.func.grad(loss, argnums)(*sample.tensors)
+        assert all(torch.equal(a, b) for a, b in zip(want, got, strict=True))
+
+        batch = [torch.stack([t, t.flip(-1)], dim=1) for t in sample.tensors]
+        mapped = torch.func.vmap(torch.func.grad(loss, argnums), in_dims=1)(*batch)
+        for i in range(2):
+            alone = torch.func.grad(loss, argnums)(*(b.select(1, i) for b in batch))
+            for a, b in zip(mapped, alone, strict=True):
+                torch.testing.assert_close(a[i], b, rtol=1e-12, atol=1e-15)
+
+
+def test_vmap_with_one_unbatched_input(spec):
+    sample = samples(spec)[0]
+    first, rest = sample.tensors[0], sample.tensors[1:]
+    batch = torch.stack([first, first.flip(-1), first.flip(-2)])
+    mapped = torch.func.vmap(lambda t: spec.loss(spec.op(t, *rest, **sample.kwargs)))(batch)
+    alone = torch.stack([spec.loss(spec.op(t, *rest, **sample.kwargs)) for t in batch])
+    torch.testing.assert_close(mapped, alone, rtol=1e-12, atol=1e-15)
+
+
+def test_second_derivative_raises(spec):
+    sample = samples(spec)[0]
+    tensors = [t.clone().requires_grad_() for t in sample.tensors]
+    loss = spec.loss(spec.op(*tensors, **sample.kwargs)).sum()
+    (grad,) = torch.autograd.grad(loss, tensors[0], create_graph=True)
+    with pytest.raises(RuntimeError, match="second derivative"):
+        grad.square().sum().backward()
+
+
+def test_unneeded_gradients_and_detached_outputs(spec):
+    sample = samples(spec)[0]
+    first = sample.tensors[0].clone().requires_grad_()
+    result = spec.outputs(spec.op(first, *sample.tensors[1:], **sample.kwargs))
+    assert result[0].requires_grad
+    assert not any(extra.requires_grad for extra in result[1:])
+    with torch.no_grad():
+        assert not spec.loss(spec.op(first, *sample.tensors[1:], **sample.kwargs)).requires_grad
+
+
+def test_autocast_keeps_float32_sums(spec):
+    sample = samples(spec, torch.float32)[3]
+    want = spec.loss(spec.op(*sample.tensors, **sample.kwargs))
+    with torch.autocast("cpu", torch.bfloat16):
+        got = spec.loss(spec.op(*sample.tensors, **sample.kwargs))
+    assert got.dtype == torch.float32
+    assert torch.equal(got, want)
+
+
+@pytest.mark.slow
+def test_compile_fullgraph(spec):
+    compiled = torch.compile(
+        lambda *tensors, **kwargs: spec.loss(spec.op(*(t.softmax(-1) for t in tensors), **kwargs)), fullgraph=True
+    )
+    sample = samples(spec, torch.float32)[3]
+    outputs, grads = gradients(compiled, sample)
+    want, want_grads = gradients(
+        lambda *tensors, **kwargs: spec.loss(spec.op(*(t.softmax(-1) for t in tensors), **kwargs)), sample
+    )
+    torch.testing.assert_close(outputs[0], want[0])
+    for a, b in zip(grads, want_grads, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-7)
