@@ -38,6 +38,8 @@ class Method(Estimator):
     warmup: int
     evaluate_every: int
     checkpoint_every: int
+    # By which agreement of two views the head is chosen, "nmi" or "mi".
+    selection: str = "nmi"
 
     # Parameters that no label depends on: they may differ when a run is resumed.
     _RESULT_NEUTRAL: ClassVar[tuple[str, ...]] = ("checkpoint_every", "device", "evaluate_every")

@@ -69,6 +69,7 @@ def check_training_parameters(method: Method) -> None:
     check_number(name, "lr", method.lr, above=True)
     check_number(name, "weight_decay", method.weight_decay)
     check_choice(name, "optimizer", method.optimizer, OPTIMIZERS)
+    check_choice(name, "selection", method.selection, ("nmi", "mi"))
     check_choice(name, "schedule", method.schedule, SCHEDULES)
     if method.warmup >= method.epochs:
         raise ValueError(f"{name}: 'warmup' must be below 'epochs' ({method.epochs}), got {method.warmup}")

@@ -24,9 +24,9 @@ class DHOG(Method):
     .. math:: \max_\theta \frac1k \sum_{i=1}^{k} MI(z_i, z_i')
               - \alpha \sum_{i=2}^{k} \frac1i \sum_{j<i} MI(z_i, \mathrm{sg}(z_j))
 
-    The head that `labels_` come from is chosen without labels, by the NMI of its labels of two augmented
-    views. Defaults are the paper's where it gives a value; those it does not give are marked "ours".
-    Configurations for other uses: `load_config("dhog", "small")`, and "iic", "paper-cifar10".
+    The head that `labels_` come from is chosen without labels, by how its labels of two views agree. Defaults
+    are the paper's where it gives a value; those it does not give are marked "ours". Configurations for other
+    uses: `load_config("dhog", "small")`, and "iic", "paper-cifar10".
 
     Parameters
     ----------
@@ -48,8 +48,7 @@ class DHOG(Method):
     batch_size : int, default 220
         Images in a step (A times as many views); an epoch leaves out the images that do not fill a batch.
     network : str or nn.Module, default "resnet18"
-        A name of `build_network`, or any module that returns a list of features, simple to complex; a copy of
-        it is trained.
+        A name of `build_network`, or any module that returns a list of features; a copy of it is trained.
     width : float, default 1.0
         Multiplies the channels of a named network; the paper doubles them for STL-10.
     n_heads : int or None, default 8
@@ -62,27 +61,24 @@ class DHOG(Method):
     over_clusters : int, optional
         Clusters of an over-clustering twin of each head, which joins the pull only; 70 for STL-10.
     over_mode : {"joint", "alternate"}, default "joint"
-        Add the twins' pull to the loss (ours; the paper does not say how it is weighed), or alternate as IIC
-        does: an epoch is then `over_passes` passes for the twins and `main_passes` for the main heads.
-    over_passes, main_passes : int, default 1 and 2
-        IIC's passes an epoch (over_mode="alternate").
+        Add the twins' pull to the loss (ours; the paper gives no weight), or alternate as IIC does: an epoch
+        is then `over_passes` passes for the twins and `main_passes` for the main heads.
     augmentation : str, callable or mapping, default "fast-autoaugment"
         A preset's name, any transform, or a mapping of a preset's name and parameters. All views of an image
         come from it: a plain view beside an augmented one has a useless optimum.
     optimizer, lr, weight_decay : {"adam", "adamw", "sgd"}, float, float, default "adam", 1e-3, 0.0
         Ours; lr is the largest learning rate of the run.
-    epochs : int, default 1000
-        Passes over the images.
-    schedule : {"cosine", "constant"}, default "cosine"
-        Learning rate over the run.
+    epochs, schedule : int, {"cosine", "constant"}, default 1000, "cosine"
+        Passes over the images, and the learning rate over them.
     warmup : int, default 0
         Epochs in which the learning rate rises linearly.
+    selection : {"nmi", "mi"}, default "nmi"
+        The agreement by which the head is chosen. NMI prefers a head that uses few of its clusters well; MI,
+        which is ours, one that uses more.
     seed : int, default 0
         All random numbers come from it; torch's global state is left as it was.
-    evaluate_every : int, default 10
-        Epochs between two labellings of the training images, for the log.
-    checkpoint_every : int, default 10
-        Epochs between two checkpoints.
+    evaluate_every, checkpoint_every : int, default 10
+        Epochs between two labellings of the training images for the log, and between two checkpoints.
     device : str or device, default "auto"
         "auto" takes a GPU if there is one.
 
@@ -128,6 +124,7 @@ class DHOG(Method):
         epochs: int = 1000,
         schedule: str = "cosine",
         warmup: int = 0,
+        selection: str = "nmi",
         seed: int = 0,
         evaluate_every: int = 10,
         checkpoint_every: int = 10,
@@ -157,6 +154,7 @@ class DHOG(Method):
         self.epochs = epochs
         self.schedule = schedule
         self.warmup = warmup
+        self.selection = selection
         self.seed = seed
         self.evaluate_every = evaluate_every
         self.checkpoint_every = checkpoint_every

@@ -41,10 +41,10 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
     n_clusters_ : int
         Clusters in use in `labels_`.
     selected_head_ : int
-        The head that `labels_` and `predict` come from: the largest NMI(z, z') between two augmented views
-        of the training images, ties to the lowest.
-    nmi_views_ : ndarray of float64, shape (H,)
-        That NMI of every head.
+        The head that `labels_` and `predict` come from: its labels of two augmented views of the training
+        images agree best, ties to the lowest.
+    mi_views_, nmi_views_ : ndarray of float64, shape (H,)
+        That agreement of every head, as mutual information in nats and normalised.
     best_head_ : int or None
         For reports: the head with the largest NMI against the labels given, if there were any.
     mapping_ : ndarray of int64, shape (K,) or None
@@ -64,6 +64,7 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
     confidence_: Floats
     n_clusters_: int
     selected_head_: int
+    mi_views_: npt.NDArray[np.float64]
     nmi_views_: npt.NDArray[np.float64]
     best_head_: int | None
     mapping_: Labels | None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from deepclust_ext.methods.monitor import HeadStatistics, nmi_of_counts
+from deepclust_ext.methods.monitor import HeadStatistics, information_of_counts
 from deepclust_ext.methods.seeds import derive_generator
 
 if TYPE_CHECKING:
@@ -69,8 +69,10 @@ def embed(method: Estimator, net: nn.Module, augmentation: Any, images: Tensor) 
     return torch.cat([embedding.cpu() for _, embedding in forward_batches(method, net, augmentation, images)])
 
 
-def agreement_of_views(method: Estimator, net: nn.Module, augmentation: Any, images: Tensor) -> Tensor:
-    """Return NMI(z, z') of each head, float64 (H,): its labels of two augmented views of every image.
+def agreement_of_views(
+    method: Estimator, net: nn.Module, augmentation: Any, images: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return MI and NMI(z, z') of each head, float64 (H,): its labels of two augmented views of every image.
 
     The views are drawn from the method's seed, in evaluation mode: the same for every head and every call.
 
@@ -87,4 +89,4 @@ def agreement_of_views(method: Estimator, net: nn.Module, augmentation: Any, ima
             here = batch.to(device)
             views = [augmentation(here, generator=generator) for _ in range(2)]
             statistics.add(torch.stack([method._outputs(net, view)[0].argmax(-1) for view in views]))
-    return nmi_of_counts(statistics.pairs.cpu())
+    return information_of_counts(statistics.pairs.cpu())

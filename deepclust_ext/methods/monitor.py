@@ -12,8 +12,8 @@ LARGEST_SHARE = 0.9
 USED_SHARE = 0.5
 
 
-def nmi_of_counts(counts: Tensor) -> Tensor:
-    r"""Normalised mutual information of contingency tables, 2 I(a; b) / (H(a) + H(b)).
+def information_of_counts(counts: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Mutual information of contingency tables: I(a; b) in nats, and 2 I(a; b) / (H(a) + H(b)).
 
     Parameters
     ----------
@@ -22,13 +22,14 @@ def nmi_of_counts(counts: Tensor) -> Tensor:
 
     Returns
     -------
-    nmi : Tensor
-        float64 (...), in [0, 1]; 0 where both sides have a single cluster.
+    mi, nmi : Tensor
+        float64 (...); the second in [0, 1], and 0 where both sides have a single cluster.
 
     Examples
     --------
-    >>> nmi_of_counts(torch.tensor([[5, 0], [0, 5]])).item()
-    1.0
+    >>> mi, nmi = information_of_counts(torch.tensor([[5, 0], [0, 5]]))
+    >>> round(mi.item(), 3), nmi.item()
+    (0.693, 1.0)
     """
     joint = counts.double()
     joint = joint / joint.sum(dim=(-2, -1), keepdim=True).clamp_min(1)
@@ -40,9 +41,8 @@ def nmi_of_counts(counts: Tensor) -> Tensor:
     rows, columns = entropy(joint.sum(-1), 1), entropy(joint.sum(-2), 1)
     information = rows + columns - entropy(joint, 2)
     total = rows + columns
-    return torch.where(total > 0, 2 * information / total.clamp_min(1e-300), torch.zeros_like(total)).clamp(
-        0, 1
-    )
+    nmi: Tensor = torch.where(total > 0, 2 * information / total.clamp_min(1e-300), 0.0)
+    return information.clamp_min(0), nmi.clamp(0, 1)
 
 
 class HeadStatistics:
@@ -76,10 +76,11 @@ class HeadStatistics:
     def summary(self) -> dict[str, list[Any]]:
         """One list with an entry a head for each figure; entropy is a share of ln K."""
         counts = self.counts.cpu()
+        _, nmi = information_of_counts(self.pairs.cpu())
         share = counts.double() / counts.sum(1, keepdim=True).clamp_min(1)
         entropy = -torch.special.xlogy(share, share).sum(1) / math.log(max(2, self.n_clusters))
         return {
-            "nmi_views": [round(value, 6) for value in nmi_of_counts(self.pairs.cpu()).tolist()],
+            "nmi_views": [round(value, 6) for value in nmi.tolist()],
             "occupancy_entropy": [round(value, 6) for value in entropy.tolist()],
             "clusters_used": (counts > 0).sum(1).tolist(),
             "largest_share": [round(value, 6) for value in share.amax(1).tolist()],

@@ -30,8 +30,7 @@ Labels = npt.NDArray[np.int64]
 def finish(method: Method, training: Training) -> None:
     """Set the fitted attributes of `method`, and write the results if there is a run folder.
 
-    The head is chosen without labels: the largest NMI(z, z') between two augmented views, ties to the
-    lowest.
+    The head is chosen without labels, by how its labels of two augmented views agree; ties to the lowest.
 
     Parameters
     ----------
@@ -47,22 +46,25 @@ def finish(method: Method, training: Training) -> None:
     """
     net, augmentation, data = training.net, training.augmentation, training.data
     evaluate = require("deepclust_ext.evaluate")
-    nmi_views = inference.agreement_of_views(method, net, augmentation, training.images).numpy()
+    mi_views, nmi_views = (
+        part.numpy() for part in inference.agreement_of_views(method, net, augmentation, training.images)
+    )
     labels, confidence = (
         part.numpy() for part in inference.label_heads(method, net, augmentation, training.images)
     )
     embeddings = inference.embed(method, net, augmentation, training.images).numpy()
 
     # argmax takes the first of equal values: the lowest head.
-    selected = int(nmi_views.argmax())
-    method.selected_head_, method.nmi_views_ = selected, nmi_views
+    selected = int((mi_views if method.selection == "mi" else nmi_views).argmax())
+    method.selected_head_, method.mi_views_, method.nmi_views_ = selected, mi_views, nmi_views
     method.labels_, method.confidence_ = labels[selected], confidence[selected]
     method.n_clusters_ = int(np.unique(method.labels_).size)
     method.history_ = training.history
     method.best_head_ = method.mapping_ = method.majority_mapping_ = None
 
     heads: list[dict[str, Any]] = [
-        {"head": head, "nmi_views": float(nmi_views[head]), **evaluate.diagnostics(row, method.n_clusters)}
+        {"head": head, "mi_views": float(mi_views[head]), "nmi_views": float(nmi_views[head])}
+        | evaluate.diagnostics(row, method.n_clusters)
         for head, row in enumerate(labels)
     ]
     metrics: dict[str, Any] = {

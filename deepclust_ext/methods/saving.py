@@ -22,6 +22,7 @@ FITTED = (
     "confidence_",
     "n_clusters_",
     "selected_head_",
+    "mi_views_",
     "nmi_views_",
     "best_head_",
     "mapping_",

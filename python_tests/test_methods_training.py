@@ -1,0 +1,215 @@
+"""The parts of the training loop: seeds, order, learning rate, optimizer, statistics, configurations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import mutual_info_score, normalized_mutual_info_score
+
+from deepclust_ext.methods import DHOG, load_config
+from deepclust_ext.methods.batches import EpochOrder
+from deepclust_ext.methods.configs import config_names
+from deepclust_ext.methods.monitor import HeadStatistics, collapsed_heads, information_of_counts
+from deepclust_ext.methods.optim import build_optimizer, learning_rate_factor
+from deepclust_ext.methods.seeds import (
+    derive_generator,
+    derive_seed,
+    isolated_rng,
+    seed_default_generators,
+)
+
+CPU = torch.device("cpu")
+
+# Seeds
+
+
+def test_every_place_has_a_seed_of_its_own():
+    places = [
+        (seed, purpose, epoch, step)
+        for seed in (0, 1)
+        for purpose in ("order", "augment")
+        for epoch in range(12)
+        for step in range(12)
+    ]
+    assert len({derive_seed(*place) for place in places}) == len(places)
+    # 1, 11 and 11, 1 must not be joined to the same key.
+    assert derive_seed(0, "order", 1, 11) != derive_seed(0, "order", 11, 1)
+    assert all(0 <= derive_seed(*place) < 2**63 for place in places)
+
+
+def test_seeds_are_the_same_in_every_process():
+    # A literal, since a hash that is salted per process would agree with itself.
+    assert derive_seed(0, "order", 1) == 1120226188394482371
+    assert torch.equal(
+        torch.rand(3, generator=derive_generator(0, "x")), torch.rand(3, generator=derive_generator(0, "x"))
+    )
+
+
+def test_isolation_puts_the_global_state_back():
+    before = torch.random.get_rng_state()
+    with isolated_rng(CPU):
+        seed_default_generators(3, CPU)
+        first = torch.rand(2)
+        seed_default_generators(3, CPU)
+        assert torch.equal(torch.rand(2), first)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+# Order
+
+
+@pytest.mark.parametrize(("n", "size", "batches"), [(10, 3, 3), (9, 3, 3), (3, 10, 1), (2, 2, 1)])
+def test_an_epoch_visits_each_image_at_most_once(n, size, batches):
+    order = EpochOrder(n, size)
+    drawn = order.permutation(derive_generator(0, "order"))
+    assert order.n_batches == batches
+    assert drawn.shape == (batches, min(n, size))
+    assert len(set(drawn.flatten().tolist())) == drawn.numel()
+
+
+def test_no_image_is_left_out_for_good():
+    order = EpochOrder(10, 8)
+    seen = {
+        int(i) for epoch in range(6) for i in order.permutation(derive_generator(0, "order", epoch)).flatten()
+    }
+    assert seen == set(range(10))
+
+
+# Learning rate and optimizer
+
+
+def test_the_cosine_is_torchs():
+    weights = [torch.nn.Parameter(torch.zeros(1))]
+    optimizer = torch.optim.SGD(weights, lr=1.0)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=20)
+    for step in range(20):
+        assert learning_rate_factor("cosine", step, 20) == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+
+
+def test_warm_up_rises_to_the_full_rate():
+    factors = [learning_rate_factor("cosine", step, 12, n_warmup=4) for step in range(12)]
+    assert factors[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert all(later < earlier for earlier, later in zip(factors[4:], factors[5:], strict=False))
+    assert {learning_rate_factor("constant", step, 12) for step in range(12)} == {1.0}
+    with pytest.raises(ValueError, match="'schedule' must be one of cosine, constant, got 'step'"):
+        learning_rate_factor("step", 0, 1)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_optimizers_go_downhill(name):
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = build_optimizer(name, [weight], lr=0.1, weight_decay=0.0)
+    for _ in range(5):
+        optimizer.zero_grad()
+        weight.square().sum().backward()
+        optimizer.step()
+    assert float(weight.detach().abs().max()) < 1
+    with pytest.raises(ValueError, match="'name' must be one of adam, adamw, sgd, got 'lion'"):
+        build_optimizer("lion", [weight], lr=0.1, weight_decay=0.0)
+
+
+# Statistics of the heads
+
+
+def test_statistics_agree_with_scikit_learn(generator):
+    first = torch.randint(0, 6, (3, 500), generator=generator)
+    noise = torch.rand(3, 500, generator=generator) < torch.tensor([[0.1], [0.5], [1.0]])
+    second = torch.where(noise, torch.randint(0, 6, (3, 500), generator=generator), first)
+    statistics = HeadStatistics(3, 6, CPU)
+    for part in torch.stack([first, second]).split(120, dim=2):
+        statistics.add(part)
+    mi, nmi = information_of_counts(statistics.pairs)
+    summary = statistics.summary()
+    for head in range(3):
+        a, b = first[head].numpy(), second[head].numpy()
+        assert mi[head].item() == pytest.approx(mutual_info_score(a, b))
+        assert nmi[head].item() == pytest.approx(normalized_mutual_info_score(a, b))
+        assert summary["nmi_views"][head] == pytest.approx(nmi[head].item(), abs=1e-6)
+        counts = np.bincount(np.concatenate([a, b]), minlength=6)
+        assert statistics.counts[head].tolist() == counts.tolist()
+        share = counts / counts.sum()
+        assert summary["occupancy_entropy"][head] == pytest.approx(
+            -(share * np.log(share)).sum() / np.log(6), abs=1e-6
+        )
+        assert summary["largest_share"][head] == pytest.approx(share.max(), abs=1e-6)
+    assert summary["clusters_used"] == [6, 6, 6]
+
+
+def test_statistics_of_one_cluster_and_of_nothing():
+    statistics = HeadStatistics(2, 3, CPU)
+    statistics.add(torch.zeros(2, 2, 10, dtype=torch.int64))
+    summary = statistics.summary()
+    assert summary["nmi_views"] == summary["occupancy_entropy"] == [0.0, 0.0]
+    assert summary["clusters_used"] == [1, 1]
+    mi, nmi = information_of_counts(torch.zeros(3, 3))
+    assert (mi.item(), nmi.item()) == (0.0, 0.0)
+
+
+def test_statistics_go_through_a_checkpoint(generator):
+    whole, half = HeadStatistics(2, 4, CPU), HeadStatistics(2, 4, CPU)
+    parts = torch.randint(0, 4, (2, 2, 100), generator=generator).split(50, dim=2)
+    for part in parts:
+        whole.add(part)
+    half.add(parts[0])
+    resumed = HeadStatistics(2, 4, CPU)
+    resumed.load(half.state())
+    resumed.add(parts[1])
+    assert resumed.summary() == whole.summary()
+
+
+@pytest.mark.parametrize(
+    ("used", "largest", "reason"),
+    [
+        (10, 0.2, None),
+        (5, 0.2, None),
+        (4, 0.3, "uses 4 of 10 clusters"),
+        (10, 0.91, "has 91 % of the images in one cluster"),
+    ],
+)
+def test_what_counts_as_collapse(used, largest, reason):
+    found = collapsed_heads({"clusters_used": [10, used], "largest_share": [0.1, largest]}, 10)
+    assert found == ({} if reason is None else {1: reason})
+
+
+# Configurations
+
+
+@pytest.mark.parametrize("name", config_names("dhog"))
+def test_shipped_configurations_can_work(name):
+    DHOG(**load_config("dhog", name))._check_parameters()
+
+
+def test_the_papers_configuration_is_the_default():
+    parameters = DHOG().get_params()
+    for key, value in load_config("dhog", "paper-cifar10").items():
+        assert parameters[key] == value, key
+
+
+def test_configurations_are_found_by_name_path_and_class(tmp_path):
+    small = load_config("dhog", "small")
+    assert load_config("DHOG", "dhog-small") == load_config(DHOG, "small") == small
+    (tmp_path / "mine.yaml").write_text("alpha: 0.2\n")
+    assert load_config("dhog", tmp_path / "mine.yaml") == {"alpha": 0.2}
+    (tmp_path / "config.yaml").write_text("method: DHOG\nparameters: {alpha: 0.3}\n")
+    assert load_config("dhog", str(tmp_path / "config.yaml")) == {"alpha": 0.3}
+
+
+def test_wrong_configurations_are_named(tmp_path):
+    with pytest.raises(ValueError, match="'name' must be one of iic, paper-cifar10, small, .*got 'large'"):
+        load_config("dhog", "large")
+    with pytest.raises(ValueError, match="'method' must be one of dhog, got 'kmeans'"):
+        load_config("kmeans", "small")
+    with pytest.raises(ValueError, match="there is no file"):
+        load_config("dhog", tmp_path / "absent.yaml")
+    (tmp_path / "mine.yaml").write_text("alpa: 0.2\n")
+    with pytest.raises(ValueError, match="unknown parameters alpa; dhog has n_clusters, alpha"):
+        load_config("dhog", tmp_path / "mine.yaml")
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    with pytest.raises(ValueError, match="must hold a mapping of parameters"):
+        load_config("dhog", tmp_path / "list.yaml")
+    (tmp_path / "other.yaml").write_text("method: JULE\nparameters: {}\n")
+    with pytest.raises(ValueError, match="configures JULE, not dhog"):
+        load_config("dhog", tmp_path / "other.yaml")
