@@ -22,7 +22,7 @@ def check_torch() -> None:
     try:
         import torch
     except ImportError:
-        fail("torch is not installed in the build environment.", "pip install 'torch>=2.11'   (or drop --no-build-isolation)")
+        fail("torch is not installed.", "pip install 'torch>=2.11'   (or drop --no-build-isolation)")
     version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
     if version < TORCH_FLOOR:
         fail(f"torch {torch.__version__} is too old.", "pip install --upgrade 'torch>=2.11'")
@@ -41,11 +41,14 @@ def have_ninja() -> bool:
 
     if is_ninja_available():
         return True
-    print("deepclust_ext: ninja not found, building one file at a time.\n  pip install ninja   builds faster", file=sys.stderr)
+    print(
+        "deepclust_ext: ninja not found, building one file at a time.\n  pip install ninja   builds faster",
+        file=sys.stderr,
+    )
     return False
 
 
-def cpu_extension():  # noqa: ANN201 - the type needs torch
+def cpu_extension():
     """The CPU library `_C`: no nvcc, no Python API, one binary for every torch from 2.11 on."""
     from torch.utils.cpp_extension import CppExtension
 

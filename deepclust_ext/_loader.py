@@ -31,9 +31,7 @@ def _load_required() -> str:
     """Load `_C`, or raise the one readable error."""
     version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
     if version < _TORCH_FLOOR:
-        raise ImportError(
-            f"deepclust_ext: torch {torch.__version__} is too old\n  pip install --upgrade 'torch>=2.11'"
-        )
+        raise ImportError(f"deepclust_ext: torch {torch.__version__} is too old\n  pip install --upgrade 'torch>=2.11'")
     path = _load("_C")
     if path is None:
         raise ImportError(

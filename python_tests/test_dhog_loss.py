@@ -71,7 +71,12 @@ def test_degenerate_batches_stay_finite(pooling, dtype):
     one_hot = torch.eye(5, dtype=dtype).repeat(3, 2, 2, 1)
     collapsed = torch.zeros(3, 2, 10, 5, dtype=dtype)
     collapsed[..., 2] = 1
-    for x in (one_hot, collapsed, torch.zeros(3, 2, 10, 5, dtype=dtype), torch.zeros(3, 2, 0, 5, dtype=dtype)):
+    for x in (
+        one_hot,
+        collapsed,
+        torch.zeros(3, 2, 10, 5, dtype=dtype),
+        torch.zeros(3, 2, 0, 5, dtype=dtype),
+    ):
         x = x.clone().requires_grad_()
         result = dhog_loss(x, alpha=1.0, pooling=pooling)
         result.loss.backward()
@@ -95,8 +100,16 @@ def test_nan_shows(probs):
         (lambda x: dhog_loss(x[0]), ValueError, r"'probs' must have shape \(A, H, n, C\), got \(3, 25, 6\)"),
         (lambda x: dhog_loss(x[:1]), ValueError, "'probs' must hold at least two augmentations, got 1"),
         (lambda x: dhog_loss(x[:, :0]), ValueError, "at least one head and class"),
-        (lambda x: dhog_loss(x, pooling="sum"), ValueError, "'pooling' must be one of 'pooled', 'mean', got 'sum'"),
-        (lambda x: dhog_loss(x, push_norm=1), ValueError, "'push_norm' must be one of 'index', 'count', got 1"),
+        (
+            lambda x: dhog_loss(x, pooling="sum"),
+            ValueError,
+            "'pooling' must be one of 'pooled', 'mean', got 'sum'",
+        ),
+        (
+            lambda x: dhog_loss(x, push_norm=1),
+            ValueError,
+            "'push_norm' must be one of 'index', 'count', got 1",
+        ),
         (lambda x: dhog_loss(x, alpha=None), TypeError, "'alpha' must be a number, got NoneType"),
         (lambda x: dhog_loss(x, lamb=math.inf), ValueError, "'lamb' must be finite, got inf"),
     ],

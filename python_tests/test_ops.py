@@ -192,7 +192,8 @@ def test_autocast_keeps_float32_sums(spec):
 @pytest.mark.slow
 def test_compile_fullgraph(spec):
     compiled = torch.compile(
-        lambda *tensors, **kwargs: spec.loss(spec.op(*(t.softmax(-1) for t in tensors), **kwargs)), fullgraph=True
+        lambda *tensors, **kwargs: spec.loss(spec.op(*(t.softmax(-1) for t in tensors), **kwargs)),
+        fullgraph=True,
     )
     sample = samples(spec, torch.float32)[3]
     outputs, grads = gradients(compiled, sample)

@@ -34,7 +34,12 @@ class DHOGLoss(NamedTuple):
 
 
 def dhog_loss(
-    probs: Tensor, *, alpha: float = 0.05, pooling: str = "pooled", push_norm: str = "index", lamb: float = 1.0
+    probs: Tensor,
+    *,
+    alpha: float = 0.05,
+    pooling: str = "pooled",
+    push_norm: str = "index",
+    lamb: float = 1.0,
 ) -> DHOGLoss:
     r"""DHOG's loss: augmentations of an image pulled together, hierarchical heads pushed apart.
 
@@ -120,7 +125,8 @@ class _DHOGLoss(torch.autograd.Function):
         if grad_loss is None:
             return None, None, None, None, None
         run = _differentiable_backward if torch.is_grad_enabled() else _raw.dhog_loss_backward
-        return run(grad_loss, *ctx.saved_tensors, ctx.pooled), None, None, None, None
+        probs, pull_grad, push_grad = ctx.saved_tensors
+        return run(grad_loss, probs, pull_grad, push_grad, ctx.pooled), None, None, None, None
 
 
 class _DHOGLossBackward(torch.autograd.Function):

@@ -112,7 +112,9 @@ def _check(p: Tensor, q: Tensor, symmetric: bool) -> tuple[Tensor, Tensor]:
     if q.dim() < 2:
         raise ValueError(f"mi_loss: 'q' must have shape (..., n, D), got {tuple(q.shape)}")
     if p.device != q.device:
-        raise ValueError(f"mi_loss: 'q' must be on p's device {p.device}, got {q.device}; move it with .to({str(p.device)!r})")
+        raise ValueError(
+            f"mi_loss: 'q' must be on p's device {p.device}, got {q.device}; move it with .to({str(p.device)!r})"
+        )
     if p.shape[-2] != q.shape[-2]:
         raise ValueError(f"mi_loss: 'q' must have p's {p.shape[-2]} samples, got {q.shape[-2]}")
     if p.shape[-1] < 1 or q.shape[-1] < 1:
@@ -195,9 +197,7 @@ def _(p: Tensor, q: Tensor, lamb: float, symmetric: bool) -> tuple[Tensor, Tenso
 
 
 @torch.library.register_fake("deepclust::mi_loss_backward")
-def _(
-    grad_loss: Tensor, p: Tensor, q: Tensor, joint_grad: Tensor, need_p: bool, need_q: bool
-) -> tuple[Tensor, Tensor]:
+def _(grad_loss: Tensor, p: Tensor, q: Tensor, joint_grad: Tensor, need_p: bool, need_q: bool) -> tuple[Tensor, Tensor]:
     return p.new_empty(p.shape if need_p else (0,)), q.new_empty(q.shape if need_q else (0,))
 
 

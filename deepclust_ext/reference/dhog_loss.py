@@ -11,7 +11,12 @@ __all__ = ["dhog_loss"]
 
 
 def dhog_loss(
-    probs: Tensor, *, alpha: float = 0.05, pooling: str = "pooled", push_norm: str = "index", lamb: float = 1.0
+    probs: Tensor,
+    *,
+    alpha: float = 0.05,
+    pooling: str = "pooled",
+    push_norm: str = "index",
+    lamb: float = 1.0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Loss, pull (H,) and push (H, H) of probs (A, H, n, C); see `deepclust_ext.dhog_loss`."""
     probs = probs if probs.dtype == torch.float64 else probs.float()
@@ -30,7 +35,7 @@ def dhog_loss(
     push = probs.new_zeros(heads, heads)
     for i in range(1, heads):
         for j in range(i):
-            joint = sum(probs[a, i].T @ probs[a, j].detach() for a in range(views))
+            joint = torch.stack([probs[a, i].T @ probs[a, j].detach() for a in range(views)]).sum(0)
             mutual_information = -joint_loss(joint)
             push[i, j] = mutual_information.detach()
             loss = loss + alpha * mutual_information / (i + 1 if push_norm == "index" else i)

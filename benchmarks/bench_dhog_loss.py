@@ -1,0 +1,19 @@
+"""dhog_loss under pytest-benchmark: `pytest benchmarks/bench_dhog_loss.py --benchmark-enable`."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from deepclust_ext.benchmark.case import step
+from deepclust_ext.benchmark.dhog_loss import cases
+
+CASES = cases()
+
+
+@pytest.mark.parametrize("contestant", ["ours", "batched"])
+@pytest.mark.parametrize("case", CASES, ids=[case.label for case in CASES])
+def test_dhog_loss(benchmark, case, contestant):
+    benchmark.group = f"dhog_loss {case.label}"
+    loss = case.ours if contestant == "ours" else case.opponents[contestant]
+    benchmark(step(loss, case.inputs(torch.Generator().manual_seed(0))))

@@ -1,0 +1,37 @@
+"""One benchmark case: what is computed, and everybody who computes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+Loss = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Inputs, our loss and its opponents; each is timed forward and backward.
+
+    `targets` maps an opponent to the ratio the project asks of it.
+    """
+
+    op: str
+    label: str
+    inputs: Callable[[torch.Generator], tuple[Tensor, ...]]
+    ours: Loss
+    opponents: dict[str, Loss]
+    targets: dict[str, float] = field(default_factory=dict)
+
+
+def step(loss: Loss, inputs: tuple[Tensor, ...]) -> Callable[[], tuple[Tensor, ...]]:
+    """A call of `loss` and its gradients, ready to be timed; returns (loss, *gradients)."""
+    leaves = tuple(t.detach().clone().requires_grad_() for t in inputs)
+
+    def run() -> tuple[Tensor, ...]:
+        value = loss(*leaves)
+        return (value.detach(), *torch.autograd.grad(value.sum(), leaves))
+
+    return run

@@ -1,0 +1,143 @@
+"""Times every contestant of a case in turn, after checking that they agree."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deepclust_ext._version import __version__
+from deepclust_ext.benchmark.case import Case, step
+
+OPS = ("mi_loss", "dhog_loss")
+
+# A contestant is called for about this long in each of the rounds, all contestants in turn, so that a slow moment of
+# the machine meets all of them alike.
+ROUNDS = 15
+SECONDS_A_TURN = 0.02
+
+
+def main(ops: Sequence[str] = (), *, json_path: str | None = None, compiled: bool = True) -> int:
+    """Run the benchmarks of `ops` (all of them by default), print a table, and write the figures to `json_path`.
+
+    Parameters
+    ----------
+    ops : sequence of str
+        Names from `OPS`.
+    json_path : str, optional
+        Where the figures go as JSON; `benchmarks/report.py` makes the README's table from it.
+    compiled : bool, default True
+        Whether torch.compile is among the opponents; compiling them takes most of the time.
+
+    Returns
+    -------
+    int
+        0; 1 if a contestant disagrees.
+
+    Raises
+    ------
+    ValueError
+        An op is unknown.
+    """
+    unknown = [op for op in ops if op not in OPS]
+    if unknown:
+        raise ValueError(f"bench: unknown op {unknown[0]!r}; known: {', '.join(OPS)}")
+    results = []
+    for op in ops or OPS:
+        for case in importlib.import_module(f"deepclust_ext.benchmark.{op}").cases():
+            opponents = {k: v for k, v in case.opponents.items() if compiled or k != "compiled"}
+            result = run_case(case, opponents)
+            results.append(result)
+            _print_case(result)
+            if result["disagreement"]:
+                return 1
+    if json_path:
+        with open(json_path, "w", encoding="utf-8") as file:
+            json.dump({"machine": machine(), "results": results}, file, indent=1)
+            file.write("\n")
+    return 0
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were taken on."""
+    cpu = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            cpu = next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass  # not Linux: the platform's own name stands
+    return {
+        "cpu": cpu,
+        "simd": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "deepclust_ext": __version__,
+    }
+
+
+def run_case(case: Case, opponents: dict[str, Callable[..., Tensor]]) -> dict[str, Any]:
+    """Check that everybody agrees, then take the medians of `ROUNDS` turns each."""
+    inputs = case.inputs(torch.Generator().manual_seed(0))
+    contestants = {"ours": step(case.ours, inputs)} | {k: step(loss, inputs) for k, loss in opponents.items()}
+    disagreement = _disagreement(contestants)
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    calls = {name: _calls_a_turn(run) for name, run in contestants.items()}
+    for _ in range(0 if disagreement else ROUNDS):
+        for name, run in contestants.items():
+            times[name].append(_turn(run, calls[name]))
+    medians = {name: statistics.median(t) * 1e6 for name, t in times.items() if t}
+    return {
+        "op": case.op,
+        "label": case.label,
+        "disagreement": disagreement,
+        "microseconds": medians,
+        "ratios": {name: medians[name] / medians["ours"] for name in medians if name != "ours"},
+        "targets": {name: target for name, target in case.targets.items() if name in medians},
+    }
+
+
+def _disagreement(contestants: dict[str, Callable[[], tuple[Tensor, ...]]]) -> str:
+    """The first opponent whose loss or gradients differ from ours, or nothing."""
+    ours = contestants["ours"]()
+    for name, run in contestants.items():
+        for got, want in zip(run(), ours, strict=True):
+            error, scale = (got - want).abs().max().item(), want.abs().max().item()
+            if not error <= 1e-3 * scale + 1e-6:
+                return f"{name}: off by {error:.1e} where the largest value is {scale:.1e}"
+    return ""
+
+
+def _turn(run: Callable[[], Any], calls: int) -> float:
+    start = time.perf_counter()
+    for _ in range(calls):
+        run()
+    return (time.perf_counter() - start) / calls
+
+
+def _calls_a_turn(run: Callable[[], Any]) -> int:
+    run()
+    return max(1, int(SECONDS_A_TURN / _turn(run, 3)))
+
+
+def _print_case(result: dict[str, Any]) -> None:
+    out = sys.stdout
+    out.write(f"{result['op']}  {result['label']}  (forward + backward)\n")
+    if result["disagreement"]:
+        out.write(f"  DISAGREEMENT {result['disagreement']}\n")
+        return
+    for name, microseconds in result["microseconds"].items():
+        ratio = result["ratios"].get(name)
+        target = result["targets"].get(name)
+        out.write(f"  {name:<16}{microseconds:>12,.1f} us")
+        out.write(f"{ratio:>8.1f}x" if ratio else "")
+        out.write(f"  (target {target:g}x)" if target else "")
+        out.write("\n")
+    out.flush()
