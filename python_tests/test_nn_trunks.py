@@ -87,6 +87,19 @@ def test_stem_resolution(side, stem_side):
     assert trunk.stem(random_images((3, side, side))).shape[2:] == (stem_side, stem_side)
 
 
+@pytest.mark.parametrize(
+    ("name", "sides"),
+    [("resnet18", [20, 20, 10, 5, 3]), ("small28", [14, 7, 4, 2]), ("tiny8", [8, 4, 4, 2])],
+)
+def test_resolution_after_every_block(name, sides):
+    trunk = build_network(name, image_shape=IMAGES[name], width=0.125)
+    hidden = [trunk.stem(random_images(IMAGES[name]))]
+    for block in trunk.shared:
+        hidden.append(block(hidden[-1]))
+    hidden.append(trunk.parallel[-1](hidden[-1]))
+    assert [h.shape[2] for h in hidden] == sides
+
+
 @pytest.mark.parametrize("name", IMAGES)
 def test_a_feature_is_the_mean_over_its_pixels(name):
     trunk = build_network(name, image_shape=IMAGES[name], width=0.25).eval()
@@ -126,8 +139,7 @@ def test_last_blocks_start_from_different_weights():
 def test_seed_reproduces_and_the_global_generator_is_untouched(name):
     before = torch.random.get_rng_state()
     first, same, other = (
-        build_network(name, image_shape=IMAGES[name], width=0.125, seed=seed).state_dict()
-        for seed in (3, 3, 4)
+        build_network(name, image_shape=IMAGES[name], width=0.125, seed=seed).state_dict() for seed in (3, 3, 4)
     )
     assert torch.equal(torch.random.get_rng_state(), before)
     assert all(torch.equal(first[key], same[key]) for key in first)
@@ -169,9 +181,7 @@ def test_auto_chooses_by_image_shape(shape, dims):
 
 
 def test_unknown_name_lists_the_known_ones():
-    with pytest.raises(
-        ValueError, match=r"'network' must be one of auto, resnet18, small28, tiny8, .* 'resnet50'"
-    ):
+    with pytest.raises(ValueError, match=r"'network' must be one of auto, resnet18, small28, tiny8, .* 'resnet50'"):
         build_network("resnet50", image_shape=(3, 32, 32))
 
 
