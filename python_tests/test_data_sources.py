@@ -187,6 +187,11 @@ def test_idx_files_below_deepclust_data(name, folder, tmp_path, monkeypatch):
     (tmp_path / folder / "train-images-idx3-ubyte.gz").write_bytes(whole[:-500])
     with pytest.raises(ValueError, match=r"train-images-idx3-ubyte.gz' is damaged"):
         load_data(name)
+    (tmp_path / folder / "train-images-idx3-ubyte.gz").write_bytes(
+        gzip.compress(gzip.decompress(whole)[:-500])
+    )
+    with pytest.raises(ValueError, match="is damaged: 3920 values announced, 3420 found"):
+        load_data(name)
     write_idx(tmp_path / folder / "train-images-idx3-ubyte.gz", train[0])
     with pytest.raises(
         ValueError, match="must be an idx file of bytes in 3 dimensions, got the header 00000802"
@@ -202,6 +207,9 @@ def test_fashion_mnist_is_found_where_debian_puts_it(tmp_path, monkeypatch):
     write_idx(tmp_path / "t10k-images-idx3-ubyte.gz", pixels(0, 5, 28, 28))
     write_idx(tmp_path / "t10k-labels-idx1-ubyte.gz", np.arange(5, dtype=np.uint8))
     assert len(load_data("fashion-mnist", split="test")) == 5
+    # The package uses MNIST's file names: clothes must not come out under the name of the digits.
+    with pytest.raises(FileNotFoundError, match="'mnist' is not on this machine"):
+        load_data("mnist", split="test")
 
 
 def test_named_archive_below_deepclust_data(halves, monkeypatch):
