@@ -42,15 +42,15 @@ DC_INLINE constexpr int64_t round_up(int64_t value, int64_t multiple) {
 
 // log(x) of every lane for x > 0, subnormals included. Lanes with x <= 0 hold garbage: mask them.
 //
-// With x = 2^e m, m in [sqrt(1/2), sqrt(2)) and s = (m - 1) / (m + 1): log m = 2 atanh(s) = 2 (s + s^3/3 + s^5/5 + ...).
-// |s| < 0.172, so the terms after s^9 are below 1e-9, and the result is within 2 ulp of the true one.
+// With x = 2^e m, m in [sqrt(1/2), sqrt(2)) and s = (m - 1) / (m + 1): log m = 2 atanh(s) = 2 (s + s^3/3 + s^5/5 +
+// ...). |s| < 0.172, so the terms after s^9 are below 1e-9, and the result is within 2 ulp of the true one.
 DC_INLINE void log_lanes(const VectorOf<float>::type& x, VectorOf<float>::type& out) {
   using V = VectorOf<float>::type;
   using M = VectorOf<float>::mask;
   constexpr float kSmallestNormal = 1.17549435e-38f;
   const M subnormal = x < kSmallestNormal;
   const V scaled = subnormal ? x * 33554432.0f : x;  // 2^25
-  M bits = (M)scaled;  // a cast between vectors of one size keeps the bits
+  M bits = (M)scaled;                                // a cast between vectors of one size keeps the bits
   const M shifted = bits - 0x3f3504f3;  // the bits of sqrt(1/2): the exponent steps where m would reach sqrt(2)
   const M exponent = shifted >> 23;
   bits -= exponent << 23;

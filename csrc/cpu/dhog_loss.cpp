@@ -60,16 +60,16 @@ void finish(const DhogPlan& plan, T* total, const Outputs& out) {
     if (t < pulls) {
       const double weight = 1.0 / static_cast<double>(plan.heads * pairs);
       losses.get()[t] =
-          finish_joint(plan, total + plan.push_size() + t * plan.pull_stride(), plan.class_ld, out.lamb,
-                       true, weight, scratch.get(), block_loss.get(), static_cast<T*>(out.pull_grad) + t * size);
+          finish_joint(plan, total + plan.push_size() + t * plan.pull_stride(), plan.class_ld, out.lamb, true, weight,
+                       scratch.get(), block_loss.get(), static_cast<T*>(out.pull_grad) + t * size);
       return;
     }
     int64_t i = 1, j = t - pulls;
     while (j >= i) j -= i++;
     T* block = total + i * plan.classes * plan.ld + j * plan.class_ld;
     const double divisor = static_cast<double>(out.push_by_index ? i + 1 : i);
-    losses.get()[t] = finish_joint(plan, block, plan.ld, 1.0, false, -out.alpha / divisor, scratch.get(), block_loss.get(),
-                                   push_grad + (i * plan.heads + j) * size);
+    losses.get()[t] = finish_joint(plan, block, plan.ld, 1.0, false, -out.alpha / divisor, scratch.get(),
+                                   block_loss.get(), push_grad + (i * plan.heads + j) * size);
   });
 
   double loss = 0;

@@ -96,8 +96,7 @@ void dhog_forward_task(const DhogPlan& plan, const Probs<T>& probs, int64_t task
     const Panels<T> wide{wide_memory.get(), end - begin, plan.ld};
     for (int64_t head = 0; head < plan.heads; ++head) {
       const Matrix<const T> z = probs.rows(a, head, begin, end);
-      if (head > 0)
-        product(z, wide, 0, head * plan.class_ld, partial + head * plan.classes * plan.ld, plan.ld, true);
+      if (head > 0) product(z, wide, 0, head * plan.class_ld, partial + head * plan.classes * plan.ld, plan.ld, true);
       if (head + 1 < plan.heads) lay_out(z, wide, head * plan.class_ld);
 
       T* joints = pull + head * plan.pull_pairs() * plan.pull_stride();

@@ -137,14 +137,24 @@ DC_INLINE void scaled(const Joint<T>& joint, int64_t block, double scale, T* out
 
 }  // namespace
 
-#define DC_JOINT_STEPS(T)                                                                                   \
-  DC_CLONES void symmetrise_block(Joint<T>& joint, int64_t block) { symmetrise(joint, block); }             \
-  DC_CLONES void marginals_block(Joint<T>& joint, int64_t block) { marginals(joint, block); }               \
-  DC_CLONES void finish_marginals(Joint<T>& joint) { finish_marginals_inline(joint); }                      \
-  DC_CLONES void gradient_block(Joint<T>& joint, int64_t block) { gradient(joint, block); }                 \
-  DC_CLONES void finish_loss(Joint<T>& joint) { finish_loss_inline(joint); }                                \
-  DC_CLONES void scale_block(const Joint<T>& joint, int64_t block, double scale, T* out, int64_t ldo) {     \
-    scaled(joint, block, scale, out, ldo);                                                                  \
+#define DC_JOINT_STEPS(T)                                                                               \
+  DC_CLONES void symmetrise_block(Joint<T>& joint, int64_t block) {                                     \
+    symmetrise(joint, block);                                                                           \
+  }                                                                                                     \
+  DC_CLONES void marginals_block(Joint<T>& joint, int64_t block) {                                      \
+    marginals(joint, block);                                                                            \
+  }                                                                                                     \
+  DC_CLONES void finish_marginals(Joint<T>& joint) {                                                    \
+    finish_marginals_inline(joint);                                                                     \
+  }                                                                                                     \
+  DC_CLONES void gradient_block(Joint<T>& joint, int64_t block) {                                       \
+    gradient(joint, block);                                                                             \
+  }                                                                                                     \
+  DC_CLONES void finish_loss(Joint<T>& joint) {                                                         \
+    finish_loss_inline(joint);                                                                          \
+  }                                                                                                     \
+  DC_CLONES void scale_block(const Joint<T>& joint, int64_t block, double scale, T* out, int64_t ldo) { \
+    scaled(joint, block, scale, out, ldo);                                                              \
   }
 DC_JOINT_STEPS(float)
 DC_JOINT_STEPS(double)

@@ -21,18 +21,18 @@ inline constexpr int64_t kJointRows = 64;
 
 template <typename T>
 struct Joint {
-  T* data = nullptr;      // [rows, ld] rows `stride` apart: J, zero in the columns from cols to ld; overwritten
-  int64_t rows = 0;       // C
-  int64_t cols = 0;       // D
-  int64_t ld = 0;         // cols rounded up to whole vectors
+  T* data = nullptr;  // [rows, ld] rows `stride` apart: J, zero in the columns from cols to ld; overwritten
+  int64_t rows = 0;   // C
+  int64_t cols = 0;   // D
+  int64_t ld = 0;     // cols rounded up to whole vectors
   int64_t stride = 0;
   T* row_sums = nullptr;  // [rows]
   T* row_logs = nullptr;  // [rows]     lamb log r
   T* col_sums = nullptr;  // [ld]
   T* col_logs = nullptr;  // [ld]       lamb log s
   // One slot a block of kJointRows rows.
-  T* block_col_sums = nullptr;    // [blocks, ld]
-  double* block_loss = nullptr;   // [blocks]
+  T* block_col_sums = nullptr;   // [blocks, ld]
+  double* block_loss = nullptr;  // [blocks]
   double lamb = 1.0;
   double total = 0.0;  // T
   double loss = 0.0;

@@ -15,9 +15,9 @@
 
 namespace deepclust::cpu {
 
-inline constexpr int64_t kChunkRows = 512;   // rows laid out at a time
-inline constexpr int64_t kMaxChunks = 16;    // partial joints kept at once
-inline constexpr int64_t kBlockRows = 256;   // rows of the joint a task computes
+inline constexpr int64_t kChunkRows = 512;  // rows laid out at a time
+inline constexpr int64_t kMaxChunks = 16;   // partial joints kept at once
+inline constexpr int64_t kBlockRows = 256;  // rows of the joint a task computes
 inline constexpr int64_t kBackwardRows = 256;
 
 // How p^T q of [n, C] and [n, D] is cut.

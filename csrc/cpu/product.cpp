@@ -38,9 +38,10 @@ struct Strip {
 
 // M rows by V vectors of out; panel [depth][width].
 template <int M, int V, typename T>
-DC_INLINE void tile(Strip<T> strip, const T* __restrict__ panel, int64_t width, T* __restrict__ out,
-                    int64_t ldo, bool accumulate) {
-  const auto at = [&](int m, int v) DC_INLINE_LAMBDA { return reinterpret_cast<Vec<T>*>(out + m * ldo + v * kLanes<T>); };
+DC_INLINE void tile(Strip<T> strip, const T* __restrict__ panel, int64_t width, T* __restrict__ out, int64_t ldo,
+                    bool accumulate) {
+  const auto at = [&](int m, int v)
+                      DC_INLINE_LAMBDA { return reinterpret_cast<Vec<T>*>(out + m * ldo + v * kLanes<T>); };
   const T* __restrict__ a = strip.data;
   Vec<T> sum[M][V];
   for (int m = 0; m < M; ++m)

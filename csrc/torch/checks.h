@@ -3,8 +3,7 @@
 
 #include "stable.h"
 
-#define DC_CHECK(condition, op, arg, must) \
-  STD_TORCH_CHECK(condition, op ": '" arg "' must be " must)
+#define DC_CHECK(condition, op, arg, must) STD_TORCH_CHECK(condition, op ": '" arg "' must be " must)
 
 namespace deepclust {
 
