@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -40,7 +42,7 @@ def test_every_place_has_a_seed_of_its_own():
 
 def test_seeds_are_the_same_in_every_process():
     # A literal, since a hash that is salted per process would agree with itself.
-    assert derive_seed(0, "order", 1) == 1120226188394482371
+    assert derive_seed(0, "order", 1) == 610367673687440295
     assert torch.equal(
         torch.rand(3, generator=derive_generator(0, "x")), torch.rand(3, generator=derive_generator(0, "x"))
     )
@@ -70,9 +72,7 @@ def test_an_epoch_visits_each_image_at_most_once(n, size, batches):
 
 def test_no_image_is_left_out_for_good():
     order = EpochOrder(10, 8)
-    seen = {
-        int(i) for epoch in range(6) for i in order.permutation(derive_generator(0, "order", epoch)).flatten()
-    }
+    seen = {int(i) for epoch in range(6) for i in order.permutation(derive_generator(0, "order", epoch)).flatten()}
     assert seen == set(range(10))
 
 
@@ -92,7 +92,7 @@ def test_the_cosine_is_torchs():
 def test_warm_up_rises_to_the_full_rate():
     factors = [learning_rate_factor("cosine", step, 12, n_warmup=4) for step in range(12)]
     assert factors[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
-    assert all(later < earlier for earlier, later in zip(factors[4:], factors[5:], strict=False))
+    assert all(later < earlier for earlier, later in itertools.pairwise(factors[4:]))
     assert {learning_rate_factor("constant", step, 12) for step in range(12)} == {1.0}
     with pytest.raises(ValueError, match="'schedule' must be one of cosine, constant, got 'step'"):
         learning_rate_factor("step", 0, 1)
@@ -131,9 +131,7 @@ def test_statistics_agree_with_scikit_learn(generator):
         counts = np.bincount(np.concatenate([a, b]), minlength=6)
         assert statistics.counts[head].tolist() == counts.tolist()
         share = counts / counts.sum()
-        assert summary["occupancy_entropy"][head] == pytest.approx(
-            -(share * np.log(share)).sum() / np.log(6), abs=1e-6
-        )
+        assert summary["occupancy_entropy"][head] == pytest.approx(-(share * np.log(share)).sum() / np.log(6), abs=1e-6)
         assert summary["largest_share"][head] == pytest.approx(share.max(), abs=1e-6)
     assert summary["clusters_used"] == [6, 6, 6]
 
@@ -198,7 +196,7 @@ def test_configurations_are_found_by_name_path_and_class(tmp_path):
 
 
 def test_wrong_configurations_are_named(tmp_path):
-    with pytest.raises(ValueError, match="'name' must be one of iic, paper-cifar10, small, .*got 'large'"):
+    with pytest.raises(ValueError, match=r"'name' must be one of iic, paper-cifar10, small, .*got 'large'"):
         load_config("dhog", "large")
     with pytest.raises(ValueError, match="'method' must be one of dhog, got 'kmeans'"):
         load_config("kmeans", "small")

@@ -111,7 +111,7 @@ def test_a_killed_run_ends_the_same(tmp_path, reference, monkeypatch, epoch, ste
         assert torch.equal(model.net_.state_dict()[name], value), name
 
 
-@pytest.mark.parametrize("stage", ["agreement_of_views", "embed"])
+@pytest.mark.parametrize("stage", ["agreement_of_views", "label_heads"])
 def test_a_run_killed_in_its_last_seconds_ends_the_same(tmp_path, reference, monkeypatch, stage):
     monkeypatch.setattr(f"deepclust_ext.methods.inference.{stage}", lambda *_: kill())
     with pytest.raises(Killed):
@@ -174,9 +174,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, reference, 
         fit(tmp_path / "run")
     monkeypatch.undo()
     damage(tmp_path / "run" / "checkpoint.pt")
-    with pytest.warns(
-        DeepclustWarning, match=r"checkpoint\.pt' is truncated or altered.*using checkpoint\.previous"
-    ):
+    with pytest.warns(DeepclustWarning, match=r"checkpoint\.pt' is truncated or altered.*using checkpoint\.previous"):
         DHOG(**SETTINGS).fit(images(), run=tmp_path / "run", resume=True, progress=False)
     assert_same(tmp_path / "run", reference[0])
 

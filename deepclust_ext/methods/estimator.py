@@ -118,7 +118,7 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
         """Return the embeddings (N, d), the network's last feature; `data` as in `predict`."""
         images = self._loaded("transform", data)
         with isolated_rng(self._net_device):
-            return inference.embed(self, self.net_, self.augmentation_, images.images).numpy()
+            return inference.label_heads(self, self.net_, self.augmentation_, images.images)[2].numpy()
 
     def evaluate(self, data: Any, y: Any = None) -> dict[str, float]:
         """Score the clusters of other images against classes.
@@ -140,9 +140,7 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
         """
         images = self._loaded("evaluate", data, y)
         if images.labels is None:
-            raise ValueError(
-                f"{self._name}.evaluate: 'y' must be given, as the data has no labels of its own"
-            )
+            raise ValueError(f"{self._name}.evaluate: 'y' must be given, as the data has no labels of its own")
         evaluate = require("deepclust_ext.evaluate")
         labels, classes = self._label(images)[0], images.labels.numpy()
         found: dict[str, float] = evaluate.scores(labels, classes)
@@ -154,7 +152,7 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
     def _label(self, images: ImageData) -> tuple[Labels, Floats]:
         """Labels and confidences of the selected head."""
         with isolated_rng(self._net_device):
-            labels, confidence = inference.label_heads(self, self.net_, self.augmentation_, images.images)
+            labels, confidence, _ = inference.label_heads(self, self.net_, self.augmentation_, images.images)
         return labels[self.selected_head_].numpy(), confidence[self.selected_head_].numpy()
 
     def _loaded(self, function: str, data: Any, y: Any = None) -> ImageData:
@@ -212,9 +210,7 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
         state = saving.read(path)
         kinds = {kind.__name__: kind for kind in (cls, *_descendants(cls))}
         if state["method"] not in kinds:
-            raise CheckpointError(
-                f"load: {os.fspath(path)!r} holds a {state['method']}, not a {cls.__name__}"
-            )
+            raise CheckpointError(f"load: {os.fspath(path)!r} holds a {state['method']}, not a {cls.__name__}")
         method = kinds[state["method"]](**saving.parameters_of(state, replacements))
         channels, height, width = state["image_shape"]
         method.image_shape_ = (channels, height, width)
@@ -243,9 +239,7 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
             return make_augmentation(self.augmentation, image_shape=self.image_shape_)
         options = dict(self.augmentation)
         if "name" not in options:
-            raise ValueError(
-                f"{self._name}: 'augmentation' must have a 'name' if it is a mapping, got {options}"
-            )
+            raise ValueError(f"{self._name}: 'augmentation' must have a 'name' if it is a mapping, got {options}")
         return make_augmentation(options.pop("name"), image_shape=self.image_shape_, **options)
 
 

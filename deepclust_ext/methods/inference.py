@@ -46,10 +46,8 @@ def forward_batches(
             yield method._outputs(net, augmentation.plain(batch.to(device)))
 
 
-def label_heads(
-    method: Estimator, net: nn.Module, augmentation: Any, images: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Label images with every head.
+def label_heads(method: Estimator, net: nn.Module, augmentation: Any, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Label images with every head, and embed them in the same pass.
 
     Returns
     -------
@@ -57,21 +55,18 @@ def label_heads(
         (H, N) int64, on the CPU; ties go to the lowest cluster.
     confidence : Tensor
         (H, N) float32, the probability of that cluster.
+    embeddings : Tensor
+        (N, d) float32.
     """
-    batches = forward_batches(method, net, augmentation, images)
-    tops = [probabilities.max(-1) for probabilities, _ in batches]
-    labels = torch.cat([top.indices.cpu() for top in tops], dim=1)
-    return labels, torch.cat([top.values.cpu() for top in tops], dim=1)
+    batches = [
+        (*probabilities.max(-1), embedding)
+        for probabilities, embedding in forward_batches(method, net, augmentation, images)
+    ]
+    confidence, labels, embeddings = zip(*batches, strict=True)
+    return torch.cat(labels, dim=1).cpu(), torch.cat(confidence, dim=1).cpu(), torch.cat(embeddings).cpu()
 
 
-def embed(method: Estimator, net: nn.Module, augmentation: Any, images: Tensor) -> Tensor:
-    """Return the embeddings (N, d) of images, on the CPU."""
-    return torch.cat([embedding.cpu() for _, embedding in forward_batches(method, net, augmentation, images)])
-
-
-def agreement_of_views(
-    method: Estimator, net: nn.Module, augmentation: Any, images: Tensor
-) -> tuple[Tensor, Tensor]:
+def agreement_of_views(method: Estimator, net: nn.Module, augmentation: Any, images: Tensor) -> tuple[Tensor, Tensor]:
     """Return MI and NMI(z, z') of each head, float64 (H,): its labels of two augmented views of every image.
 
     The views are drawn from the method's seed, in evaluation mode: the same for every head and every call.

@@ -231,9 +231,7 @@ class Training:
     def _end_epoch(self) -> None:
         """Log the epoch, evaluate and save on their periods."""
         method = self.method
-        means: dict[str, Any] = {
-            name: (total / self._counts[name]).tolist() for name, total in self._totals.items()
-        }
+        means: dict[str, Any] = {name: (total / self._counts[name]).tolist() for name, total in self._totals.items()}
         if not math.isfinite(means["loss"]):
             raise FloatingPointError(
                 f"{method._name}: the loss became {means['loss']} in epoch {self.epoch + 1}; try a lower "

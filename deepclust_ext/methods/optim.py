@@ -81,9 +81,7 @@ def learning_rate_factor(schedule: str, step: int, n_steps: int, n_warmup: int =
     0.5
     """
     if schedule not in SCHEDULES:
-        raise ValueError(
-            f"learning_rate_factor: 'schedule' must be one of {', '.join(SCHEDULES)}, got {schedule!r}"
-        )
+        raise ValueError(f"learning_rate_factor: 'schedule' must be one of {', '.join(SCHEDULES)}, got {schedule!r}")
     if step < n_warmup:
         return (step + 1) / n_warmup
     if schedule == "constant":

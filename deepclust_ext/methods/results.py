@@ -49,10 +49,9 @@ def finish(method: Method, training: Training) -> None:
     mi_views, nmi_views = (
         part.numpy() for part in inference.agreement_of_views(method, net, augmentation, training.images)
     )
-    labels, confidence = (
+    labels, confidence, embeddings = (
         part.numpy() for part in inference.label_heads(method, net, augmentation, training.images)
     )
-    embeddings = inference.embed(method, net, augmentation, training.images).numpy()
 
     # argmax takes the first of equal values: the lowest head.
     selected = int((mi_views if method.selection == "mi" else nmi_views).argmax())
@@ -94,9 +93,7 @@ def finish(method: Method, training: Training) -> None:
     if training.run is not None:
         run = training.run
         run.write_labels(data.names, method.labels_, method.confidence_)
-        run.write_embeddings(
-            {"embeddings": embeddings, "labels": method.labels_, "confidence": method.confidence_}
-        )
+        run.write_embeddings({"embeddings": embeddings, "labels": method.labels_, "confidence": method.confidence_})
         run.write_metrics(method.metrics_)
         run.checkpoints.save(stamp(method, {**training.state(), "fitted": fitted_state(method)}))
 

@@ -93,8 +93,7 @@ def read(path: str | os.PathLike[str]) -> State:
     check_stamp(state, str(where))
     if state.get("fitted") is None:
         raise CheckpointError(
-            f"load: the run in {str(where)!r} has not finished ({state.get('epoch')} epochs done); resume "
-            "it first"
+            f"load: the run in {str(where)!r} has not finished ({state.get('epoch')} epochs done); resume it first"
         )
     return state
 
@@ -105,7 +104,6 @@ def parameters_of(state: State, replacements: dict[str, Any]) -> dict[str, Any]:
     for name, value in parameters.items():
         if isinstance(value, dict) and "object" in value:
             raise ValueError(
-                f"load: {name!r} was the object {value['object']}, which no file holds; pass it again as "
-                f"{name}="
+                f"load: {name!r} was the object {value['object']}, which no file holds; pass it again as {name}="
             )
     return parameters

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def opened(
-    run: str | os.PathLike[str] | RunDirectory | None, resume: bool | str
-) -> Iterator[RunDirectory | None]:
+def opened(run: str | os.PathLike[str] | RunDirectory | None, resume: bool | str) -> Iterator[RunDirectory | None]:
     """Open the run folder for the block; one that the caller opened stays open."""
     if run is None or isinstance(run, RunDirectory):
         yield run
