@@ -55,16 +55,25 @@ def fitted():
 def objective(stage="both", **changes):
     """The objective of a new network on fixed views, the network and the probabilities (A, H, n, K)."""
     model = DHOG(**{**SMALL, **changes})
-    net = model._build((1, 8, 8)).eval()
+    net = model._build((1, 8, 8))
     with torch.no_grad():
         for head in (*net.main_heads, *(net.over_heads or ())):
             # Fresh heads are near uniform, where all mutual information and all gradients vanish.
-            head.weight.mul_(30)
-    views = torch.rand(2 * 30, 1, 8, 8, generator=torch.Generator().manual_seed(3))
+            head.weight.mul_(10)
+    views = pictures(2 * 30)[0] / 255
     found = model._objective(net, views, stage)
     output = net(views)
     by_view = [None if p is None else torch.stack([p[:, :30], p[:, 30:]]) for p in (output.main, output.over)]
     return found, net, *by_view
+
+
+def assert_same_gradients(loss, module, other_loss, other_module):
+    """Compare by norm: an absolute tolerance would call all small gradients equal."""
+    pairs = zip(gradients(loss, module), gradients(other_loss, other_module), strict=True)
+    for got, wanted in pairs:
+        assert (got is None) == (wanted is None)
+        if wanted is not None:
+            assert (got - wanted).norm() <= 1e-3 * wanted.norm()
 
 
 def gradients(loss, module):
@@ -75,9 +84,7 @@ def gradients(loss, module):
 # The objective
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"alpha": 0.3, "pooling": "mean", "push_norm": "count", "lamb": 1.2}]
-)
+@pytest.mark.parametrize("options", [{}, {"alpha": 0.3, "pooling": "mean", "push_norm": "count", "lamb": 1.2}])
 def test_the_loss_is_dhog_loss_of_the_views(options):
     found, _, main, _ = objective(**options)
     keys = {key: value for key, value in options.items() if key != "alpha"}
@@ -91,11 +98,9 @@ def test_over_clustering_heads_join_the_pull_only():
     found, net, main, over = objective(over_clusters=9, alpha=0.5)
     expected = deepclust_ext.dhog_loss(main, alpha=0.5).loss + deepclust_ext.dhog_loss(over, alpha=0.0).loss
     torch.testing.assert_close(found.loss, expected)
-    pulled = deepclust_ext.dhog_loss(over, alpha=0.0).loss
-    for got, wanted in zip(
-        gradients(found.loss, net.over_heads), gradients(pulled, net.over_heads), strict=True
-    ):
-        torch.testing.assert_close(got, wanted)
+    pulled = deepclust_ext.dhog_loss(over, alpha=0.0)
+    assert float(pulled.push.sum()) > 0.1
+    assert_same_gradients(found.loss, net.over_heads, pulled.loss, net.over_heads)
 
 
 def test_a_detached_push_moves_the_heads_but_not_the_trunk():
@@ -105,18 +110,10 @@ def test_a_detached_push_moves_the_heads_but_not_the_trunk():
     pull, plain, *_ = objective(alpha=0.0)
     torch.testing.assert_close(shared.loss, detached.loss)
     torch.testing.assert_close(detached.terms["push"], shared.terms["push"])
-    for got, wanted in zip(
-        gradients(detached.loss, same.trunk), gradients(pull.loss, plain.trunk), strict=True
-    ):
-        torch.testing.assert_close(got, wanted)
-    for got, wanted in zip(
-        gradients(detached.loss, same.main_heads), gradients(shared.loss, net.main_heads), strict=True
-    ):
-        torch.testing.assert_close(got, wanted)
-    assert any(
-        not torch.allclose(a, b)
-        for a, b in zip(gradients(shared.loss, net.trunk), gradients(pull.loss, plain.trunk), strict=True)
-    )
+    assert_same_gradients(detached.loss, same.trunk, pull.loss, plain.trunk)
+    assert_same_gradients(detached.loss, same.main_heads, shared.loss, net.main_heads)
+    with pytest.raises(AssertionError):
+        assert_same_gradients(shared.loss, net.trunk, pull.loss, plain.trunk)
 
 
 def test_alternating_passes_train_one_kind_of_head_at_a_time():
@@ -290,9 +287,7 @@ def test_loading_asks_for_what_no_file_holds(tmp_path):
     settings = {**SMALL, "network": Dropped(), "width": 1.0, "epochs": 1}
     model = quiet(DHOG(**settings).fit, pictures(60)[0])
     model.save(tmp_path / "model.pt")
-    with pytest.raises(
-        ValueError, match=r"load: 'network' was the object .*Dropped.*pass it again as network="
-    ):
+    with pytest.raises(ValueError, match=r"load: 'network' was the object .*Dropped.*pass it again as network="):
         DHOG.load(tmp_path / "model.pt")
     loaded = DHOG.load(tmp_path / "model.pt", network=Dropped())
     assert np.array_equal(loaded.predict(pictures(60)[0]), model.labels_)
@@ -363,9 +358,7 @@ def test_images_are_refused_by_what_is_wrong(fitted):
     with pytest.raises(ValueError, match="known names"):
         DHOG(**SMALL).fit("no-such-data")
     for other in (torch.zeros(3, 3, 8, 8), torch.zeros(3, 1, 9, 8)):
-        with pytest.raises(
-            ValueError, match=r"DHOG\.predict: 'data' must hold images of 1 channels and 8 x 8"
-        ):
+        with pytest.raises(ValueError, match=r"DHOG\.predict: 'data' must hold images of 1 channels and 8 x 8"):
             fitted.predict(other)
     assert fitted.predict(images[:1]).shape == (1,)
 
