@@ -1,0 +1,133 @@
+"""The command `deepclust`: find the sub-command, and end every failure in one sentence and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from typing import Any, NoReturn, TextIO
+
+from deepclust_ext._version import __version__
+from deepclust_ext.commands import COMMANDS
+
+BAD_INPUT = 2
+UNEXPECTED = 1
+DEBUG = "DEEPCLUST_DEBUG"
+
+
+class UsageError(ValueError):
+    """The command line itself is wrong; the message says where the help is."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse without the usage text before an error: one sentence is what a reader can use."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage."""
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `deepclust` and return its exit code.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        The command line after the program's name; by default this process's.
+
+    Returns
+    -------
+    code : int
+        0 when all went well, 2 for input that cannot work, 1 for what nobody foresaw, 130 and 143 after
+        Ctrl-C and SIGTERM.
+
+    Examples
+    --------
+    >>> main(["info", "--json"])  # doctest: +SKIP
+    0
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words or os.environ.get(DEBUG, "0") not in ("", "0")
+    words = [word for word in words if word != "--debug"]
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            return _dispatch(words)
+        except BrokenPipeError:
+            # The reader of our output has gone (`| head`); what is left in the buffer has nowhere to go.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 128 + 13
+        except (Exception, KeyboardInterrupt, SystemExit) as error:
+            if debug:
+                traceback.print_exc()
+            return _report(error)
+
+
+def _dispatch(words: list[str]) -> int:
+    """Give the words after the sub-command to the module that has it."""
+    parser = Parser(
+        prog="deepclust",
+        description="Deep clustering: from images to labels.csv.",
+        epilog="deepclust COMMAND --help explains each. --debug, or DEEPCLUST_DEBUG=1, shows the traceback "
+        "of an error.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"deepclust_ext {__version__}")
+    listing = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    for name, summary in COMMANDS.items():
+        # Without options of its own: the module's parser sees them, -h included.
+        listing.add_parser(name, help=summary, add_help=False)
+    if words and words[0] in COMMANDS:
+        module = importlib.import_module(f"deepclust_ext.commands.{words[0]}")
+        return int(module.run(words[1:]))
+    parser.parse_args(words)
+    raise AssertionError("parse_args accepts known commands only")
+
+
+def _report(error: BaseException) -> int:
+    """Print an exception as one sentence and return the exit code it stands for."""
+    # Here, not above: it imports torch, and the help should not wait for that.
+    from deepclust_ext.runs import Interrupted, RunError
+
+    if isinstance(error, Interrupted):
+        return _say(f"{error}; run the same command with --resume auto", int(error.code or 0))
+    if isinstance(error, SystemExit):
+        # --help and --version end so.
+        return error.code if isinstance(error.code, int) else 0
+    if isinstance(error, KeyboardInterrupt):
+        return _say("stopped by Ctrl-C", 130)
+    if isinstance(error, (RunError, ValueError, TypeError, OSError, ImportError, FloatingPointError)):
+        return _say(str(error) or type(error).__name__, BAD_INPUT)
+    message = f"unexpected {type(error).__name__}: {error} ({DEBUG}=1 shows the traceback)"
+    return _say(message, UNEXPECTED)
+
+
+def _say(message: str, code: int) -> int:
+    """Write one line to stderr, whatever line breaks the message has, and hand the code on."""
+    print(f"deepclust: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],  # noqa: ARG001
+    filename: str,  # noqa: ARG001
+    lineno: int,  # noqa: ARG001
+    file: TextIO | None = None,
+    line: str | None = None,  # noqa: ARG001
+) -> None:
+    """Show a warning as one line: where in our code it arose helps no user."""
+    text = f"deepclust: warning: {' '.join(str(message).split())}"
+    tqdm = sys.modules.get("tqdm")
+    if tqdm is not None and file is None:
+        # Above a progress bar instead of through it.
+        tqdm.tqdm.write(text, file=sys.stderr)
+    else:
+        print(text, file=file or sys.stderr)

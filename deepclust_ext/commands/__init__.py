@@ -1,0 +1,12 @@
+"""The sub-commands of `deepclust`, a module each with `run(words) -> exit code`."""
+
+from __future__ import annotations
+
+# Modules of this package, imported when asked for: `deepclust info` must not wait for scikit-learn.
+COMMANDS = {
+    "fit": "train a method on images and label them",
+    "predict": "label new images with a finished run",
+    "evaluate": "score a finished run",
+    "bench": "time the kernels against plain PyTorch",
+    "info": "versions, devices, processor features",
+}

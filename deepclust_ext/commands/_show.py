@@ -1,0 +1,53 @@
+"""What commands print: small plain tables, the same in a terminal and in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+SCORES = (("ACC", "acc_hungarian"), ("NMI", "nmi"), ("ARI", "ari"))
+DIAGNOSTICS = (
+    ("clusters used", "n_clusters_used"),
+    ("occupancy entropy", "occupancy_entropy"),
+    ("largest share", "largest_share"),
+    ("silhouette", "silhouette"),
+)
+
+
+def figure(value: Any) -> str:
+    """A number for a table: four decimals unless it is whole; a dash where there is none."""
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def seconds(value: Any) -> str:
+    """A duration for a table."""
+    return "-" if value is None else f"{value:.1f}"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns under a header, the first to the left, the others to the right.
+
+    Examples
+    --------
+    >>> print(table(("method", "ACC"), (("dhog", "0.9000"),)))
+    method     ACC
+    dhog    0.9000
+    """
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    lines = (
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+        for row in (header, *rows)
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def score_cells(scores: Mapping[str, Any]) -> list[str]:
+    """ACC, NMI and ARI of a mapping of scores."""
+    return [figure(scores.get(key)) for _, key in SCORES]
+
+
+def diagnostic_cells(found: Mapping[str, Any]) -> list[str]:
+    """The label-free figures that tables show."""
+    return [figure(found.get(key)) for _, key in DIAGNOSTICS]

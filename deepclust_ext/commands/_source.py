@@ -1,0 +1,106 @@
+"""Where a run's images came from: loaded for the fit, recorded in config.yaml, found again by `evaluate`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from deepclust_ext.data import KNOWN_NAMES, ImageData, has_split, load_data
+from deepclust_ext.runs import ResumeMismatchError, RunDirectory, RunError
+
+
+@dataclass(frozen=True)
+class Source:
+    """Data as the command line names them.
+
+    Parameters
+    ----------
+    data : str
+        A folder, an .npz file or a known name.
+    split : str
+        "train", "test" or "all".
+    image_size : int, optional
+        Scale and crop to squares of this size.
+    folder_labels : bool
+        Take the names of sub-folders for classes.
+    """
+
+    data: str
+    split: str = "train"
+    image_size: int | None = None
+    folder_labels: bool = False
+
+    def load(self, *, min_images: int = 2) -> ImageData:
+        """Load the images, and say which files could not be used."""
+        images = load_data(
+            self.data,
+            split=self.split,
+            image_size=self.image_size,
+            folder_labels=self.folder_labels,
+            min_images=min_images,
+        )
+        if images.skipped:
+            path, reason = images.skipped[0]
+            print(f"deepclust: {len(images.skipped)} files skipped, the first {path!r}: {reason}", file=sys.stderr)
+        return images
+
+    def has_test(self) -> bool:
+        """Whether there are test images beside the training images of this run."""
+        return self.split == "train" and has_split(self.data, "test")
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of images, if it is one."""
+        return Path(self.data) if self.data not in KNOWN_NAMES and Path(self.data).is_dir() else None
+
+    def record(self) -> dict[str, Any]:
+        """Plain values for config.yaml: a path is made absolute, as commands are run from anywhere."""
+        data = self.data if self.data in KNOWN_NAMES else os.path.abspath(self.data)
+        return {**asdict(self), "data": data}
+
+
+class SourcedRun(RunDirectory):
+    """A run folder whose config.yaml also says how the command line asked for the data."""
+
+    source: Source | None = None
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        """Add the request to the data's entry."""
+        if self.source is not None:
+            config = {**config, "data": {**config["data"], "request": self.source.record()}}
+        super().write_config(config)
+
+
+def source_of(config: Mapping[str, Any], where: Path) -> Source:
+    """Read the request from a run's configuration."""
+    request = (config.get("data") or {}).get("request")
+    if not request:
+        raise RunError(f"evaluate: the run in {str(where)!r} does not say where its data lie; pass --data")
+    return Source(**request)
+
+
+def check_digest(images: ImageData, config: Mapping[str, Any], where: Path) -> None:
+    """Refuse images that are not those the run was fitted on."""
+    data = config.get("data") or {}
+    if images.digest != data.get("digest"):
+        raise ResumeMismatchError(
+            f"evaluate: the run in {str(where)!r} was fitted on other images ({data.get('n_images')} from "
+            f"{data.get('source')}) than these {len(images)} from {images.source}; pass --data with the ones it had"
+        )
+
+
+def open_for_reading(path: str) -> RunDirectory:
+    """Open one run; the folder of several seeds is refused by name."""
+    where = Path(path)
+    if not (where / "config.yaml").exists():
+        members = sorted(where.glob("seed-*/config.yaml"))
+        if members:
+            raise RunError(
+                f"run folder: {path!r} holds {len(members)} runs, one a seed; give one of them, "
+                f"such as {str(members[0].parent)!r}"
+            )
+    return RunDirectory(where, mode="read")

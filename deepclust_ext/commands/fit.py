@@ -1,0 +1,135 @@
+"""`deepclust fit METHOD`: train on images, label them, and show the result beside k-means on pixels."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from deepclust_ext._warnings import DeepclustWarning
+from deepclust_ext.cli import UsageError
+from deepclust_ext.commands import _seeds
+from deepclust_ext.commands._export import export, write_skipped
+from deepclust_ext.commands._options import RECIPES, FitRequest, parse_fit
+from deepclust_ext.commands._show import DIAGNOSTICS, SCORES, diagnostic_cells, score_cells, seconds, table
+from deepclust_ext.commands._source import SourcedRun
+from deepclust_ext.data import ImageData
+from deepclust_ext.evaluate import kmeans_pixels
+
+# Steps that the small networks do in about an hour on two cores: more without a GPU deserve a word.
+MANY_EPOCHS = 500
+
+_USAGE = f"""usage: deepclust fit METHOD --data DATA --out RUN [options]
+
+Train a method on images and label them.
+
+METHOD is one of: {", ".join(RECIPES)}
+deepclust fit METHOD --help lists its options; with --config NAME, it shows that configuration's values."""
+
+
+def run(words: list[str]) -> int:
+    """Run `deepclust fit` on the words after it."""
+    if words and words[0] in ("-h", "--help"):
+        print(_USAGE)
+        return 0
+    if not words or words[0] not in RECIPES:
+        found = f"got {words[0]!r}" if words else "got nothing"
+        raise UsageError(f"fit: METHOD must come first and be one of {', '.join(RECIPES)}, {found}")
+    request = parse_fit(words[0], words[1:])
+    images = request.source.load()
+    method = request.build()
+    # Before the run folder is made: a mistake in the command line leaves nothing behind.
+    method._check_parameters()
+    method._check_data(images)
+    _remark(request, images)
+    if request.seeds is None:
+        metrics = fit_one(request, images, Path(request.out), None)
+        if not request.quiet:
+            print(result_table(request.name, metrics))
+            print(f"labels: {Path(request.out) / 'labels.csv'}")
+    else:
+        _seeds.fit_seeds(request, images, fit_one)
+    return 0
+
+
+def fit_one(request: FitRequest, images: ImageData, out: Path, seed: int | None) -> dict[str, Any]:
+    """Fit one run in its folder.
+
+    Parameters
+    ----------
+    request : FitRequest
+        The command line.
+    images : ImageData
+        What to cluster.
+    out : Path
+        The run folder.
+    seed : int, optional
+        One of several; by default the request's.
+
+    Returns
+    -------
+    metrics : dict
+        The content of metrics.json.
+    """
+    folder = SourcedRun(out, "auto" if request.resume == "auto" else "resume" if request.resume else "create")
+    folder.source = request.source
+    with folder:
+        method = request.build(seed)
+        method.fit(images, run=folder, resume=request.resume, progress=request.progress)
+        metrics = dict(method.metrics_)
+        if "scores" in metrics:
+            metrics.setdefault("below_kmeans_pixels", metrics["scores"]["nmi"] < metrics["kmeans_pixels"]["nmi"])
+            folder.write_metrics(metrics)
+        write_skipped(images, out)
+        if request.export:
+            export(request.source, images, method.labels_, out / "clusters", request.export)
+    return metrics
+
+
+def result_table(name: str, metrics: dict[str, Any]) -> str:
+    """The table at the end of a run: scores beside k-means on pixels, or the label-free figures."""
+    if "scores" not in metrics:
+        header = ("method", *(title for title, _ in DIAGNOSTICS), "seconds")
+        return table(header, [(name, *diagnostic_cells(metrics["diagnostics"]), seconds(metrics["seconds"]))])
+    header = ("method", *(title for title, _ in SCORES), "seconds")
+    pixels = metrics["kmeans_pixels"]
+    return table(
+        header,
+        [
+            (name, *score_cells(metrics["scores"]), seconds(metrics["seconds"])),
+            (pixels_title(metrics), *score_cells(pixels), seconds(pixels.get("seconds"))),
+        ],
+    )
+
+
+def pixels_title(metrics: dict[str, Any]) -> str:
+    """The baseline's name, with how often it started and on how many images if not on all."""
+    starts = inspect.signature(kmeans_pixels).parameters["n_init"].default
+    n_images = metrics["kmeans_pixels"]["n_images"]
+    sample = f", {n_images} images" if n_images < metrics["n_images"] else ""
+    return f"k-means on pixels ({starts} starts{sample})"
+
+
+def _remark(request: FitRequest, images: ImageData) -> None:
+    """Say what will be done, and what in it may surprise."""
+    method = request.build()
+    if not request.quiet:
+        shape = "x".join(map(str, images.image_shape))
+        print(
+            f"{request.name}: {len(images)} images of {shape} from {images.source}, {method.n_clusters} clusters, "
+            f"{method.epochs} epochs",
+            flush=True,
+        )
+        if images.n_classes is not None and images.n_classes != method.n_clusters:
+            print(f"the data has {images.n_classes} classes and --clusters is {method.n_clusters}", file=sys.stderr)
+    import torch
+
+    if not request.configured and method.epochs > MANY_EPOCHS and not torch.cuda.is_available():
+        warnings.warn(
+            f"without --config, {request.name} has the paper's settings, {method.epochs} epochs of a large network "
+            "meant for a GPU; --config small takes minutes",
+            DeepclustWarning,
+            stacklevel=2,
+        )

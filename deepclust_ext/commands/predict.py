@@ -1,0 +1,70 @@
+"""`deepclust predict RUN --data DATA`: label new images with a finished run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from deepclust_ext._optional import require
+from deepclust_ext.cli import Parser, UsageError
+from deepclust_ext.commands._export import csv_bytes, export, write_csv
+from deepclust_ext.commands._source import Source, open_for_reading
+from deepclust_ext.data import ImageData, load_data
+
+
+def run(words: list[str]) -> int:
+    """Run `deepclust predict` on the words after it."""
+    parser = Parser(prog="deepclust predict", description="Label new images with a finished run.")
+    parser.add_argument("run", metavar="RUN", help="folder of a finished run")
+    parser.add_argument("--data", required=True, help="folder of images, .npz file or name of a data set")
+    parser.add_argument("--out", help="CSV file to write, - for standard output (default: RUN/predictions.csv)")
+    parser.add_argument("--split", choices=("train", "test", "all"), default="train", help="part of the data")
+    parser.add_argument("--image-size", type=int, help="scale and crop to this size (default: as the run did)")
+    parser.add_argument("--export", choices=("copy", "link"), help="sort the files into OUT's folder/clusters/K too")
+    parser.add_argument("--device", help="cpu or cuda (default: as the run did)")
+    parser.add_argument("--quiet", action="store_true", help="print nothing")
+    found = parser.parse_args(words)
+    folder = open_for_reading(found.run)
+    out = folder.path / "predictions.csv" if found.out is None else Path(found.out)
+    request = (folder.read_config().get("data") or {}).get("request") or {}
+    image_size = found.image_size
+    source = Source(found.data, found.split, image_size if image_size is not None else request.get("image_size"))
+    if found.export and (source.folder is None or found.out == "-"):
+        raise UsageError("--export must come with a folder of images and a file in --out")
+
+    method = require("deepclust_ext.methods").Method.load(
+        found.run, **({"device": found.device} if found.device else {})
+    )
+    images = fitting(source.load(min_images=1), method.image_shape_)
+    probabilities = method.predict_proba(images)
+    labels, confidence = probabilities.argmax(1), probabilities.max(1)
+    header = ("path", "cluster", "confidence")
+    rows = [
+        (name, int(label), f"{share:.6f}") for name, label, share in zip(images.names, labels, confidence, strict=True)
+    ]
+    if found.out == "-":
+        sys.stdout.buffer.write(csv_bytes(header, rows))
+        sys.stdout.buffer.flush()
+        return 0
+    write_csv(out, header, rows)
+    if found.export:
+        export(source, images, labels, out.parent / "clusters", found.export)
+    if not found.quiet:
+        print(f"{len(images)} images, {len(set(labels.tolist()))} of {method.n_clusters} clusters; labels: {out}")
+    return 0
+
+
+def fitting(images: ImageData, shape: tuple[int, int, int]) -> ImageData:
+    """Give images the run's channels; refuse another size, which nobody should change unasked."""
+    channels, height, width = shape
+    if images.image_shape[1:] != (height, width):
+        hint = f"; --image-size {height} scales and crops them" if height == width else ""
+        raise ValueError(
+            f"predict: the images must be {height}x{width} pixels like the run's, got "
+            f"{images.image_shape[1]}x{images.image_shape[2]} in {images.source}{hint}"
+        )
+    if images.image_shape[0] == channels:
+        return images
+    kind = "grey" if channels == 1 else "colour"
+    print(f"deepclust: the images are made {kind}, as the run's are", file=sys.stderr)
+    return load_data(images, channels=channels, min_images=1)
