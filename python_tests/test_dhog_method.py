@@ -12,6 +12,7 @@ from torch import nn
 
 import deepclust_ext
 from deepclust_ext._warnings import DeepclustWarning
+from deepclust_ext.data import Augmentation, as_float
 from deepclust_ext.evaluate import acc_hungarian, hungarian_mapping, scores
 from deepclust_ext.methods import DHOG, Method
 from deepclust_ext.runs import CheckpointError
@@ -139,10 +140,8 @@ def test_iic_with_sub_heads_runs():
 # What comes out
 
 
-def test_it_finds_kinds(fitted):
+def test_labels_and_what_goes_with_them(fitted):
     images, kinds = pictures()
-    # Three of the four kinds apart is the optimum that a network this small can be caught in.
-    assert fitted.metrics_["scores"]["acc_hungarian"] > 0.7
     assert fitted.labels_.shape == (200,)
     assert fitted.labels_.dtype == np.int64
     assert fitted.n_clusters_ == len(set(fitted.labels_.tolist()))
@@ -152,6 +151,23 @@ def test_it_finds_kinds(fitted):
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
     np.testing.assert_allclose(probabilities.max(1), fitted.confidence_, rtol=1e-6)
     assert fitted.transform(images).shape[0] == 200
+
+
+class Noise(Augmentation):
+    """Other noise and brightness: what tells the kinds apart stays."""
+
+    def view(self, images, generator):
+        images = as_float(images)
+        gain = 0.8 + 0.4 * torch.rand(len(images), 1, 1, 1, generator=generator)
+        return (images * gain + 0.1 * torch.randn(images.shape, generator=generator)).clamp(0, 1)
+
+
+def test_it_finds_the_kinds():
+    images, kinds = pictures()
+    settings = {**SMALL, "epochs": 10, "augmentation": Noise((1, 8, 8)), "selection": "mi"}
+    model = quiet(DHOG(**settings, alpha=0.0).fit, images, kinds.numpy())
+    # Three of the four kinds apart (.75) is the optimum that a network this small can be caught in.
+    assert model.metrics_["scores"]["acc_hungarian"] > 0.7
 
 
 def test_heads_are_chosen_without_and_reported_with_labels(fitted):
@@ -227,7 +243,7 @@ class Dropped(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Dropout(0.5), nn.ReLU())
+        self.layers = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(16, 16), nn.Dropout(0.5))
 
     def forward(self, images):
         return [self.layers(images)]
@@ -235,10 +251,10 @@ class Dropped(nn.Module):
 
 def test_a_module_of_the_user_is_copied_and_its_dropout_is_seeded():
     network = Dropped()
-    weights = network.layers[1].weight.clone()
+    weights = network.layers[2].weight.clone()
     settings = {**SMALL, "network": network, "width": 1.0, "epochs": 2}
     one = quiet(DHOG(**settings).fit, pictures(100)[0])
-    assert torch.equal(network.layers[1].weight, weights)
+    assert torch.equal(network.layers[2].weight, weights)
     torch.rand(3)
     two = quiet(DHOG(**settings).fit, pictures(100)[0])
     assert np.array_equal(one.confidence_, two.confidence_)

@@ -68,10 +68,8 @@ class DHOG(Method):
         come from it: a plain view beside an augmented one has a useless optimum.
     optimizer, lr, weight_decay : {"adam", "adamw", "sgd"}, float, float, default "adam", 1e-3, 0.0
         Ours; lr is the largest learning rate of the run.
-    epochs, schedule : int, {"cosine", "constant"}, default 1000, "cosine"
-        Passes over the images, and the learning rate over them.
-    warmup : int, default 0
-        Epochs in which the learning rate rises linearly.
+    epochs, schedule, warmup : int, {"cosine", "constant"}, int, default 1000, "cosine", 0
+        Epochs, the learning rate over them, and in how many of them it first rises linearly.
     selection : {"nmi", "mi"}, default "nmi"
         The agreement by which the head is chosen. NMI prefers a head that uses few of its clusters well; MI,
         which is ours, one that uses more.
@@ -184,6 +182,9 @@ class DHOG(Method):
 
     def _loss(self, probabilities: Tensor, alpha: float) -> Any:
         """The fused objective of probabilities (A, H, n, K)."""
+        if probabilities.is_cuda and deepclust_ext.build_info()["cuda_library"] is None:
+            # Without its CUDA kernel the loss is taken on the CPU: some hundred kB a step.
+            probabilities = probabilities.cpu()
         return deepclust_ext.dhog_loss(
             probabilities, alpha=alpha, pooling=self.pooling, push_norm=self.push_norm, lamb=self.lamb
         )

@@ -133,7 +133,7 @@ class Training:
         self.net.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.statistics.load(state["statistics"])
-        self._totals = {name: total.to(self.device) for name, total in state["totals"].items()}
+        self._totals = dict(state["totals"])
         self._counts = dict(state["counts"])
         self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
         self._epoch_seconds = dict(state["epoch_seconds"])
@@ -214,7 +214,7 @@ class Training:
         with torch.no_grad():
             for name, term in {"loss": objective.loss, **objective.terms}.items():
                 total = self._totals.get(name)
-                self._totals[name] = term.detach().double() if total is None else total + term
+                self._totals[name] = term.detach().double() if total is None else total.to(term.device) + term
                 self._counts[name] = self._counts.get(name, 0) + 1
             if objective.probabilities is not None:
                 self.statistics.add(objective.probabilities.argmax(-1))

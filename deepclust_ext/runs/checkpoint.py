@@ -198,6 +198,5 @@ class CheckpointStore:
                 warnings.warn(f"{problem}; using {path.name} instead", DeepclustWarning, stacklevel=2)
             return state
         raise CheckpointError(
-            "; ".join(problems)
-            + f". No checkpoint in {str(self.folder)!r} can be used: start again in a new folder"
+            "; ".join(problems) + f". No checkpoint in {str(self.folder)!r} can be used: start again in a new folder"
         )

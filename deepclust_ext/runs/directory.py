@@ -60,9 +60,7 @@ class RunDirectory:
 
     def __init__(self, path: str | os.PathLike[str], mode: Mode = "create") -> None:
         if mode not in ("create", "resume", "auto", "read"):
-            raise ValueError(
-                f"RunDirectory: 'mode' must be 'create', 'resume', 'auto' or 'read', got {mode!r}"
-            )
+            raise ValueError(f"RunDirectory: 'mode' must be 'create', 'resume', 'auto' or 'read', got {mode!r}")
         self.path = Path(path)
         self.mode = mode
         self._lock: int | None = None
@@ -127,9 +125,7 @@ class RunDirectory:
                     f"run folder: {str(self.path)!r} already holds a run; resume it, or choose another folder"
                 )
         elif any(entry.name not in (LOCK, ".config.yaml.tmp") for entry in self.path.iterdir()):
-            raise RunError(
-                f"run folder: {str(self.path)!r} is not empty and holds no run; choose another folder"
-            )
+            raise RunError(f"run folder: {str(self.path)!r} is not empty and holds no run; choose another folder")
 
     def _file(self, name: str) -> Path:
         """The path of a file to write; only the holder of the lock may."""
@@ -151,9 +147,7 @@ class RunDirectory:
         try:
             config = yaml.safe_load((self.path / "config.yaml").read_text())
         except yaml.YAMLError as error:
-            raise RunError(
-                f"run folder: config.yaml in {str(self.path)!r} cannot be read ({error})"
-            ) from error
+            raise RunError(f"run folder: config.yaml in {str(self.path)!r} cannot be read ({error})") from error
         if not isinstance(config, dict):
             raise RunError(f"run folder: config.yaml in {str(self.path)!r} is not a mapping")
         return config
@@ -216,8 +210,7 @@ class RunDirectory:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(("path", "cluster", "confidence"))
         writer.writerows(
-            (name, int(label), f"{share:.6f}")
-            for name, label, share in zip(names, labels, confidence, strict=True)
+            (name, int(label), f"{share:.6f}") for name, label, share in zip(names, labels, confidence, strict=True)
         )
         with atomic_writer(self._file("labels.csv")) as file:
             # A file name need not be valid UTF-8; surrogateescape gives back the very bytes the system has.
