@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from deepclust_ext.nn import ClusterNet, MLPHeads, build_network
+from deepclust_ext.nn import ClusterNet, MLPHead, build_network
 
 SHAPE = (1, 8, 8)
 
@@ -39,9 +39,9 @@ def test_shapes(name, shape, n_heads, n_sub_heads, over, hidden):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_rows_are_probabilities_in_float32_or_wider(dtype):
-    head = MLPHeads(6, 5, 2).to(dtype)
+    head = MLPHead(6, 5, 2).to(dtype)
     feature = torch.randn(9, 6, generator=torch.Generator().manual_seed(0)).mul(50).to(dtype)
-    probabilities = head(feature)
+    probabilities, _ = head(feature)
     assert probabilities.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     assert (probabilities >= 0).all()
     torch.testing.assert_close(probabilities.sum(-1), torch.ones(2, 9, dtype=probabilities.dtype))
@@ -56,28 +56,25 @@ def test_autocast_still_gives_float32():
 
 
 @pytest.mark.parametrize("batch_norm", [True, False])
-def test_heads_side_by_side_equal_separate_mlps(batch_norm):
-    heads = MLPHeads(6, 5, n_heads=3, hidden=4, batch_norm=batch_norm).double()
+def test_sub_heads_equal_separate_output_layers_on_one_hidden_layer(batch_norm):
+    head = MLPHead(6, 5, 3, over_clusters=8, hidden=4, batch_norm=batch_norm).double()
     feature = torch.randn(9, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    together = heads(feature)
-    linear, norm = heads.body[0], heads.body[1]
-    for s in range(3):
-        rows = slice(4 * s, 4 * s + 4)
-        hidden = feature @ linear.weight[rows].T
-        if batch_norm:
-            own = nn.BatchNorm1d(4).double()
-            own.weight, own.bias = nn.Parameter(norm.weight[rows]), nn.Parameter(norm.bias[rows])
-            hidden = own(hidden)
-        else:
-            hidden = hidden + linear.bias[rows]
-        logits = hidden.relu() @ heads.weight[s] + heads.bias[s]
-        torch.testing.assert_close(together[s], logits.softmax(-1))
+    main, over = head(feature)
+    hidden = feature @ head.body[0].weight.T
+    if batch_norm:
+        hidden = (hidden - hidden.mean(0)) / (hidden.var(0, unbiased=False) + head.body[1].eps).sqrt()
+    else:
+        hidden = hidden + head.body[0].bias
+    for output, heads in ((main, head.main), (over, head.over)):
+        for s in range(3):
+            logits = hidden.relu() @ heads.weight[s] + heads.bias[s]
+            torch.testing.assert_close(output[s], logits.softmax(-1))
 
 
 def test_heads_are_ordered_feature_by_feature():
     net = build(n_heads=3, n_sub_heads=2).eval()
     features = net.features(random_images())
-    expected = [net.main_heads[f](features[f])[s] for f in range(3) for s in range(2)]
+    expected = [net.head_modules[f](features[f])[0][s] for f in range(3) for s in range(2)]
     assert torch.equal(net(random_images()).main, torch.stack(expected))
 
 
@@ -98,12 +95,11 @@ def test_gradient_of_a_head_reaches_its_own_weights_only():
         net.zero_grad(set_to_none=True)
         net(random_images()).main[head].square().sum().backward()
         feature, sub_head = divmod(head, 2)
-        assert [moved(module.parameters()) for module in net.main_heads] == [i == feature for i in range(4)]
-        own = net.main_heads[feature]
-        hidden = own.body[0].weight.grad.unflatten(0, (2, -1))
-        for weights in (own.weight.grad, own.bias.grad, hidden):
+        assert [moved(module.parameters()) for module in net.head_modules] == [i == feature for i in range(4)]
+        own = net.head_modules[feature]
+        for weights in (own.main.weight.grad, own.main.bias.grad):
             assert [bool(w.any()) for w in weights] == [s == sub_head for s in range(2)]
-        assert not moved(net.over_heads.parameters())
+        assert not any(moved(module.over.parameters()) for module in net.head_modules)
         # Features 0 and 1 are the shared blocks', 2 and 3 the last blocks'.
         assert moved(net.trunk.shared[0].parameters())
         assert moved(net.trunk.shared[1].parameters()) == (feature >= 1)
@@ -113,17 +109,20 @@ def test_gradient_of_a_head_reaches_its_own_weights_only():
 def test_detaching_between_features_and_heads_stops_at_the_heads():
     net = build(over_clusters=11)
     features = [feature.detach() for feature in net.features(random_images())]
-    net.heads(features, "over").square().sum().backward()
+    main, over = net.heads(features, "over")
+    assert main is None
+    over.square().sum().backward()
     assert all(p.grad is None for p in net.trunk.parameters())
-    assert all(p.grad is None for p in net.main_heads.parameters())
-    assert all(p.grad is not None for p in net.over_heads.parameters())
+    for head in net.head_modules:
+        assert all(p.grad is None for p in head.main.parameters())
+        assert all(p.grad is not None for p in head.over.parameters())
 
 
 def test_forward_is_features_then_heads():
     net = build(over_clusters=11).eval()
     output, features = net(random_images()), net.features(random_images())
-    assert torch.equal(output.main, net.heads(features))
-    assert torch.equal(output.over, net.heads(features, "over"))
+    assert torch.equal(output.main, net.heads(features, "main")[0])
+    assert torch.equal(output.over, net.heads(features, "over")[1])
     assert torch.equal(output.embedding, features[-1])
 
 
@@ -132,7 +131,7 @@ def test_seed_reproduces_and_the_global_generator_is_untouched():
     first, same, other = (build(seed=seed, over_clusters=11).state_dict() for seed in (3, 3, 4))
     assert torch.equal(torch.random.get_rng_state(), before)
     assert all(torch.equal(first[key], same[key]) for key in first)
-    assert not torch.equal(first["main_heads.0.weight"], other["main_heads.0.weight"])
+    assert not torch.equal(first["head_modules.0.main.weight"], other["head_modules.0.main.weight"])
 
 
 def test_state_dict_round_trip():
@@ -164,7 +163,7 @@ def test_calls_of_heads_that_cannot_be_served():
     features = net.features(random_images())
     with pytest.raises(ValueError, match="built with over_clusters=None"):
         net.heads(features, "over")
-    with pytest.raises(ValueError, match="'which' must be 'main' or 'over', got 'both'"):
-        net.heads(features, "both")
+    with pytest.raises(ValueError, match="'which' must be 'main', 'over' or 'both', got 'all'"):
+        net.heads(features, "all")
     with pytest.raises(ValueError, match="'features' must hold 4 features, got 3"):
         net.heads(features[:3])

@@ -98,7 +98,36 @@ def crop_matrix(matrix: Tensor, *, width: Tensor, height: Tensor, x: Tensor, y: 
     return torch.cat([linear, offset[:, :, None]], dim=2)
 
 
-def sample(images: Tensor, matrix: Tensor, size: tuple[int, int], *, padding: str = "zeros") -> Tensor:
+def elastic_offsets(amount: Tensor, size: tuple[int, int]) -> Tensor:
+    """Spread displacements of a coarse grid of control points smoothly over all pixels.
+
+    Parameters
+    ----------
+    amount : Tensor
+        (B, 2, G, G) float32, how far each control point moves across and down, in half sides of the image.
+    size : (int, int)
+        Height and width of the view.
+
+    Returns
+    -------
+    Tensor
+        (B, 2, *size) float32, bicubic between the control points, for `sample`.
+    """
+    b, _, side, _ = amount.shape
+    points = torch.eye(side * side, device=amount.device).view(side * side, 1, side, side)
+    # Interpolation is linear in the control points: as one product it costs less than as an interpolation.
+    basis = F.interpolate(points, size=size, mode="bicubic", align_corners=True).view(side * side, -1)
+    return (amount.reshape(b * 2, side * side) @ basis).view(b, 2, *size)
+
+
+def sample(
+    images: Tensor,
+    matrix: Tensor,
+    size: tuple[int, int],
+    *,
+    padding: str = "zeros",
+    offsets: Tensor | None = None,
+) -> Tensor:
     """Show each image through its map, bilinearly.
 
     Parameters
@@ -111,6 +140,8 @@ def sample(images: Tensor, matrix: Tensor, size: tuple[int, int], *, padding: st
         Height and width of the result.
     padding : {"zeros", "border", "reflection"}
         What lies outside the image.
+    offsets : Tensor, optional
+        (B, 2, *size) float32, added to the points of the input (x, then y), in half sides.
 
     Returns
     -------
@@ -134,7 +165,10 @@ def sample(images: Tensor, matrix: Tensor, size: tuple[int, int], *, padding: st
     step = max(1, _CHUNK_PIXELS // (height * width)) if images.device.type == "cpu" else max(1, b)
     for start in range(0, b, step):
         part = slice(start, start + step)
-        grid = (rows[part, :, :, None] + columns[part, :, None, :]).permute(0, 2, 3, 1)
+        grid = rows[part, :, :, None] + columns[part, :, None, :]
+        if offsets is not None:
+            grid = grid.add_(offsets[part])
+        grid = grid.permute(0, 2, 3, 1)
         views[part] = F.grid_sample(
             as_float(images[part]), grid, mode="bilinear", padding_mode=padding, align_corners=False
         )

@@ -8,11 +8,13 @@ from typing import Any
 from deepclust_ext.data.augment import Augmentation, Identity
 from deepclust_ext.data.custom import TransformViews
 from deepclust_ext.data.policy import PolicyViews
+from deepclust_ext.data.strokes import StrokeViews
 from deepclust_ext.data.views import FigureViews, PhotoViews
 
 # Each preset is a family of views and what it changes of the family's defaults.
 _PRESETS: dict[str, tuple[type[Augmentation], dict[str, Any]]] = {
-    "digits": (FigureViews, {}),
+    "digits": (StrokeViews, {}),
+    "figures": (FigureViews, {}),
     # A turntable object fills the frame: a window would cut it, a mirror image may be another object.
     "objects": (
         FigureViews,
@@ -42,19 +44,20 @@ def make_augmentation(
     Parameters
     ----------
     spec : str or callable
-        - "digits": rotation, scale, stretch, slant, shift, a window, brightness; no flip.
+        - "digits": for strokes on black: rotation, scale, stretch, slant, shift, elastic, width of the stroke.
+        - "figures": rotation, scale, stretch, slant, shift, a window, brightness; no flip.
         - "objects": the same, weaker and without the window, for objects that fill the frame.
         - "natural32", "natural96": window, flip, colour jitter, greyscale, for small and larger photographs.
         - "fast-autoaugment": the published policies, greyscale, random square crop; output is the crop's
         size.
         - "none": the images.
-        - "auto": "digits" for grey images, "natural32" or "natural96" (from a side of 48) for RGB.
+        - "auto": "figures" for grey images, "natural32" or "natural96" (from a side of 48) for RGB.
         - a callable on one (C, H, W) float32 image, such as a torchvision.transforms.v2 pipeline.
         - an `Augmentation`, which is returned as it is.
     image_shape : (int, int, int)
         (C, H, W) of the images.
     **parameters
-        Replace the preset's own: see `FigureViews`, `PhotoViews`, `PolicyViews`.
+        Replace the preset's own: see `StrokeViews`, `FigureViews`, `PhotoViews`, `PolicyViews`.
 
     Returns
     -------
@@ -74,7 +77,7 @@ def make_augmentation(
     >>> augmentation = make_augmentation("digits", image_shape=(1, 28, 28), degrees=10.0)
     >>> generator = torch.Generator().manual_seed(0)
     >>> augmentation(torch.zeros(5, 1, 28, 28), generator=generator).shape
-    torch.Size([5, 1, 28, 28])
+    torch.Size([5, 1, 20, 20])
     """
     if isinstance(spec, str):
         name = _auto(image_shape) if spec == "auto" else spec
@@ -110,5 +113,5 @@ def _auto(image_shape: tuple[int, int, int]) -> str:
     """Choose by what the images look like from outside."""
     channels, height, width = image_shape
     if channels == 1:
-        return "digits"
+        return "figures"
     return "natural32" if min(height, width) < 48 else "natural96"

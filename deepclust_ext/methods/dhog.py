@@ -42,7 +42,7 @@ class DHOG(Method):
         "detach" lets the push move the heads' own layers only, not the network below them. The paper does not
         say; "shared" is ours.
     lamb : float, default 1.0
-        Weight of the marginals' entropies in the pull; above 1 asks for more even clusters.
+        Weight of the marginals' entropies in the main heads' pull; above 1 asks for more even clusters.
     n_augmentations : int, default 4
         A, views of each image in a step.
     batch_size : int, default 220
@@ -57,7 +57,8 @@ class DHOG(Method):
     hidden : int, default 200
         Width of each head's hidden layer; 0 makes the heads linear.
     n_sub_heads : int, default 1
-        Independent heads on each feature; IIC has 5, and more than one needs alpha=0.
+        Output layers on each head's hidden layer; IIC has 5. Sub-head s is pushed from the sub-heads s of earlier
+        heads only: those of one feature have no order from simple to complex.
     over_clusters : int, optional
         Clusters of an over-clustering twin of each head, which joins the pull only; 70 for STL-10.
     over_mode : {"joint", "alternate"}, default "joint"
@@ -163,31 +164,34 @@ class DHOG(Method):
         features = net.features(views)
         loss: Tensor | float = 0.0
         terms: dict[str, Tensor] = {}
-        probabilities = None
-        if stage != "over":
-            probabilities = self._by_view(net.heads(features))
+        main, over = net.heads(features, stage)
+        if main is not None:
             detach = self.push_trunk == "detach" and self.alpha > 0
-            found = self._loss(probabilities, alpha=0.0 if detach else self.alpha)
-            loss, terms["pull"] = found.loss, found.pull
+            loss, terms["pull"], terms["push"] = self._loss(main, alpha=0.0 if detach else self.alpha)
             if detach:
                 # The push alone, from features the gradient does not pass: it moves the heads' own layers.
-                cut = self._by_view(net.heads([feature.detach() for feature in features]))
-                found = self._loss(cut, alpha=self.alpha)
-                loss = loss + found.loss - self._loss(cut, alpha=0.0).loss
-            terms["push"] = found.push.sum(1)
-        if stage != "main" and self.over_clusters is not None:
-            over = self._loss(self._by_view(net.heads(features, "over")), alpha=0.0)
-            loss, terms["over_pull"] = loss + over.loss, over.pull
-        return Objective(torch.as_tensor(loss), probabilities, terms)
+                cut, _ = net.heads([feature.detach() for feature in features], "main")
+                pushed, _, terms["push"] = self._loss(cut, alpha=self.alpha)
+                loss = loss + pushed - self._loss(cut, alpha=0.0)[0]
+        if over is not None:
+            over_loss, terms["over_pull"], _ = self._loss(over, alpha=0.0, lamb=1.0)
+            loss = loss + over_loss
+        return Objective(torch.as_tensor(loss), None if main is None else self._by_view(main), terms)
 
-    def _loss(self, probabilities: Tensor, alpha: float) -> Any:
-        """The fused objective of probabilities (A, H, n, K)."""
+    def _loss(self, probabilities: Tensor, *, alpha: float, lamb: float | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the loss, pull and push of each head of (H, A * n, K); a sub-head is pushed from those of its number."""
         if probabilities.is_cuda and deepclust_ext.build_info()["cuda_library"] is None:
             # Without its CUDA kernel the loss is taken on the CPU: some hundred kB a step.
             probabilities = probabilities.cpu()
-        return deepclust_ext.dhog_loss(
-            probabilities, alpha=alpha, pooling=self.pooling, push_norm=self.push_norm, lamb=self.lamb
-        )
+        lamb = self.lamb if lamb is None else lamb
+        ladders = self._by_view(probabilities).unflatten(1, (-1, self.n_sub_heads)).unbind(2)
+        found = [
+            deepclust_ext.dhog_loss(p, alpha=alpha, pooling=self.pooling, push_norm=self.push_norm, lamb=lamb)
+            for p in ladders
+        ]
+        pull = torch.stack([part.pull for part in found], dim=1).flatten()
+        push = torch.stack([part.push.sum(1) for part in found], dim=1).flatten()
+        return torch.stack([part.loss for part in found]).mean(), pull, push
 
     def _by_view(self, probabilities: Tensor) -> Tensor:
         """Split (H, A * n, K) into (A, H, n, K)."""
@@ -218,7 +222,7 @@ class DHOG(Method):
     def _outputs(self, net: Any, views: Tensor) -> tuple[Tensor, Tensor]:
         """The main heads' probabilities, and the last feature."""
         features = net.features(views)
-        return net.heads(features), features[-1]
+        return net.heads(features, "main")[0], features[-1]
 
     def _n_heads(self, net: Any) -> int:
         """Features times sub-heads."""
@@ -242,9 +246,3 @@ class DHOG(Method):
         check_choice(name, "push_norm", self.push_norm, ("index", "count"))
         check_choice(name, "push_trunk", self.push_trunk, ("shared", "detach"))
         check_choice(name, "over_mode", self.over_mode, ("joint", "alternate"))
-        if self.alpha > 0 and self.n_sub_heads > 1:
-            raise ValueError(
-                f"{name}: 'n_sub_heads' must be 1 when 'alpha' is above 0, got {self.n_sub_heads}: "
-                "sub-heads of one "
-                "feature have no order from simple to complex; set alpha=0"
-            )

@@ -1,6 +1,6 @@
 """Networks: trunks with features at several depths, clustering heads, the Sobel input layer."""
 
-from deepclust_ext.nn.heads import ClusterNet, ClusterOutput, MLPHeads
+from deepclust_ext.nn.heads import ClusterNet, ClusterOutput, MLPHead
 from deepclust_ext.nn.registry import NETWORKS, build_network, feature_dims
 from deepclust_ext.nn.small import small28_trunk, tiny8_trunk
 from deepclust_ext.nn.sobel import Sobel
@@ -11,7 +11,7 @@ __all__ = [
     "BranchedTrunk",
     "ClusterNet",
     "ClusterOutput",
-    "MLPHeads",
+    "MLPHead",
     "Sobel",
     "build_network",
     "feature_dims",

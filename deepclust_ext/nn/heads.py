@@ -12,6 +12,9 @@ from deepclust_ext.nn._seeding import seeded_init
 from deepclust_ext.nn.registry import as_features, feature_dims
 
 
+Which = Literal["main", "over", "both"]
+
+
 class ClusterOutput(NamedTuple):
     """What `ClusterNet` returns; H counts heads, B images.
 
@@ -30,26 +33,53 @@ class ClusterOutput(NamedTuple):
     embedding: Tensor
 
 
-class MLPHeads(nn.Module):
-    r"""Independent softmax heads on one feature, computed side by side.
+class SoftmaxHeads(nn.Module):
+    r"""Independent linear softmax heads on one input, as one batched product: :math:`z_s = softmax(W_s h + b_s)`.
 
-    .. math:: z_s = \mathrm{softmax}(W_s\,\mathrm{relu}(\mathrm{bn}(V_s h + c_s)) + b_s), \quad s = 1 \dots S
+    Parameters
+    ----------
+    in_features : int
+        Width of the input.
+    n_clusters : int
+        K, the width of the softmax.
+    n_heads : int
+        S, the number of heads.
+    """
 
-    The hidden layers of all heads are one matrix product and the output layers one batched product: the same
-    numbers as S separate heads, in a few calls instead of a few per head.
+    def __init__(self, in_features: int, n_clusters: int, n_heads: int) -> None:
+        super().__init__()
+        bound = in_features**-0.5
+        self.weight = nn.Parameter(torch.empty(n_heads, in_features, n_clusters).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(n_heads, 1, n_clusters).uniform_(-bound, bound))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return probabilities (S, B, K) of (B, d)."""
+        logits = torch.matmul(hidden, self.weight) + self.bias
+        # Under autocast the logits may be half; mutual information needs float32 probabilities.
+        return torch.softmax(logits, dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+
+
+class MLPHead(nn.Module):
+    r"""A feature's head: one hidden layer, and on it the main sub-heads and their over-clustering twins.
+
+    .. math:: z_s = \mathrm{softmax}(W_s\,\mathrm{relu}(\mathrm{bn}(V h)) + b_s), \quad s = 1 \dots S
+
+    That sub-heads and twins share the hidden layer is ours: DHOG has one of each and does not say, IIC has none.
 
     Parameters
     ----------
     in_features : int
         Width of the feature.
     n_clusters : int
-        K, the width of the softmax.
-    n_heads : int
-        S, the number of independent heads.
+        K, the width of a main softmax.
+    n_sub_heads : int
+        S, main heads, and as many over-clustering ones.
+    over_clusters : int, optional
+        Width of an over-clustering softmax; None for no twins.
     hidden : int
-        Width of each head's hidden layer; 0 makes the heads linear.
+        Width of the hidden layer; 0 leaves it out.
     batch_norm : bool
-        Batch-norm before the ReLU of the hidden layer.
+        Batch-norm before the hidden layer's ReLU.
 
     References
     ----------
@@ -60,34 +90,29 @@ class MLPHeads(nn.Module):
         self,
         in_features: int,
         n_clusters: int,
-        n_heads: int = 1,
+        n_sub_heads: int = 1,
         *,
+        over_clusters: int | None = None,
         hidden: int = 200,
         batch_norm: bool = True,
     ) -> None:
         super().__init__()
-        self.n_heads = n_heads
-        self.hidden = hidden
         self.body: nn.Module = nn.Identity()
         if hidden:
-            width = n_heads * hidden
-            norm = nn.BatchNorm1d(width) if batch_norm else nn.Identity()
+            norm = nn.BatchNorm1d(hidden) if batch_norm else nn.Identity()
             # A bias in front of batch-norm has no effect.
-            linear = nn.Linear(in_features, width, bias=not batch_norm)
+            linear = nn.Linear(in_features, hidden, bias=not batch_norm)
             self.body = nn.Sequential(linear, norm, nn.ReLU(inplace=True))
-        fan_in = hidden or in_features
-        bound = fan_in**-0.5
-        self.weight = nn.Parameter(torch.empty(n_heads, fan_in, n_clusters).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(n_heads, 1, n_clusters).uniform_(-bound, bound))
+        width = hidden or in_features
+        self.main = SoftmaxHeads(width, n_clusters, n_sub_heads)
+        self.over = None if over_clusters is None else SoftmaxHeads(width, over_clusters, n_sub_heads)
 
-    def forward(self, feature: Tensor) -> Tensor:
-        """Return probabilities (S, B, K) of a feature (B, d)."""
+    def forward(self, feature: Tensor, which: Which = "both") -> tuple[Tensor | None, Tensor | None]:
+        """Return the main (S, B, K) and over-clustering (S, B, K_over) probabilities of a feature (B, d)."""
         hidden = self.body(feature)
-        if self.hidden:
-            hidden = hidden.unflatten(1, (self.n_heads, self.hidden)).transpose(0, 1)
-        logits = torch.matmul(hidden, self.weight) + self.bias
-        # Under autocast the logits may be half; mutual information needs float32 probabilities.
-        return torch.softmax(logits, dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+        main = None if which == "over" else self.main(hidden)
+        over = None if which == "main" or self.over is None else self.over(hidden)
+        return main, over
 
 
 class ClusterNet(nn.Module):
@@ -158,37 +183,41 @@ class ClusterNet(nn.Module):
         self.over_clusters = over_clusters
         self.n_heads = len(self.feature_dims) * n_sub_heads
 
-        def heads(n_outputs: int) -> nn.ModuleList:
-            return nn.ModuleList(
-                MLPHeads(dim, n_outputs, n_sub_heads, hidden=hidden, batch_norm=batch_norm)
+        with seeded_init(seed):
+            self.head_modules = nn.ModuleList(
+                MLPHead(
+                    dim,
+                    n_clusters,
+                    n_sub_heads,
+                    over_clusters=over_clusters,
+                    hidden=hidden,
+                    batch_norm=batch_norm,
+                )
                 for dim in self.feature_dims
             )
-
-        with seeded_init(seed):
-            self.main_heads = heads(n_clusters)
-            self.over_heads = None if over_clusters is None else heads(over_clusters)
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Return the trunk's features [(B, d_1), ..., (B, d_k)] of images (B, C, H, W)."""
         return as_features(self.trunk(images), n_images=images.shape[0])
 
-    def heads(self, features: Sequence[Tensor], which: Literal["main", "over"] = "main") -> Tensor:
-        """Return probabilities (H, B, K) of features, from the main or the over-clustering heads."""
-        if which not in ("main", "over"):
-            raise ValueError(f"ClusterNet.heads: 'which' must be 'main' or 'over', got {which!r}")
-        modules = self.main_heads if which == "main" else self.over_heads
-        if modules is None:
+    def heads(self, features: Sequence[Tensor], which: Which = "both") -> tuple[Tensor | None, Tensor | None]:
+        """Return the main (H, B, K) and over-clustering (H, B, K_over) probabilities; None for those not asked for."""
+        if which not in ("main", "over", "both"):
+            raise ValueError(f"ClusterNet.heads: 'which' must be 'main', 'over' or 'both', got {which!r}")
+        if which == "over" and self.over_clusters is None:
+            raise ValueError("ClusterNet.heads: 'which' is 'over', but the net was built with over_clusters=None")
+        if len(features) != len(self.head_modules):
             raise ValueError(
-                "ClusterNet.heads: 'which' is 'over', but the net was built with over_clusters=None"
+                f"ClusterNet.heads: 'features' must hold {len(self.head_modules)} features, got {len(features)}"
             )
-        if len(features) != len(modules):
-            raise ValueError(
-                f"ClusterNet.heads: 'features' must hold {len(modules)} features, got {len(features)}"
-            )
-        return torch.cat([head(feature) for head, feature in zip(modules, features, strict=True)])
+        pairs = [head(feature, which) for head, feature in zip(self.head_modules, features, strict=True)]
+        main = None if which == "over" else torch.cat([pair[0] for pair in pairs])
+        over = None if which == "main" or self.over_clusters is None else torch.cat([pair[1] for pair in pairs])
+        return main, over
 
     def forward(self, images: Tensor) -> ClusterOutput:
         """Return every head's probabilities, and the last feature, of images (B, C, H, W)."""
         features = self.features(images)
-        over = None if self.over_heads is None else self.heads(features, "over")
-        return ClusterOutput(self.heads(features), over, features[-1])
+        main, over = self.heads(features)
+        assert main is not None  # 'both' asks for them
+        return ClusterOutput(main, over, features[-1])

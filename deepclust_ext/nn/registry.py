@@ -32,8 +32,7 @@ def build_network(
     Parameters
     ----------
     network : str or nn.Module
-        "resnet18", "small28", "tiny8", or "auto": tiny8 up to 12 pixels, small28 for grey images up to 32,
-        else resnet18. A module is returned untouched after a dry run; it must map (B, C, H, W) to a list of
+        "resnet18", "small28", "tiny8", or "auto": tiny8 up to 12 pixels, small28 up to 32, else resnet18. A module is returned untouched after a dry run; it must map (B, C, H, W) to a list of
         features (B, d_i), simple to complex, or to one such tensor.
     image_shape : (int, int, int)
         Channels, height and width of the images the network will see.
@@ -57,9 +56,9 @@ def build_network(
 
     Examples
     --------
-    >>> trunk = build_network("auto", image_shape=(1, 28, 28), n_heads=4)
-    >>> feature_dims(trunk, (1, 28, 28))
-    [64, 128, 256, 256]
+    >>> trunk = build_network("auto", image_shape=(1, 20, 20), n_heads=4)
+    >>> feature_dims(trunk, (1, 20, 20))
+    [1200, 384, 384, 384]
     """
     shape = check_image_shape("build_network", image_shape)
     if isinstance(network, nn.Module):
@@ -149,9 +148,9 @@ def check_image_shape(function: str, image_shape: tuple[int, int, int]) -> tuple
 
 def _automatic(shape: tuple[int, int, int]) -> str:
     """Choose a network by the images' size: the small ones where they suffice."""
-    channels, height, width = shape
+    _, height, width = shape
     if max(height, width) <= 12:
         return "tiny8"
-    if channels == 1 and max(height, width) <= 32:
+    if max(height, width) <= 32:
         return "small28"
     return "resnet18"

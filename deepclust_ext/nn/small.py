@@ -1,26 +1,29 @@
-"""Small trunks for 28x28 and 8x8 images, of the same shape as the ResNet's, for minutes on a CPU."""
+"""Small trunks for 28x28 and 8x8 images, branched as the ResNet is, for minutes on a CPU."""
 
 from __future__ import annotations
+
+from torch import nn
 
 from deepclust_ext.nn.trunks import BranchedTrunk, conv_norm_relu, early_heads, initialise, scaled_channels
 
 
 def small28_trunk(
-    image_shape: tuple[int, int, int], *, width: float = 1.0, n_heads: int = 4, n_early: int | None = None
+    image_shape: tuple[int, int, int], *, width: float = 1.0, n_heads: int = 3, n_early: int | None = None
 ) -> BranchedTrunk:
-    """Build a small trunk for images of about 28x28: two shared blocks, and last blocks in parallel.
+    """Build a small trunk for images of 16 to 32 pixels: one shared block, and last blocks in parallel.
+
+    Features keep their pixels: for figures and digits it matters where a stroke lies.
 
     Parameters
     ----------
     image_shape : (int, int, int)
-        Channels, height and width; made for 20 to 32 pixels, any size works, in
-        grey or colour.
+        Channels, height and width; made for views of 20 pixels, in grey or colour; at least 8.
     width : float
-        Multiplies the channels 32, 64, 128, 256.
+        Multiplies the channels 24, 48, 96.
     n_heads : int
         Number of features.
     n_early : int, optional
-        How many of the two shared blocks are features too; default min(2, n_heads - 1).
+        Whether (1 or 0) the shared block is a feature too; default min(1, n_heads - 1).
 
     Returns
     -------
@@ -29,25 +32,27 @@ def small28_trunk(
     Raises
     ------
     ValueError
-        If `width`, `n_heads` or `n_early` is out of range.
+        If `width`, `n_heads` or `n_early` is out of range, or the images are below 8 pixels.
 
     Examples
     --------
-    >>> trunk = small28_trunk((1, 28, 28), n_heads=4)
-    >>> [feature.shape[1] for feature in trunk(torch.zeros(2, 1, 28, 28))]
-    [64, 128, 256, 256]
+    >>> trunk = small28_trunk((1, 20, 20), n_heads=3)
+    >>> [feature.shape[1] for feature in trunk(torch.zeros(2, 1, 20, 20))]
+    [1200, 384, 384]
     """
-    channels = scaled_channels("small28_trunk", (32, 64, 128, 256), width)
-    n_early = early_heads("small28_trunk", n_heads, n_early, n_shared=2)
-    # A CPU pays for pixels: every layer halves the side (28, 14, 7, 4, 2), so a layer costs about as much
-    # arithmetic as the one before, and the last one's receptive field (33 pixels) still covers the image.
+    channels = scaled_channels("small28_trunk", (24, 48, 96), width)
+    n_early = early_heads("small28_trunk", n_heads, n_early, n_shared=1)
+    if min(image_shape[1:]) < 8:
+        raise ValueError(
+            f"small28_trunk: 'image_shape' must have sides of at least 8 pixels, got {tuple(image_shape)}; use tiny8"
+        )
+    # A CPU pays for pixels: the stem halves the side at once, and every block halves it again (20, 10, 5, 2).
     stem = conv_norm_relu(image_shape[0], channels[0], kernel_size=5, stride=2)
-    shared = [
-        conv_norm_relu(channels[0], channels[1], stride=2),
-        conv_norm_relu(channels[1], channels[2], stride=2),
+    shared = [nn.Sequential(conv_norm_relu(channels[0], channels[1]), nn.MaxPool2d(2))]
+    parallel = [
+        nn.Sequential(conv_norm_relu(channels[1], channels[2]), nn.MaxPool2d(2)) for _ in range(n_heads - n_early)
     ]
-    parallel = [conv_norm_relu(channels[2], channels[3], stride=2) for _ in range(n_heads - n_early)]
-    trunk = BranchedTrunk(stem, shared, parallel, n_early)
+    trunk = BranchedTrunk(stem, shared, parallel, n_early, flatten=True)
     initialise(trunk)
     return trunk
 

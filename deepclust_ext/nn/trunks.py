@@ -20,8 +20,8 @@ class BranchedTrunk(nn.Module):
 
     .. math:: h_i = b_i(h_{i-1}) \;(i \le s), \qquad h_i = b_i(h_s) \;(i > s),
 
-    and a feature is the average of :math:`h_i` over its pixels. Shared blocks compute for those after them;
-    last blocks share nothing with one another.
+    and a feature is the average of :math:`h_i` over its pixels, or all of its pixels where their place matters.
+    Shared blocks compute for those after them; last blocks share nothing with one another.
 
     Parameters
     ----------
@@ -33,6 +33,8 @@ class BranchedTrunk(nn.Module):
         Blocks applied to the last shared block's output, at least one.
     n_early : int
         How many of the shared blocks, counted from the deepest, are features as well.
+    flatten : bool
+        Whether a feature is all pixels of its block rather than their average.
 
     References
     ----------
@@ -40,13 +42,24 @@ class BranchedTrunk(nn.Module):
     """
 
     def __init__(
-        self, stem: nn.Module, shared: Sequence[nn.Module], parallel: Sequence[nn.Module], n_early: int
+        self,
+        stem: nn.Module,
+        shared: Sequence[nn.Module],
+        parallel: Sequence[nn.Module],
+        n_early: int,
+        *,
+        flatten: bool = False,
     ) -> None:
         super().__init__()
         self.stem = stem
         self.shared = nn.ModuleList(shared)
         self.parallel = nn.ModuleList(parallel)
         self.n_early = n_early
+        self.flatten = flatten
+
+    def _feature(self, hidden: Tensor) -> Tensor:
+        """Average a block's output (B, C, H, W) over its pixels, or keep them all."""
+        return hidden.flatten(1) if self.flatten else hidden.mean(dim=(2, 3))
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the features [(B, d_1), ..., (B, d_k)] of images (B, C, H, W), simple to complex."""
@@ -56,8 +69,8 @@ class BranchedTrunk(nn.Module):
         for position, block in enumerate(self.shared):
             hidden = block(hidden)
             if position >= first_early:
-                features.append(hidden.mean(dim=(2, 3)))
-        features.extend(block(hidden).mean(dim=(2, 3)) for block in self.parallel)
+                features.append(self._feature(hidden))
+        features.extend(self._feature(block(hidden)) for block in self.parallel)
         return features
 
 
