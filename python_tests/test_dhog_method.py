@@ -53,14 +53,20 @@ def fitted():
     return quiet(DHOG(**settings, alpha=0.0).fit, images, kinds.numpy())
 
 
+def layers(net, kind):
+    """The softmax layers of the main heads or of their over-clustering twins."""
+    return nn.ModuleList(part for head in net.head_modules if (part := getattr(head, kind)) is not None)
+
+
 def objective(stage="both", **changes):
     """The objective of a new network on fixed views, the network and the probabilities (A, H, n, K)."""
     model = DHOG(**{**SMALL, **changes})
     net = model._build((1, 8, 8))
     with torch.no_grad():
-        for head in (*net.main_heads, *(net.over_heads or ())):
-            # Fresh heads are near uniform, where all mutual information and all gradients vanish.
-            head.weight.mul_(10)
+        for kind in ("main", "over"):
+            for layer in layers(net, kind):
+                # Fresh heads are near uniform, where all mutual information and all gradients vanish.
+                layer.weight.mul_(10)
     views = pictures(2 * 30)[0] / 255
     found = model._objective(net, views, stage)
     output = net(views)
@@ -100,8 +106,8 @@ def test_over_clustering_heads_join_the_pull_only():
     expected = deepclust_ext.dhog_loss(main, alpha=0.5).loss + deepclust_ext.dhog_loss(over, alpha=0.0).loss
     torch.testing.assert_close(found.loss, expected)
     pulled = deepclust_ext.dhog_loss(over, alpha=0.0)
-    assert float(pulled.push.sum()) > 0.1
-    assert_same_gradients(found.loss, net.over_heads, pulled.loss, net.over_heads)
+    assert float(pulled.push.sum()) > 0.01
+    assert_same_gradients(found.loss, layers(net, "over"), pulled.loss, layers(net, "over"))
 
 
 def test_a_detached_push_moves_the_heads_but_not_the_trunk():
@@ -112,9 +118,25 @@ def test_a_detached_push_moves_the_heads_but_not_the_trunk():
     torch.testing.assert_close(shared.loss, detached.loss)
     torch.testing.assert_close(detached.terms["push"], shared.terms["push"])
     assert_same_gradients(detached.loss, same.trunk, pull.loss, plain.trunk)
-    assert_same_gradients(detached.loss, same.main_heads, shared.loss, net.main_heads)
+    assert_same_gradients(detached.loss, same.head_modules, shared.loss, net.head_modules)
     with pytest.raises(AssertionError):
         assert_same_gradients(shared.loss, net.trunk, pull.loss, plain.trunk)
+
+
+def test_sub_heads_are_pushed_from_those_of_their_number():
+    found, _, main, _ = objective(alpha=0.5, n_sub_heads=3, n_heads=3)
+    ladders = [deepclust_ext.dhog_loss(main[:, s::3], alpha=0.5) for s in range(3)]
+    torch.testing.assert_close(found.loss, torch.stack([ladder.loss for ladder in ladders]).mean())
+    for s, ladder in enumerate(ladders):
+        torch.testing.assert_close(found.terms["pull"][s::3], ladder.pull)
+        torch.testing.assert_close(found.terms["push"][s::3], ladder.push.sum(1))
+    assert float(found.terms["push"][3:].min()) > 0
+
+
+def test_lamb_weighs_the_main_heads_only():
+    found, _, main, over = objective(alpha=0.0, over_clusters=9, lamb=1.5)
+    expected = deepclust_ext.dhog_loss(main, alpha=0.0, lamb=1.5).loss + deepclust_ext.dhog_loss(over, alpha=0.0).loss
+    torch.testing.assert_close(found.loss, expected)
 
 
 def test_alternating_passes_train_one_kind_of_head_at_a_time():
@@ -123,11 +145,11 @@ def test_alternating_passes_train_one_kind_of_head_at_a_time():
     assert DHOG(**SMALL)._passes() == ("both",)
     found, net, _, over = objective("over", **iic)
     torch.testing.assert_close(found.loss, deepclust_ext.dhog_loss(over, alpha=0.0).loss)
-    assert all(gradient is None for gradient in gradients(found.loss, net.main_heads))
+    assert all(gradient is None for gradient in gradients(found.loss, layers(net, "main")))
     found, net, main, _ = objective("main", **iic)
     assert main.shape[1] == 6
     torch.testing.assert_close(found.loss, deepclust_ext.dhog_loss(main, alpha=0.0).loss)
-    assert all(gradient is None for gradient in gradients(found.loss, net.over_heads))
+    assert all(gradient is None for gradient in gradients(found.loss, layers(net, "over")))
 
 
 def test_iic_with_sub_heads_runs():
@@ -176,6 +198,8 @@ def test_heads_are_chosen_without_and_reported_with_labels(fitted):
     assert fitted.best_head_ == int(np.argmax(reached))
     assert fitted.metrics_["best_scores"]["nmi"] == max(reached)
     assert fitted.metrics_["kmeans_pixels"]["n_images"] == 200
+    below = fitted.metrics_["scores"]["nmi"] < fitted.metrics_["kmeans_pixels"]["nmi"]
+    assert fitted.metrics_["below_kmeans_pixels"] is below
 
 
 @pytest.mark.parametrize(("selection", "expected"), [("nmi", 1), ("mi", 2)])
@@ -333,11 +357,7 @@ def test_loading_refuses_damage_and_unfinished_runs(fitted, tmp_path):
         ({"alpha": -0.1}, ValueError, "'alpha' must be finite and at least 0"),
         ({"alpha": float("nan")}, ValueError, "'alpha' must be finite"),
         ({"alpha": "much"}, TypeError, "'alpha' must be a number"),
-        (
-            {"alpha": 0.1, "n_sub_heads": 5},
-            ValueError,
-            "'n_sub_heads' must be 1 when 'alpha' is above 0, got 5",
-        ),
+        ({"n_sub_heads": 0}, ValueError, "'n_sub_heads' must be at least 1"),
         ({"n_augmentations": 1}, ValueError, "'n_augmentations' must be at least 2"),
         ({"batch_size": 1}, ValueError, "'batch_size' must be at least 2"),
         ({"epochs": 0}, ValueError, "'epochs' must be at least 1"),

@@ -95,9 +95,7 @@ def test_a_kill_at_any_write_leaves_a_whole_checkpoint(store, monkeypatch):
         monkeypatch.setattr(os, "replace", replace)
         # pytest turns no warning into an error by itself, so ask for the reading without any.
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(
-                module.warnings, "warn", lambda *_, **__: pytest.fail("a whole checkpoint was reported")
-            )
+            patch.setattr(module.warnings, "warn", lambda *_, **__: pytest.fail("a whole checkpoint was reported"))
             assert store.load()["epoch"] in (before, before + 1)
             assert load_state(store.previous)["epoch"] >= before - 1
     assert stops == 7

@@ -179,7 +179,7 @@ class DHOG(Method):
         return Objective(torch.as_tensor(loss), None if main is None else self._by_view(main), terms)
 
     def _loss(self, probabilities: Tensor, *, alpha: float, lamb: float | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the loss, pull and push of each head of (H, A * n, K); a sub-head is pushed from those of its number."""
+        """The loss, and each head's pull and push, of (H, A * n, K); sub-head s is pushed from earlier sub-heads s."""
         if probabilities.is_cuda and deepclust_ext.build_info()["cuda_library"] is None:
             # Without its CUDA kernel the loss is taken on the CPU: some hundred kB a step.
             probabilities = probabilities.cpu()
