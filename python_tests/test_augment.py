@@ -115,7 +115,7 @@ def test_pieces_of_a_batch_are_sampled_alike(name, monkeypatch):
 
 def test_none_and_plain_are_the_images():
     images = noise(3, 1, 9, 9)
-    for name in ("none", "digits", "objects", "natural32", "natural96"):
+    for name in ("none", "figures", "objects", "natural32", "natural96"):
         augmentation = make_augmentation(name, image_shape=(1, 9, 9))
         assert torch.equal(augmentation.plain(images), images.to(torch.float32) / 255)
     assert torch.equal(
@@ -128,7 +128,7 @@ def test_auto_looks_at_the_shape():
         make_augmentation("auto", image_shape=s).name
         for s in ((1, 28, 28), (3, 32, 32), (3, 96, 96), (1, 128, 128))
     ]
-    assert names == ["digits", "natural32", "natural96", "digits"]
+    assert names == ["figures", "natural32", "natural96", "figures"]
 
 
 @pytest.mark.parametrize(
@@ -139,9 +139,9 @@ def test_auto_looks_at_the_shape():
         (torch.neg, {"degrees": 3}, TypeError, "parameters must be left out .* got degrees"),
         ("digits", {"degree": 3}, TypeError, "'digits' does not take these parameters: .*'degree'"),
         ("digits", {"degrees": 200}, ValueError, r"'degrees' must be in \[0, 180\], got 200"),
-        ("digits", {"crop": (0.5, 1.5)}, ValueError, "'crop' must be .* 0 < low <= high <= 1, got"),
+        ("figures", {"crop": (0.5, 1.5)}, ValueError, "'crop' must be .* 0 < low <= high <= 1, got"),
         ("digits", {"scale": (1.2, 1.0)}, ValueError, r"'scale' must be .* got \(1.2, 1.0\)"),
-        ("digits", {"padding": "wrap"}, ValueError, "'padding' must be one of zeros, border, reflection"),
+        ("figures", {"padding": "wrap"}, ValueError, "'padding' must be one of zeros, border, reflection"),
         ("natural32", {"ratio": 0.5}, ValueError, "'ratio' must be at least 1, got 0.5"),
         ("natural32", {"hue": 0.7}, ValueError, r"'hue' must be in \[0, 0.5\], got 0.7"),
         ("natural32", {"grayscale": -0.1}, ValueError, r"'grayscale' must be in \[0, 1\], got -0.1"),
@@ -173,7 +173,7 @@ def test_wrong_images_are_refused():
 def test_an_augmentation_passes_through():
     augmentation = make_augmentation("digits", image_shape=(1, 28, 28))
     assert make_augmentation(augmentation, image_shape=(1, 28, 28)) is augmentation
-    with pytest.raises(ValueError, match=r"must be made for images of \(1, 8, 8\), got FigureViews"):
+    with pytest.raises(ValueError, match=r"must be made for images of \(1, 8, 8\), got StrokeViews"):
         make_augmentation(augmentation, image_shape=(1, 8, 8))
 
 

@@ -224,7 +224,7 @@ def test_switched_off_everything_is_the_image():
         "shift": 0.0,
         "crop": (1.0, 1.0),
     }
-    augmentation = make_augmentation("digits", image_shape=(1, 28, 28), **off, brightness=0.0)
+    augmentation = make_augmentation("figures", image_shape=(1, 28, 28), **off, brightness=0.0)
     images = floats(5, 1, 28, 28)
     torch.testing.assert_close(augmentation(images, generator=generator()), images, atol=1e-5, rtol=0)
     off = {"area": (1.0, 1.0), "ratio": 1.0, "flip": 0.0, "hue": 0.0, "grayscale": 0.0}
@@ -254,7 +254,7 @@ def test_probabilities_are_kept():
     both = float((mirrored & grey).float().mean())
     assert abs(both - 0.1) < 0.02
 
-    augmentation = make_augmentation("digits", image_shape=(1, 16, 16), erase=0.3, padding="border")
+    augmentation = make_augmentation("figures", image_shape=(1, 16, 16), erase=0.3, padding="border")
     views = augmentation(torch.ones(4000, 1, 16, 16), generator=generator())
     erased = views.flatten(1).amin(1) == 0.0
     assert abs(float(erased.float().mean()) - 0.3) < 0.03

@@ -1,0 +1,96 @@
+"""The installed package: schemas, what the library links to, what an import costs and needs."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import deepclust_ext
+
+SCHEMAS = Path(__file__).with_name("schemas.json")
+LIBRARY = Path(deepclust_ext.__file__).with_name(deepclust_ext.build_info()["cpu_library"])
+
+
+def ops() -> list[torch._ops.OpOverload]:
+    names = torch._C._dispatch_get_all_op_names()
+    return [
+        getattr(torch.ops.deepclust, name.split("::")[1].split(".")[0]).default
+        for name in sorted(names)
+        if name.startswith("deepclust::")
+    ]
+
+
+def test_schemas_are_the_recorded_ones():
+    assert [str(op._schema) for op in ops()] == json.loads(SCHEMAS.read_text())
+
+
+def test_every_op_has_a_cpu_and_a_fake_kernel():
+    for op in ops():
+        assert torch._C._dispatch_has_kernel_for_dispatch_key(op.name(), "CPU"), op
+        assert torch._library.simple_registry.singleton.find(op.name()).fake_impl.kernel is not None, op
+
+
+@pytest.mark.skipif(shutil.which("nm") is None, reason="needs binutils")
+def test_the_library_needs_only_the_stable_abi():
+    """Nothing of Python, and of libtorch only the C shims that stay: one binary for every later version."""
+    undefined = subprocess.run(["nm", "-D", "--undefined-only", LIBRARY], capture_output=True, text=True, check=True)
+    names = [line.split()[-1].split("@")[0] for line in undefined.stdout.splitlines()]
+    foreign = [name for name in names if re.search(r"^_?Py|N2at|N3c10|5torch", name)]
+    assert foreign == []
+    assert any(name.startswith("aoti_torch_") for name in names)
+
+
+def run(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_import_needs_torch_and_numpy_alone():
+    blocked = ("sklearn", "scipy", "torchvision", "PIL", "tqdm", "yaml", "jsonargparse", "matplotlib")
+    code = f"""
+import sys
+for name in {blocked!r}:
+    sys.modules[name] = None
+import torch, deepclust_ext
+p = torch.eye(3)
+assert deepclust_ext.mi_loss(p, p) < -1
+try:
+    from deepclust_ext.methods import DHOG
+except ImportError as error:
+    print(error)
+"""
+    assert "pip install 'deepclust_ext[train]'" in run(code)
+
+
+def test_import_costs_little_beside_torch():
+    code = """
+import time, torch, numpy
+start = time.perf_counter()
+import deepclust_ext
+print(time.perf_counter() - start)
+"""
+    assert statistics.median(float(run(code)) for _ in range(3)) < 0.1
+
+
+def test_build_info_and_version():
+    info = deepclust_ext.build_info()
+    assert info["version"] == deepclust_ext.__version__
+    assert info["cpu_library"].startswith("_C.")
+    assert re.fullmatch(r"\d+\.\d+\.\d+", deepclust_ext.__version__)
+
+
+def test_a_missing_library_says_how_to_build_it(tmp_path):
+    package = tmp_path / "deepclust_ext"
+    shutil.copytree(
+        LIBRARY.parent, package, ignore=shutil.ignore_patterns("*.so", "__pycache__", "methods", "data", "nn", "runs")
+    )
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import deepclust_ext"
+    failed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "pip install --no-build-isolation -e ." in failed.stderr
