@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -12,11 +13,15 @@ from collections.abc import Sequence
 from typing import Any, NoReturn, TextIO
 
 from deepclust_ext._version import __version__
+from deepclust_ext._warnings import DeepclustWarning
 from deepclust_ext.commands import COMMANDS
 
 BAD_INPUT = 2
 UNEXPECTED = 1
+LONGEST = 300
 DEBUG = "DEEPCLUST_DEBUG"
+# Arguments of functions that messages speak of, and the options that set them.
+SPELLINGS = {"image_size": "--image-size", "folder_labels": "--folder-labels", "n_clusters": "--clusters"}
 
 
 class UsageError(ValueError):
@@ -58,6 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = [word for word in words if word != "--debug"]
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
+        if not sys.warnoptions:
+            # Python shows a warning once a place; of several seeds each may collapse.
+            warnings.simplefilter("always", DeepclustWarning)
         try:
             return _dispatch(words)
         except BrokenPipeError:
@@ -105,12 +113,16 @@ def _report(error: BaseException) -> int:
         return _say("stopped by Ctrl-C", 130)
     if isinstance(error, (RunError, ValueError, TypeError, OSError, ImportError, FloatingPointError)):
         return _say(str(error) or type(error).__name__, BAD_INPUT)
-    message = f"unexpected {type(error).__name__}: {error} ({DEBUG}=1 shows the traceback)"
-    return _say(message, UNEXPECTED)
+    # Such messages can be pages long (a state_dict's mismatches).
+    text = str(error)
+    text = text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
+    return _say(f"unexpected {type(error).__name__}: {text} ({DEBUG}=1 shows the traceback)", UNEXPECTED)
 
 
 def _say(message: str, code: int) -> int:
     """Write one line to stderr, whatever line breaks the message has, and hand the code on."""
+    for name, option in SPELLINGS.items():
+        message = re.sub(rf"(?<![\w/.-]){name}(?![\w/.-])", option, message)
     print(f"deepclust: {' '.join(message.split())}", file=sys.stderr)
     return code
 

@@ -17,6 +17,8 @@ from deepclust_ext.runs import RunError, atomic_writer
 Fit = Callable[[FitRequest, ImageData, Path, "int | None"], dict[str, Any]]
 Row = dict[str, Any]
 
+TITLES = {key: title for title, key in (*SCORES, *DIAGNOSTICS)}
+
 
 def fit_seeds(request: FitRequest, images: ImageData, fit: Fit) -> None:
     """Fit every seed in OUT/seed-S, then write OUT/summary.json and OUT/summary.csv.
@@ -51,7 +53,10 @@ def fit_seeds(request: FitRequest, images: ImageData, fit: Fit) -> None:
         metrics = fit(request, images, out / f"seed-{seed}", seed)
         rows.append(summary_row(seed, metrics))
         if not request.quiet:
-            print(f"seed {seed}: " + ", ".join(f"{key} {figure(rows[-1][key])}" for key in _shown(rows)), flush=True)
+            print(
+                f"seed {seed}: " + ", ".join(f"{TITLES[key]} {figure(rows[-1][key])}" for key in _shown(rows)),
+                flush=True,
+            )
     summary = summarise(rows)
     with atomic_writer(out / "summary.json") as file:
         file.write((json.dumps({"method": request.name, **summary}, indent=2) + "\n").encode())
@@ -91,7 +96,6 @@ def summarise(rows: list[Row]) -> dict[str, Any]:
 def seeds_table(name: str, rows: list[Row], summary: dict[str, Any]) -> str:
     """Mean +- standard deviation of what `fit` shows for one run."""
     shown = _shown(rows)
-    titles = {key: title for title, key in (*SCORES, *DIAGNOSTICS)}
 
     def cells(prefix: str = "") -> list[str]:
         means, stds = summary["mean"], summary["std"]
@@ -104,7 +108,7 @@ def seeds_table(name: str, rows: list[Row], summary: dict[str, Any]) -> str:
     body = [(f"{name}, {len(rows)} seeds", *cells(), seconds(summary["mean"]["seconds"]))]
     if "nmi" in rows[0]:
         body.append(("k-means on pixels", *cells("kmeans_pixels_"), "-"))
-    return table(("method", *(titles[key] for key in shown), "seconds"), body)
+    return table(("method", *(TITLES[key] for key in shown), "seconds"), body)
 
 
 def _shown(rows: list[Row]) -> list[str]:

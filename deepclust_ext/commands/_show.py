@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -41,6 +42,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         for row in (header, *rows)
     )
     return "\n".join(line.rstrip() for line in lines)
+
+
+def note(message: str) -> None:
+    """Say something that is neither a result nor a failure."""
+    print(f"deepclust: {message}", file=sys.stderr)
 
 
 def score_cells(scores: Mapping[str, Any]) -> list[str]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from deepclust_ext.commands._show import note
 from deepclust_ext.data import KNOWN_NAMES, ImageData, has_split, load_data
 from deepclust_ext.runs import ResumeMismatchError, RunDirectory, RunError
 
@@ -45,7 +45,8 @@ class Source:
         )
         if images.skipped:
             path, reason = images.skipped[0]
-            print(f"deepclust: {len(images.skipped)} files skipped, the first {path!r}: {reason}", file=sys.stderr)
+            files = "1 file" if len(images.skipped) == 1 else f"{len(images.skipped)} files"
+            note(f"{files} skipped, the first {path!r}: {reason}")
         return images
 
     def has_test(self) -> bool:
@@ -75,12 +76,37 @@ class SourcedRun(RunDirectory):
         super().write_config(config)
 
 
-def source_of(config: Mapping[str, Any], where: Path) -> Source:
-    """Read the request from a run's configuration."""
-    request = (config.get("data") or {}).get("request")
+def source_of(
+    config: Mapping[str, Any], where: Path, *, data: str | None = None, folder_labels: bool = False
+) -> Source:
+    """The data of a run as it asked for them.
+
+    Parameters
+    ----------
+    config : mapping
+        The run's config.yaml.
+    where : Path
+        Its folder, for the message.
+    data : str, optional
+        Where the data are now.
+    folder_labels : bool
+        Take classes from sub-folders even if the run did not.
+
+    Returns
+    -------
+    source : Source
+
+    Raises
+    ------
+    RunError
+        If the run was not started from the command line, and `data` is not given.
+    """
+    request = (config.get("data") or {}).get("request") or {}
+    if data is not None:
+        request = {**request, "data": data}
     if not request:
-        raise RunError(f"evaluate: the run in {str(where)!r} does not say where its data lie; pass --data")
-    return Source(**request)
+        raise RunError(f"evaluate: the run in {str(where)!r} does not say where its data are; pass --data")
+    return Source(**{**request, "folder_labels": folder_labels or request.get("folder_labels", False)})
 
 
 def check_digest(images: ImageData, config: Mapping[str, Any], where: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,16 @@ from typing import Any
 from deepclust_ext._warnings import DeepclustWarning
 from deepclust_ext.cli import UsageError
 from deepclust_ext.commands import _seeds
+from deepclust_ext.commands._arguments import RECIPES
 from deepclust_ext.commands._export import export, write_skipped
-from deepclust_ext.commands._options import RECIPES, FitRequest, parse_fit
-from deepclust_ext.commands._show import DIAGNOSTICS, SCORES, diagnostic_cells, score_cells, seconds, table
+from deepclust_ext.commands._options import FitRequest, parse_fit
+from deepclust_ext.commands._show import DIAGNOSTICS, SCORES, diagnostic_cells, note, score_cells, seconds, table
 from deepclust_ext.commands._source import SourcedRun
 from deepclust_ext.data import ImageData
 from deepclust_ext.evaluate import kmeans_pixels
+from deepclust_ext.methods.monitor import collapsed_heads
 
-# Steps that the small networks do in about an hour on two cores: more without a GPU deserve a word.
+# More than any shipped configuration for the CPU has: so many without a GPU deserve a word.
 MANY_EPOCHS = 500
 
 _USAGE = f"""usage: deepclust fit METHOD --data DATA --out RUN [options]
@@ -78,14 +79,22 @@ def fit_one(request: FitRequest, images: ImageData, out: Path, seed: int | None)
     with folder:
         method = request.build(seed)
         method.fit(images, run=folder, resume=request.resume, progress=request.progress)
-        metrics = dict(method.metrics_)
-        if "scores" in metrics:
-            metrics.setdefault("below_kmeans_pixels", metrics["scores"]["nmi"] < metrics["kmeans_pixels"]["nmi"])
-            folder.write_metrics(metrics)
+        metrics = _flagged(method.metrics_)
+        folder.write_metrics(metrics)
         write_skipped(images, out)
         if request.export:
             export(request.source, images, method.labels_, out / "clusters", request.export)
     return metrics
+
+
+def _flagged(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Add to the metrics whether labels.csv has collapsed, and warn if so: labels or not, it is of little use."""
+    found = metrics["diagnostics"]
+    summary = {"clusters_used": [found["n_clusters_used"]], "largest_share": [found["largest_share"]]}
+    reason = collapsed_heads(summary, metrics["n_clusters"]).get(0)
+    if reason is not None:
+        warnings.warn(f"labels.csv has collapsed: its head {reason}", DeepclustWarning, stacklevel=2)
+    return {**metrics, "collapsed": reason}
 
 
 def result_table(name: str, metrics: dict[str, Any]) -> str:
@@ -119,11 +128,11 @@ def _remark(request: FitRequest, images: ImageData) -> None:
         shape = "x".join(map(str, images.image_shape))
         print(
             f"{request.name}: {len(images)} images of {shape} from {images.source}, {method.n_clusters} clusters, "
-            f"{method.epochs} epochs",
+            f"{method.epochs} epoch{'s' if method.epochs > 1 else ''}",
             flush=True,
         )
         if images.n_classes is not None and images.n_classes != method.n_clusters:
-            print(f"the data has {images.n_classes} classes and --clusters is {method.n_clusters}", file=sys.stderr)
+            note(f"the data has {images.n_classes} classes, and {method.n_clusters} clusters are asked for")
     import torch
 
     if not request.configured and method.epochs > MANY_EPOCHS and not torch.cuda.is_available():

@@ -8,6 +8,7 @@ from pathlib import Path
 from deepclust_ext._optional import require
 from deepclust_ext.cli import Parser, UsageError
 from deepclust_ext.commands._export import csv_bytes, export, write_csv
+from deepclust_ext.commands._show import note
 from deepclust_ext.commands._source import Source, open_for_reading
 from deepclust_ext.data import ImageData, load_data
 
@@ -66,5 +67,5 @@ def fitting(images: ImageData, shape: tuple[int, int, int]) -> ImageData:
     if images.image_shape[0] == channels:
         return images
     kind = "grey" if channels == 1 else "colour"
-    print(f"deepclust: the images are made {kind}, as the run's are", file=sys.stderr)
+    note(f"the images are made {kind}, as the run's are")
     return load_data(images, channels=channels, min_images=1)

@@ -1,0 +1,167 @@
+"""What METHOD stands for on the command line, and its constructor's parameters as options."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import re
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from deepclust_ext._optional import require
+from deepclust_ext.methods import METHODS, Method
+from deepclust_ext.methods.configs import config_names
+
+# These have options of their own, named in the order of their use.
+OWN_OPTIONS = {"n_clusters": "clusters", "seed": "seed"}
+RUN_TYPES: dict[str, Any] = {
+    "clusters": int,
+    "seed": int,
+    "resume": Literal["never", "auto", "always"],
+    "split": Literal["train", "test", "all"],
+    "image_size": int | None,
+    "export": Literal["copy", "link"],
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a METHOD on the command line stands for.
+
+    Parameters
+    ----------
+    method : str
+        A key of METHODS.
+    config : str, optional
+        The configuration it starts from when --config names none.
+    fixed : dict
+        Parameters that make it what it is; they are no options.
+    """
+
+    method: str
+    config: str | None = None
+    fixed: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> type[Method]:
+        """The class."""
+        return METHODS[self.method]
+
+    @property
+    def parameters(self) -> dict[str, inspect.Parameter]:
+        """The constructor's parameters that can be set."""
+        found = inspect.signature(self.kind).parameters
+        return {name: parameter for name, parameter in found.items() if name not in self.fixed}
+
+
+RECIPES = {name: Recipe(name) for name in METHODS} | {"iic": Recipe("dhog", "iic", {"alpha": 0.0})}
+
+
+def option(parameter: str) -> str:
+    """The option of a parameter: --batch-size for batch_size."""
+    return "--" + OWN_OPTIONS.get(parameter, parameter).replace("_", "-")
+
+
+def build_parser(name: str, recipe: Recipe, config: dict[str, Any]) -> Any:
+    """Build the parser of `deepclust fit NAME`.
+
+    Parameters
+    ----------
+    name : str
+        METHOD.
+    recipe : Recipe
+        What it stands for.
+    config : dict
+        Parameters that take the place of the class's defaults.
+
+    Returns
+    -------
+    parser : jsonargparse.ArgumentParser
+        Raises argparse.ArgumentError on a bad command line.
+    """
+    parser = require("jsonargparse").ArgumentParser(
+        prog=f"deepclust fit {name}",
+        usage="%(prog)s --data DATA --out OUT [options]",
+        description=(recipe.kind.__doc__ or "").strip().splitlines()[0],
+        # Without jsonargparse's own formatter, which spells out every type.
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        exit_on_error=False,
+        allow_abbrev=False,
+        default_env=False,
+    )
+    defaults = {key: config.get(key, parameter.default) for key, parameter in recipe.parameters.items()}
+    _add_run_options(parser.add_argument_group("the run"), recipe, defaults)
+    group = parser.add_argument_group("the method")
+    hints, texts = typing.get_type_hints(recipe.kind.__init__), _descriptions(recipe.kind)
+    for key, default in defaults.items():
+        if key not in OWN_OPTIONS:
+            text = texts.get(key, "see the option before").replace("%", "%%")
+            group.add_argument(option(key), type=_type(hints.get(key, Any)), default=default, help=text)
+    return parser
+
+
+def _add_run_options(run: Any, recipe: Recipe, defaults: dict[str, Any]) -> None:
+    """The options every method has."""
+    names = ", ".join(config_names(recipe.method))
+    run.add_argument("--data", type=str, required=True, help="folder of images, .npz file or name of a data set")
+    run.add_argument("--out", type=str, required=True, help="folder of the run")
+    run.add_argument("--config", type=str, help=f"parameters to start from: {names}, or a YAML file")
+    # Spelt out before this parser sees it: here for the help alone.
+    run.add_argument(
+        "--set", type=str, default=argparse.SUPPRESS, metavar="KEY=VALUE", help="set parameters by their Python names"
+    )
+    run.add_argument("--clusters", type=int, default=defaults["n_clusters"], help="clusters to find")
+    seeds = run.add_mutually_exclusive_group()
+    seeds.add_argument("--seed", type=int, default=defaults["seed"], help="all random numbers come from it")
+    seeds.add_argument("--seeds", type=str, help="runs in OUT/seed-S for each of 0-4, say, and their mean and spread")
+    run.add_argument(
+        "--resume",
+        type=RUN_TYPES["resume"],
+        default="never",
+        help="go on with the run in OUT: auto if there is one, always to insist on it",
+    )
+    run.add_argument("--split", type=RUN_TYPES["split"], default="train", help="part of the data")
+    run.add_argument(
+        "--image-size", type=RUN_TYPES["image_size"], default=None, help="scale and crop images to this many pixels"
+    )
+    run.add_argument("--folder-labels", action="store_true", help="sub-folders are classes, for scores only")
+    run.add_argument("--export", type=RUN_TYPES["export"], help="sort the files into OUT/clusters/K too")
+    run.add_argument("--quiet", action="store_true", help="no progress bar, no table")
+    run.add_argument("--progress", action="store_true", help="a progress bar even where there is no terminal")
+
+
+def _type(hint: Any) -> Any:
+    """What can be typed on a command line: a module cannot, its name can."""
+    kinds = typing.get_args(hint)
+    return str if str in kinds else hint
+
+
+def _descriptions(kind: type) -> dict[str, str]:
+    """The first sentence that a class's docstring has on each parameter."""
+    parse = require("docstring_parser").parse
+    found = {}
+    for entry in parse(inspect.cleandoc(kind.__doc__ or "")).params:
+        text = " ".join((entry.description or "").replace("`", "").split())
+        for name in entry.arg_name.split(","):
+            found[name.strip()] = text
+    return found
+
+
+def sentence(message: str, recipe: Recipe) -> str:
+    """Turn jsonargparse's report of several lines into one sentence."""
+    key = re.search(r'Parser key "(\w+)"', message)
+    value = re.search(r"(?:Got value|Given value): (.*)", message)
+    if key is None or value is None:
+        head, required, names = message.partition("are required: ")
+        return head + required + ", ".join(f"--{name.replace('_', '-')}" for name in names.split(", ") if name)
+    hints = typing.get_type_hints(recipe.kind.__init__) | RUN_TYPES
+    return f"--{key[1].replace('_', '-')} must be {_kind(hints.get(key[1], str))}, got {value[1]}"
+
+
+def _kind(hint: Any) -> str:
+    """A type in words: "a whole number or null"."""
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
+    parts = typing.get_args(hint) or (hint,)
+    texts = [words.get(part, str(part)) if isinstance(part, type) else str(part) for part in parts]
+    return " or ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)

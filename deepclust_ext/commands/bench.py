@@ -1,0 +1,16 @@
+"""`deepclust bench [OP ...]`: time the kernels against plain PyTorch on this machine."""
+
+from __future__ import annotations
+
+from deepclust_ext.cli import Parser
+
+
+def run(words: list[str]) -> int:
+    """Run `deepclust bench` on the words after it."""
+    parser = Parser(prog="deepclust bench", description="Time the kernels against plain PyTorch on this machine.")
+    parser.add_argument("ops", metavar="OP", nargs="*", help="mi_loss, dhog_loss (default: all)")
+    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    found = parser.parse_args(words)
+    from deepclust_ext import benchmark
+
+    return int(benchmark.main(found.ops, json_path=found.json))

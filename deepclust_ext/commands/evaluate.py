@@ -1,0 +1,136 @@
+"""`deepclust evaluate RUN`: scores and probes where there are labels, label-free figures always."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from deepclust_ext.cli import Parser
+from deepclust_ext.commands._show import DIAGNOSTICS, SCORES, diagnostic_cells, figure, score_cells, table
+from deepclust_ext.commands._source import Source, check_digest, open_for_reading, source_of
+from deepclust_ext.data import ImageData
+from deepclust_ext.evaluate import diagnostics, kmeans_pixels, knn_accuracy, linear_probe, scores
+from deepclust_ext.methods import Method
+from deepclust_ext.methods.seeds import derive_generator
+from deepclust_ext.runs import RunDirectory
+
+# Share of the training images that the probes are tested on where the data have no test images.
+HELD_OUT = 0.2
+
+
+def run(words: list[str]) -> int:
+    """Run `deepclust evaluate` on the words after it."""
+    parser = Parser(prog="deepclust evaluate", description="Score a finished run; the figures go to metrics.json.")
+    parser.add_argument("run", metavar="RUN", help="folder of a finished run")
+    parser.add_argument("--data", help="the images of the run, if they are not where they were")
+    parser.add_argument("--folder-labels", action="store_true", help="sub-folders are classes, for scores")
+    parser.add_argument("--device", help="cpu or cuda (default: as the run did)")
+    parser.add_argument("--quiet", action="store_true", help="print nothing")
+    found = parser.parse_args(words)
+    open_for_reading(found.run)
+    with RunDirectory(found.run, mode="resume") as folder:
+        config = folder.read_config()
+        source = source_of(config, folder.path, data=found.data, folder_labels=found.folder_labels)
+        method: Any = Method.load(found.run, **({"device": found.device} if found.device else {}))
+        images = source.load()
+        check_digest(images, config, folder.path)
+        evaluation = evaluate(method, source, images, _embeddings(folder.path, method, images))
+        folder.write_metrics({**folder.read_metrics(), "evaluation": evaluation})
+    if not found.quiet:
+        print(report(evaluation))
+        print(f"figures: {folder.path / 'metrics.json'}")
+    return 0
+
+
+def evaluate(method: Any, source: Source, images: ImageData, embeddings: npt.NDArray[np.float32]) -> dict[str, Any]:
+    """Evaluate a fitted method.
+
+    Parameters
+    ----------
+    method : Method
+        Fitted on `images`.
+    source : Source
+        Where test images are looked for.
+    images : ImageData
+        The N training images.
+    embeddings : ndarray of float32, shape (N, d)
+        Theirs.
+
+    Returns
+    -------
+    evaluation : dict
+        `diagnostics`; with labels also `train` (scores), `kmeans_pixels`, `probes` (k-NN and linear, with
+        `tested_on`), and, where there are test images, `test`: scores under the mappings from clusters to
+        classes that were fitted on the training labels.
+    """
+    found: dict[str, Any] = {"diagnostics": dict(diagnostics(method.labels_, method.n_clusters, embeddings))}
+    if images.labels is None:
+        return found
+    y = images.labels.numpy()
+    found["train"] = scores(method.labels_, y)
+    found["kmeans_pixels"] = method.metrics_.get("kmeans_pixels") or scores(
+        kmeans_pixels(images.images, method.n_clusters, seed=method.seed), y
+    )
+    found["below_kmeans_pixels"] = found["train"]["nmi"] < found["kmeans_pixels"]["nmi"]
+    test = _test_images(source)
+    if test is None or test.labels is None:
+        train_rows, test_rows = _held_out(len(images), method.seed)
+        parts = embeddings[train_rows], y[train_rows], embeddings[test_rows], y[test_rows]
+        tested_on = f"{len(test_rows)} training images held out"
+    else:
+        y_test = test.labels.numpy()
+        parts = embeddings, y, method.transform(test), y_test
+        tested_on = f"{len(test)} test images"
+        found["test"] = scores(method.predict(test), y_test, train=(method.labels_, y))
+    found["probes"] = {
+        "knn": knn_accuracy(*parts),
+        "linear": linear_probe(*parts, seed=method.seed) if len(np.unique(parts[1])) > 1 else None,
+        "tested_on": tested_on,
+    }
+    return found
+
+
+def report(evaluation: dict[str, Any]) -> str:
+    """The tables that `evaluate` prints."""
+    titles = [title for title, _ in DIAGNOSTICS]
+    blocks = [table(("without labels", *titles), [("train", *diagnostic_cells(evaluation["diagnostics"]))])]
+    if "train" in evaluation:
+        rows = [("train", evaluation["train"])]
+        rows += [("test", evaluation["test"])] if "test" in evaluation else []
+        rows += [("k-means on pixels", evaluation["kmeans_pixels"])]
+        header = ("clusters against classes", *(title for title, _ in SCORES), "majority ACC")
+        body = [(name, *score_cells(values), figure(values["acc_majority"])) for name, values in rows]
+        blocks.append(table(header, body))
+        probes = evaluation["probes"]
+        header = (f"probes, {probes['tested_on']}", "weighted k-NN", "linear")
+        blocks.append(table(header, [("embeddings", figure(probes["knn"]), figure(probes["linear"]))]))
+    return "\n\n".join(blocks)
+
+
+def _test_images(source: Source) -> ImageData | None:
+    """The test images, if the data have any."""
+    if not source.has_test():
+        return None
+    return Source(source.data, "test", source.image_size, source.folder_labels).load(min_images=1)
+
+
+def _embeddings(folder: Path, method: Any, images: ImageData) -> npt.NDArray[np.float32]:
+    """The run's own embeddings, or new ones if the file is gone or another's."""
+    try:
+        with np.load(folder / "embeddings.npz", allow_pickle=False) as arrays:
+            if np.array_equal(arrays["labels"], method.labels_):
+                return np.asarray(arrays["embeddings"])
+    except (OSError, KeyError, ValueError):
+        pass
+    return np.asarray(method.transform(images))
+
+
+def _held_out(n: int, seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Rows to train and to test the probes on, drawn from the run's seed."""
+    order = torch.randperm(n, generator=derive_generator(seed, "probes")).numpy()
+    n_test = max(1, round(HELD_OUT * n))
+    return np.sort(order[n_test:]), np.sort(order[:n_test])

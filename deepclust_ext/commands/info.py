@@ -1,0 +1,74 @@
+"""`deepclust info`: what is installed and what it runs on, without importing any of the trainers' packages."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from typing import Any
+
+from deepclust_ext.cli import Parser
+
+# What decides which commands work, and the extra that brings it.
+PACKAGES = {
+    "numpy": "core",
+    "torchvision": "train",
+    "scikit-learn": "train",
+    "scipy": "train",
+    "pillow": "train",
+    "jsonargparse": "train",
+    "tqdm": "train",
+    "matplotlib": "report",
+}
+
+
+def run(words: list[str]) -> int:
+    """Run `deepclust info` on the words after it."""
+    parser = Parser(prog="deepclust info", description="Versions, devices, processor features.")
+    parser.add_argument("--json", action="store_true", help="as JSON, for bug reports and scripts")
+    found = parser.parse_args(words)
+    facts = collect()
+    if found.json:
+        print(json.dumps(facts, indent=2))
+        return 0
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        print(f"{name.ljust(width)}  {_text(value)}")
+    return 0
+
+
+def collect() -> dict[str, Any]:
+    """Everything `info` shows: the build, the devices, the packages."""
+    import torch
+
+    import deepclust_ext
+
+    build = deepclust_ext.build_info()
+    return {
+        "deepclust_ext": build.pop("version"),
+        "python": platform.python_version(),
+        **build,
+        "cpu": platform.machine(),
+        "cuda": torch.version.cuda,
+        "devices": [
+            f"{properties.name} (compute capability {properties.major}.{properties.minor}, "
+            f"{properties.total_memory / 2**30:.0f} GiB)"
+            for properties in map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
+        ],
+        **{name: _version(name, extra) for name, extra in PACKAGES.items()},
+    }
+
+
+def _version(name: str, extra: str) -> str:
+    """A package's version, or how to get it."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return f"not installed; pip install 'deepclust_ext[{extra}]'"
+
+
+def _text(value: Any) -> str:
+    """One line for a value."""
+    if value is None or value == []:
+        return "none"
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
