@@ -105,7 +105,7 @@ DC_INLINE void gradient(Joint<T>& joint, int64_t block) {
       Vec<T> value;
       log_lanes(count, value);
       value -= at(joint.col_logs + d) + row_term;
-      value += count * T(0);  // a NaN or infinite count must show, and log_lanes hides it
+      // A NaN count belongs in the sum: it must show.
       row_sum += count > T(0) || count != count ? count * value : Vec<T>{};
       at(row + d) = count <= T(0) ? Vec<T>{} + kNoGradient<T> : -value;
     }
