@@ -1,8 +1,7 @@
-"""The command line from a folder of images to labels.csv, and from there to labels of other images."""
+"""The command line from a folder of images to labels.csv, whatever happens on the way."""
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import signal
@@ -12,54 +11,11 @@ import time
 
 import numpy as np
 import pytest
+from clidata import SETTINGS, pictures, rows, write_folder
 from PIL import Image
 
 from deepclust_ext.cli import main
 from deepclust_ext.methods import Method
-
-SETTINGS = """
-n_clusters: 4
-n_heads: 2
-network: tiny8
-width: 0.25
-hidden: 16
-n_augmentations: 2
-augmentation: digits
-batch_size: 40
-alpha: 0
-lr: 0.01
-epochs: 8
-warmup: 0
-evaluate_every: 2
-checkpoint_every: 2
-device: cpu
-selection: mi
-"""
-
-
-def pictures(n=120, seed=0, size=8):
-    """Four kinds of grey images, a bright quarter each, and noise."""
-    rng = np.random.default_rng(seed)
-    images, kinds, half = rng.integers(0, 90, (n, size, size)), np.arange(n) % 4, size // 2
-    for image, kind in zip(images, kinds, strict=True):
-        top, left = half * (kind // 2), half * (kind % 2)
-        image[top : top + half, left : left + half] += 150
-    return images.astype(np.uint8), kinds
-
-
-def write_folder(path, n=120, seed=0, nested=False, size=8):
-    """Save the pictures as PNGs, in a sub-folder a kind if nested; file names do not tell the order of kinds."""
-    images, kinds = pictures(n, seed, size)
-    for number, (image, kind) in enumerate(zip(images, kinds, strict=True)):
-        file = path / (f"kind{kind}" if nested else "") / f"{(number * 37) % n:04d}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(file)
-    return path
-
-
-def rows(path):
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture(autouse=True)
@@ -263,56 +219,3 @@ def test_a_stopped_run_says_how_to_go_on(tmp_path, fit, run, monkeypatch, signum
     monkeypatch.undo()
     assert fit(tmp_path / "run", run / "images", "--resume", "auto")[0] == 0
     assert (tmp_path / "run" / "labels.csv").read_bytes() == (run / "run" / "labels.csv").read_bytes()
-
-
-# predict
-
-
-def test_other_images_are_labelled(tmp_path, run, capfd):
-    other = write_folder(tmp_path / "other", 20, seed=3)
-    assert main(["predict", str(run / "run"), "--data", str(other), "--out", str(tmp_path / "found.csv")]) == 0
-    assert "labels: " in capfd.readouterr().out
-    found = rows(tmp_path / "found.csv")
-    assert [row["path"] for row in found] == [f"{number:04d}.png" for number in range(20)]
-    method = Method.load(run / "run")
-    stack = np.stack([np.asarray(Image.open(other / row["path"])) for row in found])
-    assert [int(row["cluster"]) for row in found] == method.predict(stack).tolist()
-    assert [float(row["confidence"]) for row in found] == pytest.approx(method.predict_proba(stack).max(1), abs=1e-6)
-
-
-def test_the_runs_own_images_get_their_own_labels(run, capfd):
-    assert main(["predict", str(run / "run"), "--data", str(run / "images"), "--out", "-"]) == 0
-    assert capfd.readouterr().out == (run / "run" / "labels.csv").read_text()
-
-
-def test_one_image_and_sorted_files(tmp_path, run, capfd):
-    write_folder(tmp_path / "one", 1)
-    words = ["predict", str(run / "run"), "--data", str(tmp_path / "one"), "--out", str(tmp_path / "a.csv")]
-    assert main([*words, "--export", "copy", "--quiet"]) == 0
-    cluster = rows(tmp_path / "a.csv")[0]["cluster"]
-    assert (tmp_path / "clusters" / cluster / "0000.png").is_file()
-    assert capfd.readouterr().out == ""
-
-
-def test_images_that_do_not_fit_are_refused_or_made_to_when_asked(tmp_path, run, capfd):
-    write_folder(tmp_path / "large", 8, size=16)
-    words = ["predict", str(run / "run"), "--data", str(tmp_path / "large"), "--out", str(tmp_path / "a.csv")]
-    assert main(words) == 2
-    assert capfd.readouterr().err == (
-        f"deepclust: predict: the images must be 8x8 pixels like the run's, got 16x16 in {tmp_path / 'large'}; "
-        "--image-size 8 scales and crops them\n"
-    )
-    assert main([*words, "--image-size", "8"]) == 0
-    colour = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)).astype(np.uint8)
-    np.savez(tmp_path / "colour.npz", x=colour)
-    words[3] = str(tmp_path / "colour.npz")
-    capfd.readouterr()
-    assert main(words) == 0
-    assert "the images are made grey" in capfd.readouterr().err
-
-
-def test_the_runs_image_size_holds_for_other_images(tmp_path, fit, capfd):
-    large = write_folder(tmp_path / "large", 40, size=16)
-    assert fit(tmp_path / "run", large, "--image-size", "8", "--epochs", "1")[0] == 0
-    assert main(["predict", str(tmp_path / "run"), "--data", str(large), "--out", "-"]) == 0
-    assert capfd.readouterr().out == (tmp_path / "run" / "labels.csv").read_text()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import types
 
 import numpy as np
 import pytest
-from test_cli import SETTINGS, pictures, write_folder
+from clidata import SETTINGS, pictures, write_folder
 
 import deepclust_ext
 from deepclust_ext.cli import main
@@ -29,8 +30,10 @@ def run(tmp_path_factory):
     (x_train, y_train), (x_test, y_test) = pictures(120), pictures(60, seed=1)
     np.savez(folder / "data.npz", x_train=x_train, y_train=y_train, x_test=x_test, y_test=(y_test + 1) % 4)
     (folder / "tiny.yaml").write_text(SETTINGS)
-    words = ["fit", "dhog", "--config", str(folder / "tiny.yaml"), "--data", str(folder / "data.npz")]
-    assert main([*words, "--out", str(folder / "run"), "--quiet"]) == 0
+    before = os.getcwd()
+    os.chdir(folder)
+    assert main(["fit", "dhog", "--config", "tiny.yaml", "--data", "data.npz", "--out", "run", "--quiet"]) == 0
+    os.chdir(before)
     return folder
 
 
