@@ -10,17 +10,21 @@
 namespace deepclust::cpu {
 namespace {
 
-// Loss of one joint of C classes; its gradient times `scale` goes to `gradient` [C, C].
+// Loss of the joint `block` [C, C], rows `stride` apart; its gradient times `scale` goes to `gradient` [C, C].
+// scratch: [C, class_ld] for the padded joint, then what Joint needs.
 template <typename T>
-double finish_joint(const DhogPlan& plan, T* data, int64_t stride, double lamb, bool symmetric, double scale,
+double finish_joint(const DhogPlan& plan, const T* block, int64_t stride, double lamb, bool symmetric, double scale,
                     T* scratch, double* block_loss, T* gradient) {
+  for (int64_t c = 0; c < plan.classes; ++c) {
+    copy_row(scratch + c * plan.class_ld, block + c * stride, plan.classes);
+    std::fill(scratch + c * plan.class_ld + plan.classes, scratch + (c + 1) * plan.class_ld, T(0));
+  }
   Joint<T> joint;
-  joint.data = data;
+  joint.data = scratch;
   joint.rows = joint.cols = plan.classes;
-  joint.ld = plan.class_ld;
-  joint.stride = stride;
+  joint.ld = joint.stride = plan.class_ld;
   joint.lamb = lamb;
-  joint.bind(scratch);
+  joint.bind(scratch + plan.pull_stride());
   joint.block_loss = block_loss;
   if (symmetric)
     for (int64_t b = 0; b < joint.blocks(); ++b) symmetrise_block(joint, b);
@@ -54,8 +58,9 @@ void finish(const DhogPlan& plan, T* total, const Outputs& out) {
   std::fill(push_grad, push_grad + plan.heads * plan.heads * size, T(0));
   const Buffer<double> losses(pulls + pushes);
 
-  parallel_tasks(pulls + pushes, (pulls + pushes) * size * 16, [&](int64_t t) {
-    const Buffer<T> scratch(Joint<T>::scratch_size(plan.classes, plan.class_ld));
+  // A logarithm costs about as much as 16 multiply-adds, a joint before its first one as 2^14.
+  parallel_tasks(pulls + pushes, (pulls + pushes) * (size * 16 + (1 << 14)), [&](int64_t t) {
+    const Buffer<T> scratch(plan.pull_stride() + Joint<T>::scratch_size(plan.classes, plan.class_ld));
     const Buffer<double> block_loss((plan.classes + kJointRows - 1) / kJointRows);
     if (t < pulls) {
       const double weight = 1.0 / static_cast<double>(plan.heads * pairs);
@@ -66,7 +71,7 @@ void finish(const DhogPlan& plan, T* total, const Outputs& out) {
     }
     int64_t i = 1, j = t - pulls;
     while (j >= i) j -= i++;
-    T* block = total + i * plan.classes * plan.ld + j * plan.class_ld;
+    const T* block = total + i * plan.classes * plan.ld + j * plan.classes;
     const double divisor = static_cast<double>(out.push_by_index ? i + 1 : i);
     losses.get()[t] = finish_joint(plan, block, plan.ld, 1.0, false, -out.alpha / divisor, scratch.get(),
                                    block_loss.get(), push_grad + (i * plan.heads + j) * size);
@@ -94,7 +99,7 @@ DhogPlan plan_of(const Tensor& probs, bool pooled) {
 
 template <typename T>
 Probs<T> view_of(const Tensor& t) {
-  return {static_cast<const T*>(t.data_ptr()), t.stride(0), t.stride(1), t.stride(2), t.stride(3), t.size(3)};
+  return {static_cast<const T*>(t.data_ptr()), t.stride(0), t.stride(1), t.stride(2), t.stride(3)};
 }
 
 void check(const Tensor& probs) {
@@ -103,11 +108,20 @@ void check(const Tensor& probs) {
   DC_CHECK(probs.size(1) >= 1 && probs.size(3) >= 1, "dhog_loss", "probs", "of at least one head and one class");
 }
 
+// W of all views, wide [A, n, ld].
+template <typename T>
+void gather(const Tensor& probs, const DhogPlan& plan, T* wide) {
+  parallel_tasks(plan.tasks(), plan.views * plan.n * plan.ld,
+                 [&](int64_t task) { gather_task(plan, view_of<T>(probs), task, wide); });
+}
+
 template <typename T>
 void forward(const Tensor& probs, const DhogPlan& plan, const Outputs& out) {
+  const Buffer<T> wide(plan.wide_size());
+  gather(probs, plan, wide.get());
   const Buffer<T> partials(plan.tasks() * plan.partial_size());
   parallel_tasks(plan.tasks(), plan.work(), [&](int64_t task) {
-    dhog_forward_task(plan, view_of<T>(probs), task, partials.get() + task * plan.partial_size());
+    dhog_forward_task(plan, wide.get(), task, partials.get() + task * plan.partial_size());
   });
   T* total = partials.get();
   for (int64_t task = 1; task < plan.tasks(); ++task) {
@@ -120,20 +134,29 @@ void forward(const Tensor& probs, const DhogPlan& plan, const Outputs& out) {
 template <typename T>
 void backward(const Tensor& probs, const Tensor& pull_grad, const Tensor& push_grad, const DhogPlan& plan, double scale,
               T* grad) {
-  const int64_t c = plan.classes, size = c * c, panels_size = Panels<T>::size(c, c);
-  const int64_t pulls = plan.heads * plan.pull_pairs(), pushes = plan.heads * plan.heads;
-  const Buffer<T> memory((pulls + pushes) * panels_size);
-  std::vector<Panels<T>> panels(static_cast<size_t>(pulls + pushes));
-  const auto lay = [&](int64_t slot, const Tensor& grads, int64_t index, bool transposed) {
-    const Matrix<const T> g{static_cast<const T*>(grads.data_ptr()) + index * size, c, c, c, 1};
-    panels[slot] = panels_of(transposed ? g.transposed() : g, memory.get() + slot * panels_size);
-  };
-  for (int64_t t = 0; t < pulls; ++t) lay(t, pull_grad, t, false);
+  // The gradients of the joints times the upstream one, as blocks of wide operands, zero elsewhere.
+  const T factor = static_cast<T>(scale);
+  const int64_t c = plan.classes, size = plan.width * plan.ld;
+  const Buffer<T> push(size), pull(plan.pull_pairs() * size);
+  std::fill(push.get(), push.get() + size, T(0));
+  std::fill(pull.get(), pull.get() + plan.pull_pairs() * size, T(0));
+  const T* g = static_cast<const T*>(push_grad.data_ptr());
   for (int64_t i = 1; i < plan.heads; ++i)
-    for (int64_t j = 0; j < i; ++j) lay(pulls + i * plan.heads + j, push_grad, i * plan.heads + j, true);
-  parallel_tasks(plan.tasks(), plan.work(), [&](int64_t task) {
-    dhog_backward_task(plan, view_of<T>(probs), task, panels.data(), panels.data() + pulls, scale, grad);
-  });
+    for (int64_t j = 0; j < i; ++j)
+      for (int64_t k = 0; k < c; ++k)
+        for (int64_t d = 0; d < c; ++d)
+          push.get()[(j * c + d) * plan.ld + i * c + k] = factor * g[((i * plan.heads + j) * c + k) * c + d];
+  g = static_cast<const T*>(pull_grad.data_ptr());
+  for (int64_t i = 0; i < plan.heads; ++i)
+    for (int64_t pair = 0; pair < plan.pull_pairs(); ++pair)
+      for (int64_t k = 0; k < c; ++k)
+        for (int64_t d = 0; d < c; ++d)
+          pull.get()[pair * size + (i * c + k) * plan.ld + i * c + d] =
+              factor * g[((i * plan.pull_pairs() + pair) * c + k) * c + d];
+  const Buffer<T> wide(plan.wide_size());
+  gather(probs, plan, wide.get());
+  parallel_tasks(plan.tasks(), plan.work(),
+                 [&](int64_t task) { dhog_backward_task(plan, wide.get(), task, push.get(), pull.get(), grad); });
 }
 
 }  // namespace

@@ -23,11 +23,27 @@ DC_INLINE const Vec<T>& at(const T* p) {
 template <typename T>
 inline constexpr T kNoGradient = std::numeric_limits<T>::infinity();
 
+// A vector's lanes in double: sums over rows are kept so, one addition a vector.
 template <typename T>
-DC_INLINE double lane_sum(const Vec<T>& v) {
-  double sum = 0;
-  for (int64_t i = 0; i < kLanes<T>; ++i) sum += static_cast<double>(v[i]);
-  return sum;
+struct Wide;
+template <>
+struct Wide<float> {
+  typedef double type __attribute__((vector_size(128)));
+};
+template <>
+struct Wide<double> {
+  typedef double type __attribute__((vector_size(64)));
+};
+
+// The sum of the lanes, halves added to halves.
+template <typename T, typename V>
+DC_INLINE T lane_sum(const V& v) {
+  constexpr int kCount = sizeof(V) / sizeof(T);
+  T lanes[kCount];
+  __builtin_memcpy(lanes, &v, sizeof(V));
+  for (int half = kCount / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  return lanes[0];
 }
 
 template <typename T>
@@ -63,14 +79,13 @@ DC_INLINE void marginals(Joint<T>& joint, int64_t block) {
       sum += at(row + d);
       at(col_sums + d) += at(row + d);
     }
-    joint.row_sums[c] = static_cast<T>(lane_sum<T>(sum));
+    joint.row_sums[c] = lane_sum<T>(sum);
   }
 }
 
 // lamb log(sums / total), 0 where a sum is not positive.
 template <typename T>
-DC_INLINE void log_marginal(const T* sums, int64_t size, double lamb, double total, T* logs) {
-  const T log_total = static_cast<T>(std::log(total));
+DC_INLINE void log_marginal(const T* sums, int64_t size, double lamb, T log_total, T* logs) {
   for (int64_t i = 0; i < size; i += kLanes<T>) {
     Vec<T> value;
     log_lanes(at(sums + i), value);
@@ -88,14 +103,15 @@ DC_INLINE void finish_marginals_inline(Joint<T>& joint) {
   for (int64_t c = 0; c < joint.rows; ++c) joint.total += static_cast<double>(joint.row_sums[c]);
   const int64_t padded = round_up(joint.rows, kLanes<T>);
   std::fill(joint.row_sums + joint.rows, joint.row_sums + padded, T(0));
-  log_marginal(joint.row_sums, padded, joint.lamb, joint.total, joint.row_logs);
-  log_marginal(joint.col_sums, joint.ld, joint.lamb, joint.total, joint.col_logs);
+  const T log_total = static_cast<T>(std::log(joint.total));
+  log_marginal(joint.row_sums, padded, joint.lamb, log_total, joint.row_logs);
+  log_marginal(joint.col_sums, joint.ld, joint.lamb, log_total, joint.col_logs);
 }
 
 template <typename T>
 DC_INLINE void gradient(Joint<T>& joint, int64_t block) {
   const T log_total = static_cast<T>(std::log(joint.total));
-  double sum = 0;
+  typename Wide<T>::type sum{};
   for (int64_t c = block * kJointRows; c < block_end(joint, block); ++c) {
     T* row = joint.data + c * joint.stride;
     const T row_term = log_total + joint.row_logs[c];
@@ -109,9 +125,9 @@ DC_INLINE void gradient(Joint<T>& joint, int64_t block) {
       row_sum += count > T(0) || count != count ? count * value : Vec<T>{};
       at(row + d) = count <= T(0) ? Vec<T>{} + kNoGradient<T> : -value;
     }
-    sum += lane_sum<T>(row_sum);
+    sum += __builtin_convertvector(row_sum, typename Wide<T>::type);
   }
-  joint.block_loss[block] = sum;
+  joint.block_loss[block] = lane_sum<double>(sum);
 }
 
 template <typename T>

@@ -17,7 +17,7 @@ DC_INLINE void lay_out_inline(const Matrix<const T>& b, const Panels<T>& panels,
     const int64_t filled = std::min(kLanes<T>, b.cols - col);
     typename VectorOf<T>::mask keep;
     for (int64_t i = 0; i < kLanes<T>; ++i) keep[i] = i < filled ? -1 : 0;
-    const int64_t width = panels.width(first + col);
+    const int64_t width = panels.step(first + col);
     T* __restrict__ out = panels.at(first + col);
     const T* __restrict__ row = b.data + col * b.col_stride;
     int64_t k = 0;
@@ -61,7 +61,7 @@ template <int M, typename T>
 DC_INLINE void strip_product(const Strip<T>& strip, const Panels<T>& b, int64_t k, int64_t begin, int64_t end, T* out,
                              int64_t ldo, bool accumulate) {
   for (int64_t col = begin; col < end;) {
-    const int64_t width = b.width(col), stop = std::min(end, col / Panels<T>::kPanel * Panels<T>::kPanel + width);
+    const int64_t width = b.step(col), stop = std::min(end, b.stop(col));
     const T* panel = b.at(col) + k * width;
     switch (round_up(stop - col, kLanes<T>) / kLanes<T>) {
       case 1: tile<M, 1>(strip, panel, width, out + col - begin, ldo, accumulate); break;
