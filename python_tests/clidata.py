@@ -19,7 +19,6 @@ batch_size: 40
 alpha: 0
 lr: 0.01
 epochs: 8
-warmup: 0
 evaluate_every: 2
 checkpoint_every: 2
 device: cpu

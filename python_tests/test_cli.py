@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -120,7 +121,7 @@ def test_iic_is_dhog_without_a_push(tmp_path, capfd, config):
     assert main([*words, "--out", str(tmp_path / "other"), "--alpha", "0.1"]) == 2
     assert "unrecognized arguments: --alpha" in capfd.readouterr().err
     # Without --config it starts from the configuration of its name.
-    small = ["--set", "epochs=1", "warmup=0", "width=0.25", "--clusters", "3", "--quiet"]
+    small = ["--set", "epochs=1", "width=0.25", "--clusters", "3", "--quiet"]
     assert main([*words[:4], "--out", str(tmp_path / "own"), *small]) == 0
     method = Method.load(tmp_path / "own")
     assert (method.n_sub_heads, method.over_mode, method.n_clusters) == (5, "alternate", 3)
@@ -167,6 +168,42 @@ def test_seeds_are_summarised(tmp_path, fit):
     code, _, err = fit(tmp_path / "runs", labelled, "--seeds", "4-5", "--epochs", "1")
     assert (code, "already holds seed 5; add --resume auto" in err) == (2, True)
     assert not (tmp_path / "runs" / "seed-4").exists()
+
+
+# Progress, and a second call
+
+
+def test_a_log_shows_that_the_run_moves_and_a_second_call_its_table(tmp_path, fit, config, capfd):
+    labelled = write_folder(tmp_path / "images", nested=True)
+    more = ("--folder-labels", "--resume", "auto")
+    code, out, err = fit(tmp_path / "run", labelled, *more)
+    assert code == 0
+    # Without a terminal a line at the end at least, and no bar.
+    assert re.search(r"^epoch 8/8, 100 %, loss -?\d+\.\d{4}, \d+ s$", err, re.MULTILINE)
+    assert "\r" not in out + err
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").iterdir() if path.name != ".lock"}
+    code, again, err = fit(tmp_path / "run", labelled, *more)
+    assert (code, again) == (0, out)
+    assert "epoch" not in err
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert main(["evaluate", str(tmp_path / "run"), "--quiet"]) == 0
+    evaluated = (tmp_path / "run" / "metrics.json").read_bytes()
+    assert fit(tmp_path / "run", labelled, *more, "--quiet")[0] == 0
+    assert (tmp_path / "run" / "metrics.json").read_bytes() == evaluated
+
+
+def test_quiet_prints_nothing_and_a_bar_can_be_asked_for(tmp_path, fit, run):
+    _, out, err = fit(tmp_path / "quiet", run / "images", "--epochs", "3", "--quiet")
+    assert out == ""
+    assert "epoch" not in err
+    err = fit(tmp_path / "bar", run / "images", "--epochs", "3", "--progress")[2]
+    assert "\repoch 3/3" in err
+
+
+def test_lines_name_their_seed(tmp_path, fit, run):
+    err = fit(tmp_path / "runs", run / "images", "--epochs", "1", "--seeds", "3-4")[2]
+    for seed in (3, 4):
+        assert re.search(rf"^seed {seed}: epoch 1/1, 100 %", err, re.MULTILINE)
 
 
 # What is killed

@@ -14,7 +14,7 @@ from deepclust_ext.cli import main
 from deepclust_ext.runs import RunDirectory
 
 TINY = ["--set", "network=tiny8", "width=0.25", "n_heads=2", "hidden=8", "augmentation=digits", "epochs=1",
-        "batch_size=20", "warmup=0", "device=cpu", "--quiet"]  # fmt: skip
+        "batch_size=20", "device=cpu", "--quiet"]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +95,7 @@ def test_command_lines_that_make_no_sense(tmp_path, images, refused):
     refused(fit(images, out, "--export", "copy"), "--export must come with a folder of images")
     refused(fit(images, out, "--folder-labels"), "'--folder-labels' must be False unless 'data' is a folder")
     refused(fit(images, out, "--resume", "always"), "holds no run")
+    refused(fit(images, out, "--set", "network=vgg"), "'network' must be one of")
     (tmp_path / "bad.yaml").write_text("lr: [1\nepochs: 3")
     refused(fit(images, out, "--config", tmp_path / "bad.yaml"), "must be a readable YAML file")
     (tmp_path / "odd.yaml").write_text("lrate: 1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 
 import numpy as np
@@ -197,8 +198,10 @@ def test_heads_are_chosen_without_and_reported_with_labels(fitted):
     reached = [head["scores"]["nmi"] for head in fitted.metrics_["heads"]]
     assert fitted.best_head_ == int(np.argmax(reached))
     assert fitted.metrics_["best_scores"]["nmi"] == max(reached)
-    assert fitted.metrics_["kmeans_pixels"]["n_images"] == 200
-    below = fitted.metrics_["scores"]["nmi"] < fitted.metrics_["kmeans_pixels"]["nmi"]
+    pixels = fitted.metrics_["kmeans_pixels"]
+    assert (pixels["n_images"], pixels["run_nmi"]) == (200, fitted.metrics_["scores"]["nmi"])
+    assert fitted.metrics_["collapsed"] is None
+    below = pixels["run_nmi"] < pixels["nmi"]
     assert fitted.metrics_["below_kmeans_pixels"] is below
 
 
@@ -345,6 +348,12 @@ def test_loading_refuses_damage_and_unfinished_runs(fitted, tmp_path):
         DHOG.load(tmp_path)
 
 
+def test_loading_refuses_weights_of_another_network(fitted, tmp_path):
+    fitted.save(tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match=r"model\.pt' are of another network than the one built here for DHOG"):
+        DHOG.load(tmp_path / "model.pt", hidden=15)
+
+
 # What is refused
 
 
@@ -362,7 +371,9 @@ def test_loading_refuses_damage_and_unfinished_runs(fitted, tmp_path):
         ({"batch_size": 1}, ValueError, "'batch_size' must be at least 2"),
         ({"epochs": 0}, ValueError, "'epochs' must be at least 1"),
         ({"lr": 0}, ValueError, "'lr' must be finite and above 0"),
-        ({"warmup": 6}, ValueError, r"'warmup' must be below 'epochs' \(6\), got 6"),
+        ({"warmup": 4}, ValueError, "'warmup' must be a share of the run's steps, below 1, got 4"),
+        ({"warmup": -0.1}, ValueError, "'warmup' must be finite and at least 0"),
+        ({"warmup": "long"}, TypeError, "'warmup' must be a number"),
         ({"optimizer": "lion"}, ValueError, "'optimizer' must be one of 'adam', 'adamw', 'sgd', got 'lion'"),
         ({"selection": "loss"}, ValueError, "'selection' must be one of"),
         ({"schedule": "linear"}, ValueError, "'schedule' must be one of"),
@@ -375,12 +386,26 @@ def test_loading_refuses_damage_and_unfinished_runs(fitted, tmp_path):
         ({"augmentation": "blur"}, ValueError, "'spec' must be"),
         ({"augmentation": {"degrees": 3}}, ValueError, "'augmentation' must have a 'name'"),
         ({"seed": -1}, ValueError, "'seed' must be at least 0"),
+        ({"seed": 2**32}, ValueError, "'seed' must be below 4294967296"),
+        ({"device": "meta"}, ValueError, "'device' must be 'auto', 'cpu' or 'cuda', got 'meta'"),
+        ({"device": "cuda:99"}, ValueError, "'device' must be one that is here, got 'cuda:99'"),
         ({"device": "abacus"}, ValueError, "'device' must be 'auto', 'cpu' or 'cuda', got 'abacus'"),
     ],
 )
 def test_parameters_are_refused_by_name(tmp_path, changes, error, message):
+    method = DHOG(**{**SMALL, **changes})
     with pytest.raises(error, match=message):
-        DHOG(**{**SMALL, **changes}).fit(pictures(60)[0])
+        method.fit(pictures(60)[0], run=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(error, match=message):
+        method.check(pictures(60)[0])
+
+
+def test_a_check_writes_and_changes_nothing():
+    method = DHOG(**SMALL)
+    images = method.check(*pictures(60))
+    assert (len(images), images.n_classes) == (60, 4)
+    assert vars(method).keys() == method.get_params().keys()
 
 
 def test_images_are_refused_by_what_is_wrong(fitted):
@@ -418,8 +443,11 @@ def test_a_collapsed_head_is_reported_and_logged(tmp_path):
     with pytest.warns(DeepclustWarning) as caught:
         DHOG(**settings).fit(same, run=tmp_path / "run")
     assert [str(warning.message) for warning in caught] == [
-        f"DHOG: head {head} uses 1 of 5 clusters in epoch 1: it has collapsed" for head in (0, 1)
+        *(f"DHOG: head {head} uses 1 of 5 clusters in epoch 1: it has collapsed" for head in (0, 1)),
+        "DHOG: the labels have collapsed: head 0, which they come from, uses 1 of 5 clusters",
     ]
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["collapsed"] == "uses 1 of 5 clusters"
     log = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
     collapses = [line for line in log if '"kind": "collapse"' in line]
     assert len(collapses) == 2

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import itertools
+import types
+import warnings
 
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import mutual_info_score, normalized_mutual_info_score
 
+from deepclust_ext._warnings import DeepclustWarning
+from deepclust_ext.data import make_augmentation
 from deepclust_ext.methods import DHOG, load_config
 from deepclust_ext.methods.batches import EpochOrder
 from deepclust_ext.methods.configs import config_names
+from deepclust_ext.methods.loop import Training
 from deepclust_ext.methods.monitor import HeadStatistics, collapsed_heads, information_of_counts
 from deepclust_ext.methods.optim import build_optimizer, learning_rate_factor
+from deepclust_ext.methods.progress import Progress
 from deepclust_ext.methods.seeds import (
     derive_generator,
     derive_seed,
     isolated_rng,
     seed_default_generators,
 )
+from deepclust_ext.runs import StopGuard
 
 CPU = torch.device("cpu")
 
@@ -98,6 +105,27 @@ def test_warm_up_rises_to_the_full_rate():
         learning_rate_factor("step", 0, 1)
 
 
+@pytest.mark.parametrize(("warmup", "rising"), [(0.0, 0), (0.25, 3), (0.3, 4), (0.99, 12)])
+def test_the_warm_up_is_a_share_of_the_steps(warmup, rising):
+    rates = []
+
+    class Watched(DHOG):
+        def _objective(self, net, views, stage):
+            rates.append(training.optimizer.param_groups[0]["lr"] / self.lr)
+            return super()._objective(net, views, stage)
+
+    settings = {"network": "tiny8", "width": 0.25, "n_heads": 2, "hidden": 8, "augmentation": "none"}
+    method = Watched(**settings, n_clusters=2, epochs=3, batch_size=5, schedule="constant", warmup=warmup, device="cpu")
+    data = method.check(np.zeros((20, 8, 8), dtype=np.uint8))
+    augmentation = make_augmentation("none", image_shape=(1, 8, 8))
+    training = Training(method, method._build((1, 8, 8)), data, augmentation, run=None, progress=False)
+    with warnings.catch_warnings(), StopGuard(enabled=False) as guard:
+        warnings.simplefilter("ignore", DeepclustWarning)
+        training.train(guard)
+    expected = [min(1.0, (step + 1) / max(1, rising)) for step in range(12)]
+    assert rates == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
 def test_optimizers_go_downhill(name):
     weight = torch.nn.Parameter(torch.ones(3))
@@ -172,12 +200,50 @@ def test_what_counts_as_collapse(used, largest, reason):
     assert found == ({} if reason is None else {1: reason})
 
 
+# Progress
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Time as the test says."""
+    now = types.SimpleNamespace(seconds=0.0)
+    monkeypatch.setattr("deepclust_ext.methods.progress.time.monotonic", lambda: now.seconds)
+    return now
+
+
+def test_lines_come_now_and_then_and_at_the_end(clock):
+    lines = []
+    with Progress(lines.append, epochs=2, steps=10, done=4) as progress:
+        for step in range(4, 20):
+            clock.seconds += 2
+            progress.step()
+            if step % 10 == 9:
+                progress.epoch(-0.5)
+    assert lines == [
+        "epoch 1/2, 45 %, 10 s, about 22 s left",
+        "epoch 2/2, 70 %, loss -0.5000, 20 s, about 12 s left",
+        "epoch 2/2, 95 %, loss -0.5000, 30 s, about 2 s left",
+        "epoch 2/2, 100 %, loss -0.5000, 32 s",
+    ]
+
+
+def test_a_bar_is_shown_in_a_terminal_or_when_asked_for(capsys):
+    for show, shown in ((None, False), (False, False), (True, True)):
+        with Progress(show, epochs=1, steps=1, done=0) as progress:
+            progress.step()
+            progress.epoch(0.25)
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert ("epoch 1/1" in err) is shown
+
+
 # Configurations
 
 
 @pytest.mark.parametrize("name", config_names("dhog"))
-def test_shipped_configurations_can_work(name):
-    DHOG(**load_config("dhog", name))._check_parameters()
+def test_shipped_configurations_can_work_however_short_the_run_is(name):
+    images = np.zeros((20, 28, 28), dtype=np.uint8)
+    DHOG(**load_config("dhog", name) | {"epochs": 1, "device": "cpu"}).check(images)
 
 
 def test_the_papers_configuration_is_the_default():
@@ -196,7 +262,7 @@ def test_configurations_are_found_by_name_path_and_class(tmp_path):
 
 
 def test_wrong_configurations_are_named(tmp_path):
-    with pytest.raises(ValueError, match=r"'name' must be one of iic, paper-cifar10, small, .*got 'large'"):
+    with pytest.raises(ValueError, match=r"'name' must be one of .*iic, paper-cifar10, small, .*got 'large'"):
         load_config("dhog", "large")
     with pytest.raises(ValueError, match="'method' must be one of dhog, got 'kmeans'"):
         load_config("kmeans", "small")
@@ -206,8 +272,12 @@ def test_wrong_configurations_are_named(tmp_path):
     with pytest.raises(ValueError, match="unknown parameters alpa; dhog has n_clusters, alpha"):
         load_config("dhog", tmp_path / "mine.yaml")
     (tmp_path / "list.yaml").write_text("- 1\n")
-    with pytest.raises(ValueError, match="must hold a mapping of parameters"):
+    with pytest.raises(ValueError, match=r"must hold a mapping of parameters, got \[1\]"):
         load_config("dhog", tmp_path / "list.yaml")
+    for content in (b"lr: [1", b"lr: \xff"):
+        (tmp_path / "bad.yaml").write_bytes(content)
+        with pytest.raises(ValueError, match=r"'name' must be a readable YAML file, got '.*bad\.yaml'"):
+            load_config("dhog", tmp_path / "bad.yaml")
     (tmp_path / "other.yaml").write_text("method: JULE\nparameters: {}\n")
     with pytest.raises(ValueError, match="configures JULE, not dhog"):
         load_config("dhog", tmp_path / "other.yaml")

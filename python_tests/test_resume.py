@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 import torch
 
 from deepclust_ext._warnings import DeepclustWarning
+from deepclust_ext.evaluate import scores
 from deepclust_ext.methods import DHOG
 from deepclust_ext.methods.loop import Training
 from deepclust_ext.runs import CheckpointError, ResumeMismatchError, RunDirectory, RunError, RunInUseError
@@ -22,7 +24,7 @@ from deepclust_ext.runs import CheckpointError, ResumeMismatchError, RunDirector
 SETTINGS = {
     "n_clusters": 4, "n_heads": 2, "network": "tiny8", "width": 0.25, "hidden": 16, "n_augmentations": 2,
     "augmentation": "digits", "batch_size": 40, "epochs": 8, "checkpoint_every": 3, "evaluate_every": 4,
-    "warmup": 1, "device": "cpu",
+    "warmup": 0.125, "device": "cpu",
 }  # fmt: skip
 RESULTS = ("labels.csv", "embeddings.npz")
 
@@ -191,12 +193,31 @@ def test_a_run_without_checkpoints_is_never_restarted_silently(tmp_path, monkeyp
         fit(tmp_path / "run")
 
 
-def test_a_finished_run_is_loaded(tmp_path, reference):
-    model = fit(tmp_path / "run")
-    before = (tmp_path / "run" / "labels.csv").read_bytes()
+def test_a_finished_run_is_loaded_and_nothing_is_done_again(tmp_path, reference, monkeypatch):
+    shutil.copytree(reference[0], tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    monkeypatch.setattr("deepclust_ext.methods.inference.label_heads", lambda *_: kill())
     again = fit(tmp_path / "run")
-    assert np.array_equal(model.labels_, again.labels_)
-    assert (tmp_path / "run" / "labels.csv").read_bytes() == before
+    monkeypatch.undo()
+    for name in ("labels_", "confidence_", "nmi_views_"):
+        assert np.array_equal(getattr(again, name), getattr(reference[1], name))
+    assert again.metrics_ == reference[1].metrics_
+    assert again.history_ == reference[1].history_
+    assert np.array_equal(again.predict(images()), again.labels_)
+    after = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    assert after.keys() == before.keys()
+    assert {name for name in after if after[name] != before[name]} <= {".lock"}
+
+
+def test_results_that_are_gone_or_lack_scores_are_made_again(tmp_path, reference):
+    shutil.copytree(reference[0], tmp_path / "run")
+    (tmp_path / "run" / "labels.csv").unlink()
+    fit(tmp_path / "run")
+    assert_same(tmp_path / "run", reference[0])
+    for classes in (np.arange(200) % 4, np.arange(200) % 3):
+        scored = fit(tmp_path / "run", y=classes)
+        assert scored.metrics_["scores"] == scores(scored.labels_, classes)
+        assert RunDirectory(tmp_path / "run", mode="read").read_metrics()["scores"] == scored.metrics_["scores"]
     assert_same(tmp_path / "run", reference[0])
 
 

@@ -117,6 +117,30 @@ def test_metrics_are_strict_json(tmp_path):
     assert "NaN" not in (tmp_path / "metrics.json").read_text()
 
 
+@pytest.mark.parametrize(("content", "message"), [("{", "is no JSON"), ("[1]", r"must hold a mapping, got \[1\]")])
+def test_damaged_metrics_are_named(tmp_path, content, message):
+    with RunDirectory(tmp_path) as run:
+        (tmp_path / "metrics.json").write_text(content)
+        with pytest.raises(RunError, match=rf"metrics\.json' {message}.*; delete it"):
+            run.read_metrics()
+
+
+def test_a_damaged_configuration_is_named(tmp_path):
+    with RunDirectory(tmp_path) as run:
+        for content in (b"lr: [1", b"lr: \xff"):
+            (tmp_path / "config.yaml").write_bytes(content)
+            with pytest.raises(RunError, match=r"config\.yaml in .* cannot be read"):
+                run.read_config()
+
+
+def test_a_block_gives_the_folders_own_class(tmp_path):
+    class Own(RunDirectory):
+        pass
+
+    with Own(tmp_path) as run:
+        assert type(run) is Own
+
+
 def test_embeddings(tmp_path):
     with RunDirectory(tmp_path) as run:
         run.write_embeddings({"embeddings": np.ones((3, 2), np.float32), "labels": np.arange(3)})
@@ -140,9 +164,10 @@ def test_rewinding_the_log_drops_what_will_be_done_again(tmp_path):
 
 def test_a_damaged_line_inside_the_log_is_reported(tmp_path):
     with RunDirectory(tmp_path) as run:
-        (tmp_path / "log.jsonl").write_text('{"epoch": 1}\nrubbish\n{"epoch": 2}\n')
-        with pytest.warns(DeepclustWarning, match="line 2 of"):
-            assert len(run.read_log()) == 2
+        (tmp_path / "log.jsonl").write_text('{"epoch": 1}\nrubbish\n3\n{"epoch": 2}\n')
+        with pytest.warns(DeepclustWarning) as caught:
+            assert run.read_log() == [{"epoch": 1}, {"epoch": 2}]
+    assert ["line 2 of" in str(caught[0].message), "line 3 of" in str(caught[1].message)] == [True, True]
 
 
 def test_the_same_run_compares_equal_after_yaml(tmp_path):

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from deepclust_ext.commands._source import Source
 from deepclust_ext.data import ImageData
-from deepclust_ext.runs import atomic_writer
+from deepclust_ext.runs import write_csv
 
 
 def export(source: Source, images: ImageData, labels: npt.NDArray[np.int64], target: Path, how: str) -> None:
@@ -50,17 +46,3 @@ def write_skipped(images: ImageData, folder: Path) -> None:
     """Write FOLDER/skipped.csv if files were left out."""
     if images.skipped:
         write_csv(folder / "skipped.csv", ("path", "reason"), images.skipped)
-
-
-def csv_bytes(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
-    """A CSV file's content; file names that are no UTF-8 keep their bytes."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([header, *rows])
-    return text.getvalue().encode("utf-8", errors="surrogateescape")
-
-
-def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Write a CSV file whole or not at all."""
-    with atomic_writer(path) as file:
-        file.write(csv_bytes(header, rows))

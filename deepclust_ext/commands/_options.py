@@ -7,7 +7,6 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from deepclust_ext._optional import require
 from deepclust_ext.cli import Parser, UsageError
 from deepclust_ext.commands._arguments import OWN_OPTIONS, RECIPES, Recipe, build_parser, option, sentence
 from deepclust_ext.commands._source import Source
@@ -153,8 +152,4 @@ def _configuration(recipe: Recipe, words: list[str]) -> tuple[dict[str, Any], bo
     name = early.parse_known_args(words)[0].config or recipe.config
     if name is None:
         return {}, False
-    yaml = require("yaml")
-    try:
-        return load_config(recipe.method, name), True
-    except yaml.YAMLError as error:
-        raise ValueError(f"--config must be a readable YAML file, got {name!r}: {error}") from error
+    return load_config(recipe.method, name), True

@@ -8,11 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from deepclust_ext.commands._export import write_csv
 from deepclust_ext.commands._options import FitRequest
 from deepclust_ext.commands._show import DIAGNOSTICS, SCORES, figure, seconds, table
 from deepclust_ext.data import ImageData
-from deepclust_ext.runs import RunError, atomic_writer
+from deepclust_ext.runs import RunError, atomic_writer, write_csv
 
 Fit = Callable[[FitRequest, ImageData, Path, "int | None"], dict[str, Any]]
 Row = dict[str, Any]

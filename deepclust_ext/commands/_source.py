@@ -11,6 +11,7 @@ from typing import Any
 from deepclust_ext.commands._show import note
 from deepclust_ext.data import KNOWN_NAMES, ImageData, has_split, load_data
 from deepclust_ext.runs import ResumeMismatchError, RunDirectory, RunError
+from deepclust_ext.runs.directory import Mode
 
 
 @dataclass(frozen=True)
@@ -67,13 +68,13 @@ class Source:
 class SourcedRun(RunDirectory):
     """A run folder whose config.yaml also says how the command line asked for the data."""
 
-    source: Source | None = None
+    def __init__(self, path: Path, mode: Mode, *, source: Source) -> None:
+        super().__init__(path, mode)
+        self.source = source
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Add the request to the data's entry."""
-        if self.source is not None:
-            config = {**config, "data": {**config["data"], "request": self.source.record()}}
-        super().write_config(config)
+        super().write_config({**config, "data": {**config["data"], "request": self.source.record()}})
 
 
 def source_of(

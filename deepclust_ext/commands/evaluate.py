@@ -13,8 +13,9 @@ from deepclust_ext.cli import Parser
 from deepclust_ext.commands._show import DIAGNOSTICS, SCORES, diagnostic_cells, figure, score_cells, table
 from deepclust_ext.commands._source import Source, check_digest, open_for_reading, source_of
 from deepclust_ext.data import ImageData
-from deepclust_ext.evaluate import diagnostics, kmeans_pixels, knn_accuracy, linear_probe, scores
+from deepclust_ext.evaluate import diagnostics, knn_accuracy, linear_probe, scores
 from deepclust_ext.methods import Method
+from deepclust_ext.methods.results import compare_with_pixels
 from deepclust_ext.methods.seeds import derive_generator
 from deepclust_ext.runs import RunDirectory
 
@@ -35,7 +36,7 @@ def run(words: list[str]) -> int:
     with RunDirectory(found.run, mode="resume") as folder:
         config = folder.read_config()
         source = source_of(config, folder.path, data=found.data, folder_labels=found.folder_labels)
-        method: Any = Method.load(found.run, **({"device": found.device} if found.device else {}))
+        method = Method.load(found.run, **({"device": found.device} if found.device else {}))
         images = source.load()
         check_digest(images, config, folder.path)
         evaluation = evaluate(method, source, images, _embeddings(folder.path, method, images))
@@ -46,7 +47,7 @@ def run(words: list[str]) -> int:
     return 0
 
 
-def evaluate(method: Any, source: Source, images: ImageData, embeddings: npt.NDArray[np.float32]) -> dict[str, Any]:
+def evaluate(method: Method, source: Source, images: ImageData, embeddings: npt.NDArray[np.float32]) -> dict[str, Any]:
     """Evaluate a fitted method.
 
     Parameters
@@ -72,10 +73,8 @@ def evaluate(method: Any, source: Source, images: ImageData, embeddings: npt.NDA
         return found
     y = images.labels.numpy()
     found["train"] = scores(method.labels_, y)
-    found["kmeans_pixels"] = method.metrics_.get("kmeans_pixels") or scores(
-        kmeans_pixels(images.images, method.n_clusters, seed=method.seed), y
-    )
-    found["below_kmeans_pixels"] = found["train"]["nmi"] < found["kmeans_pixels"]["nmi"]
+    known = method.metrics_ if "kmeans_pixels" in method.metrics_ else compare_with_pixels(method, images, y)
+    found |= {key: known[key] for key in ("kmeans_pixels", "below_kmeans_pixels")}
     test = _test_images(source)
     if test is None or test.labels is None:
         train_rows, test_rows = _held_out(len(images), method.seed)
@@ -118,7 +117,7 @@ def _test_images(source: Source) -> ImageData | None:
     return Source(source.data, "test", source.image_size, source.folder_labels).load(min_images=1)
 
 
-def _embeddings(folder: Path, method: Any, images: ImageData) -> npt.NDArray[np.float32]:
+def _embeddings(folder: Path, method: Method, images: ImageData) -> npt.NDArray[np.float32]:
     """The run's own embeddings, or new ones if the file is gone or another's."""
     try:
         with np.load(folder / "embeddings.npz", allow_pickle=False) as arrays:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from deepclust_ext._warnings import DeepclustWarning
 from deepclust_ext.cli import UsageError
@@ -16,8 +18,9 @@ from deepclust_ext.commands._options import FitRequest, parse_fit
 from deepclust_ext.commands._show import DIAGNOSTICS, SCORES, diagnostic_cells, note, score_cells, seconds, table
 from deepclust_ext.commands._source import SourcedRun
 from deepclust_ext.data import ImageData
-from deepclust_ext.evaluate import kmeans_pixels
-from deepclust_ext.methods.monitor import collapsed_heads
+from deepclust_ext.methods import Method
+from deepclust_ext.methods.progress import Show
+from deepclust_ext.runs import resume_mode
 
 # More than any shipped configuration for the CPU has: so many without a GPU deserve a word.
 MANY_EPOCHS = 500
@@ -42,9 +45,8 @@ def run(words: list[str]) -> int:
     images = request.source.load()
     method = request.build()
     # Before the run folder is made: a mistake in the command line leaves nothing behind.
-    method._check_parameters()
-    method._check_data(images)
-    _remark(request, images)
+    method.check(images)
+    _remark(request, method, images)
     if request.seeds is None:
         metrics = fit_one(request, images, Path(request.out), None)
         if not request.quiet:
@@ -74,27 +76,21 @@ def fit_one(request: FitRequest, images: ImageData, out: Path, seed: int | None)
     metrics : dict
         The content of metrics.json.
     """
-    folder = SourcedRun(out, "auto" if request.resume == "auto" else "resume" if request.resume else "create")
-    folder.source = request.source
-    with folder:
+    with SourcedRun(out, resume_mode(request.resume), source=request.source) as folder:
         method = request.build(seed)
-        method.fit(images, run=folder, resume=request.resume, progress=request.progress)
-        metrics = _flagged(method.metrics_)
-        folder.write_metrics(metrics)
+        method.fit(images, run=folder, resume=request.resume, progress=_progress(request, seed))
         write_skipped(images, out)
         if request.export:
             export(request.source, images, method.labels_, out / "clusters", request.export)
-    return metrics
+    return method.metrics_
 
 
-def _flagged(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Add to the metrics whether labels.csv has collapsed, and warn if so: labels or not, it is of little use."""
-    found = metrics["diagnostics"]
-    summary = {"clusters_used": [found["n_clusters_used"]], "largest_share": [found["largest_share"]]}
-    reason = collapsed_heads(summary, metrics["n_clusters"]).get(0)
-    if reason is not None:
-        warnings.warn(f"labels.csv has collapsed: its head {reason}", DeepclustWarning, stacklevel=2)
-    return {**metrics, "collapsed": reason}
+def _progress(request: FitRequest, seed: int | None) -> Show:
+    """A bar in a terminal or where it is asked for; else lines, so that a log shows that the run moves."""
+    if request.quiet or request.progress or sys.stderr.isatty():
+        return request.progress
+    run = "" if seed is None else f"seed {seed}: "
+    return lambda line: print(f"{run}{line}", file=sys.stderr, flush=True)
 
 
 def result_table(name: str, metrics: dict[str, Any]) -> str:
@@ -115,15 +111,13 @@ def result_table(name: str, metrics: dict[str, Any]) -> str:
 
 def pixels_title(metrics: dict[str, Any]) -> str:
     """The baseline's name, with how often it started and on how many images if not on all."""
-    starts = inspect.signature(kmeans_pixels).parameters["n_init"].default
-    n_images = metrics["kmeans_pixels"]["n_images"]
-    sample = f", {n_images} images" if n_images < metrics["n_images"] else ""
-    return f"k-means on pixels ({starts} starts{sample})"
+    pixels = metrics["kmeans_pixels"]
+    sample = f", {pixels['n_images']} images" if pixels["n_images"] < metrics["n_images"] else ""
+    return f"k-means on pixels ({pixels['n_init']} starts{sample})"
 
 
-def _remark(request: FitRequest, images: ImageData) -> None:
+def _remark(request: FitRequest, method: Method, images: ImageData) -> None:
     """Say what will be done, and what in it may surprise."""
-    method = request.build()
     if not request.quiet:
         shape = "x".join(map(str, images.image_shape))
         print(
@@ -133,8 +127,6 @@ def _remark(request: FitRequest, images: ImageData) -> None:
         )
         if images.n_classes is not None and images.n_classes != method.n_clusters:
             note(f"the data has {images.n_classes} classes, and {method.n_clusters} clusters are asked for")
-    import torch
-
     if not request.configured and method.epochs > MANY_EPOCHS and not torch.cuda.is_available():
         warnings.warn(
             f"without --config, {request.name} has the paper's settings, {method.epochs} epochs of a large network "

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from deepclust_ext._optional import require
 from deepclust_ext.cli import Parser, UsageError
-from deepclust_ext.commands._export import csv_bytes, export, write_csv
+from deepclust_ext.commands._export import export
 from deepclust_ext.commands._show import note
 from deepclust_ext.commands._source import Source, open_for_reading
 from deepclust_ext.data import ImageData, load_data
+from deepclust_ext.runs import atomic_writer, labels_csv
 
 
 def run(words: list[str]) -> int:
@@ -39,15 +40,13 @@ def run(words: list[str]) -> int:
     images = fitting(source.load(min_images=1), method.image_shape_)
     probabilities = method.predict_proba(images)
     labels, confidence = probabilities.argmax(1), probabilities.max(1)
-    header = ("path", "cluster", "confidence")
-    rows = [
-        (name, int(label), f"{share:.6f}") for name, label, share in zip(images.names, labels, confidence, strict=True)
-    ]
+    content = labels_csv(images.names, labels, confidence)
     if found.out == "-":
-        sys.stdout.buffer.write(csv_bytes(header, rows))
+        sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
         return 0
-    write_csv(out, header, rows)
+    with atomic_writer(out) as file:
+        file.write(content)
     if found.export:
         export(source, images, labels, out.parent / "clusters", found.export)
     if not found.quiet:

@@ -8,11 +8,13 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
+from deepclust_ext.data.augment import Augmentation
 from deepclust_ext.data.images import ImageData
 from deepclust_ext.data.load import load_data
 from deepclust_ext.methods import checks, results, saving, starting
 from deepclust_ext.methods.estimator import Estimator, Labels
 from deepclust_ext.methods.loop import Objective, Training
+from deepclust_ext.methods.progress import Show
 from deepclust_ext.methods.seeds import isolated_rng
 from deepclust_ext.runs import Interrupted, RunDirectory, StopGuard
 
@@ -35,7 +37,7 @@ class Method(Estimator):
     weight_decay: float
     epochs: int
     schedule: str
-    warmup: int
+    warmup: float
     evaluate_every: int
     checkpoint_every: int
     # By which agreement of two views the head is chosen, "nmi" or "mi".
@@ -58,6 +60,26 @@ class Method(Estimator):
 
     # Fitting
 
+    def check(self, data: Any, y: Any = None) -> ImageData:
+        """Refuse parameters and data that cannot work, as `fit` does before it writes or trains anything.
+
+        Parameters
+        ----------
+        data, y
+            As in `fit`.
+
+        Returns
+        -------
+        images : ImageData
+            The images, which `fit` takes in place of `data`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter or the data cannot work; the message names it.
+        """
+        return self._checked(data, y)[0]
+
     def fit(
         self: Self,
         data: Any,
@@ -65,7 +87,7 @@ class Method(Estimator):
         *,
         run: str | os.PathLike[str] | RunDirectory | None = None,
         resume: bool | str = False,
-        progress: bool | None = None,
+        progress: Show = None,
     ) -> Self:
         """Train on the images and label them.
 
@@ -80,8 +102,9 @@ class Method(Estimator):
         resume : bool or "auto"
             False wants a new run folder, True one that holds a run, "auto" takes either. A finished run is
             loaded.
-        progress : bool, optional
-            Show a progress bar; None shows it in a terminal only.
+        progress : bool, None or callable
+            Show a progress bar or not; None shows it in a terminal only. A callable, such as `print`, gets a
+            line of text every few seconds instead.
 
         Returns
         -------
@@ -96,24 +119,24 @@ class Method(Estimator):
         Interrupted
             On SIGTERM or Ctrl-C, once the state is saved; uncaught, the exit code is 143 or 130.
         """
-        self._check_parameters()
         if resume not in (False, True, "auto"):
             raise ValueError(f"{self._name}.fit: 'resume' must be False, True or 'auto', got {resume!r}")
         if resume and run is None:
             raise ValueError(f"{self._name}.fit: 'resume' needs 'run', the folder to go on in")
-        images = load_data(data, split="train", y=y)
-        self._check_data(images)
+        images, augmentation, net = self._checked(data, y)
         device = checks.resolve_device(self._name, self.device)
         with (
             starting.opened(run, resume) as folder,
             StopGuard(enabled=folder is not None) as guard,
             isolated_rng(device),
         ):
-            training = self._prepare(images, device, folder, progress)
-            if folder is not None:
-                starting.start(self, training, images, folder)
-            training.train(guard)
-            results.finish(self, training)
+            saving.clear_fitted(self)
+            self.image_shape_, self.augmentation_, self.net_ = images.image_shape, augmentation, net.to(device)
+            training = Training(self, self.net_, images, augmentation, run=folder, progress=progress)
+            fitted = None if folder is None else starting.start(self, training, images, folder)
+            if fitted is None or not results.restore(self, training, fitted):
+                training.train(guard)
+                results.finish(self, training)
             if guard.requested is not None:
                 raise Interrupted(guard.requested)
         return self
@@ -122,17 +145,16 @@ class Method(Estimator):
         """Fit and return `labels_`; options as in `fit`."""
         return self.fit(data, y, **options).labels_
 
-    def _prepare(
-        self, images: ImageData, device: torch.device, folder: RunDirectory | None, progress: bool | None
-    ) -> Training:
-        """Forget an earlier fit; build the augmentation, the network and the loop."""
-        saving.clear_fitted(self)
-        self.image_shape_ = images.image_shape
-        self.augmentation_ = self._augmentation()
-        self.net_ = self._build(self.augmentation_.output_shape).to(device)
-        return Training(self, self.net_, images, self.augmentation_, run=folder, progress=progress)
-
     # Checks
+
+    def _checked(self, data: Any, y: Any) -> tuple[ImageData, Augmentation, nn.Module]:
+        """Load the images and build what they go through: only building tells whether it can be built."""
+        self._check_parameters()
+        images = load_data(data, split="train", y=y)
+        self._check_data(images)
+        with isolated_rng(torch.device("cpu")):
+            augmentation = self._augmentation(images.image_shape)
+            return images, augmentation, self._build(augmentation.output_shape)
 
     def _check_parameters(self) -> None:
         """Refuse parameters that cannot work, before any work is done; methods extend it."""

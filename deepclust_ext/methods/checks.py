@@ -14,13 +14,18 @@ from deepclust_ext.methods.optim import OPTIMIZERS, SCHEDULES
 if TYPE_CHECKING:
     from deepclust_ext.methods.base import Method
 
+# Seeds that scikit-learn, whose k-means every run is compared with, takes.
+SEEDS = 2**32
 
-def check_integer(method: str, name: str, value: Any, *, minimum: int) -> None:
-    """Refuse anything but a whole number of at least `minimum`."""
+
+def check_integer(method: str, name: str, value: Any, *, minimum: int, limit: int | None = None) -> None:
+    """Refuse anything but a whole number of at least `minimum` and below `limit`."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{method}: '{name}' must be a whole number, got {value!r}")
     if value < minimum:
         raise ValueError(f"{method}: '{name}' must be at least {minimum}, got {value}")
+    if limit is not None and int(value) >= limit:
+        raise ValueError(f"{method}: '{name}' must be below {limit}, got {value}")
 
 
 def check_number(method: str, name: str, value: Any, *, minimum: float = 0.0, above: bool = False) -> None:
@@ -46,8 +51,11 @@ def resolve_device(method: str, device: Any) -> torch.device:
         found = torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"{method}: 'device' must be 'auto', 'cpu' or 'cuda', got {device!r}") from error
-    if found.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"{method}: 'device' must be 'cpu' here, got {device!r}: no GPU is visible")
+    if found.type not in ("cpu", "cuda"):
+        raise ValueError(f"{method}: 'device' must be 'auto', 'cpu' or 'cuda', got {device!r}")
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        gpus = torch.cuda.device_count()
+        raise ValueError(f"{method}: 'device' must be one that is here, got {device!r}: GPUs that are visible: {gpus}")
     return found
 
 
@@ -59,18 +67,18 @@ def check_training_parameters(method: Method) -> None:
         "n_augmentations": method._LEAST_VIEWS,
         "batch_size": 2,
         "epochs": 1,
-        "warmup": 0,
-        "seed": 0,
         "evaluate_every": 1,
         "checkpoint_every": 1,
     }
     for parameter, minimum in least.items():
         check_integer(name, parameter, getattr(method, parameter), minimum=minimum)
+    check_integer(name, "seed", method.seed, minimum=0, limit=SEEDS)
     check_number(name, "lr", method.lr, above=True)
     check_number(name, "weight_decay", method.weight_decay)
+    check_number(name, "warmup", method.warmup)
+    if method.warmup >= 1:
+        raise ValueError(f"{name}: 'warmup' must be a share of the run's steps, below 1, got {method.warmup}")
     check_choice(name, "optimizer", method.optimizer, OPTIMIZERS)
     check_choice(name, "selection", method.selection, ("nmi", "mi"))
     check_choice(name, "schedule", method.schedule, SCHEDULES)
-    if method.warmup >= method.epochs:
-        raise ValueError(f"{name}: 'warmup' must be below 'epochs' ({method.epochs}), got {method.warmup}")
     resolve_device(name, method.device)

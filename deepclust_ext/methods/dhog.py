@@ -62,15 +62,23 @@ class DHOG(Method):
     over_clusters : int, optional
         Clusters of an over-clustering twin of each head, which joins the pull only; 70 for STL-10.
     over_mode : {"joint", "alternate"}, default "joint"
-        Add the twins' pull to the loss (ours; the paper gives no weight), or alternate as IIC does: an epoch
-        is then `over_passes` passes for the twins and `main_passes` for the main heads.
+        Add the twins' pull to the loss (ours; the paper gives no weight), or alternate as IIC does: passes over
+        the images for the twins, then passes for the main heads.
+    over_passes : int, default 1
+        Passes of an epoch that train the twins when `over_mode` is "alternate".
+    main_passes : int, default 2
+        Passes of an epoch that train the main heads when `over_mode` is "alternate".
     augmentation : str, callable or mapping, default "fast-autoaugment"
         A preset's name, any transform, or a mapping of a preset's name and parameters. All views of an image
         come from it: a plain view beside an augmented one has a useless optimum.
     optimizer, lr, weight_decay : {"adam", "adamw", "sgd"}, float, float, default "adam", 1e-3, 0.0
         Ours; lr is the largest learning rate of the run.
-    epochs, schedule, warmup : int, {"cosine", "constant"}, int, default 1000, "cosine", 0
-        Epochs, the learning rate over them, and in how many of them it first rises linearly.
+    epochs : int, default 1000
+        Passes over the images, or with `over_mode` "alternate" rounds of passes.
+    schedule : {"cosine", "constant"}, default "cosine"
+        The learning rate over the run, after the warm-up.
+    warmup : float, default 0.0
+        Share of the run's steps, in [0, 1), over which the learning rate first rises linearly.
     selection : {"nmi", "mi"}, default "nmi"
         The agreement by which the head is chosen. NMI prefers a head that uses few of its clusters well; MI,
         which is ours, one that uses more.
@@ -122,7 +130,7 @@ class DHOG(Method):
         weight_decay: float = 0.0,
         epochs: int = 1000,
         schedule: str = "cosine",
-        warmup: int = 0,
+        warmup: float = 0.0,
         selection: str = "nmi",
         seed: int = 0,
         evaluate_every: int = 10,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ _ClusterMixin: Any = require("sklearn.base").ClusterMixin
 
 Labels = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
+Self = TypeVar("Self", bound="Estimator")
 
 
 class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
@@ -171,8 +172,7 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
         if images.image_shape != self.image_shape_:
             raise ValueError(
                 f"{self._name}.{function}: 'data' must hold images of {channels} channels and {height} x "
-                f"{width} "
-                f"pixels, as in training, got {images.image_shape[0]} channels and "
+                f"{width} pixels, as in training, got {images.image_shape[0]} channels and "
                 f"{images.image_shape[1]} x {images.image_shape[2]}"
             )
         return images
@@ -187,7 +187,7 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
         save_state(saving.stamp(self, state), path)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], **replacements: Any) -> Estimator:
+    def load(cls: type[Self], path: str | os.PathLike[str], **replacements: Any) -> Self:
         """Read a fitted method from a file of `save`, or from the folder of a finished run.
 
         Parameters
@@ -205,18 +205,18 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         CheckpointError
-            If there is nothing to read, or it is damaged, unfinished or another method's.
+            If there is nothing to read, or it is damaged, unfinished, another method's or of another network.
         """
         state = saving.read(path)
-        kinds = {kind.__name__: kind for kind in (cls, *_descendants(cls))}
+        kinds: dict[str, type[Self]] = {kind.__name__: kind for kind in (cls, *_descendants(cls))}
         if state["method"] not in kinds:
             raise CheckpointError(f"load: {os.fspath(path)!r} holds a {state['method']}, not a {cls.__name__}")
         method = kinds[state["method"]](**saving.parameters_of(state, replacements))
         channels, height, width = state["image_shape"]
         method.image_shape_ = (channels, height, width)
-        method.augmentation_ = method._augmentation()
+        method.augmentation_ = method._augmentation(method.image_shape_)
         net = method._build(method.augmentation_.output_shape)
-        net.load_state_dict(state["model"])
+        saving.load_weights(net, state, os.fspath(path))
         method.net_ = net.to(resolve_device(method._name, method.device)).eval()
         saving.set_fitted(method, state["fitted"])
         return method
@@ -233,17 +233,17 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
         """Where the network is."""
         return next(self.net_.parameters()).device
 
-    def _augmentation(self) -> Augmentation:
+    def _augmentation(self, image_shape: tuple[int, int, int]) -> Augmentation:
         """Build the augmentation: a name, any transform, or a mapping of a name and its parameters."""
         if not isinstance(self.augmentation, Mapping):
-            return make_augmentation(self.augmentation, image_shape=self.image_shape_)
+            return make_augmentation(self.augmentation, image_shape=image_shape)
         options = dict(self.augmentation)
         if "name" not in options:
             raise ValueError(f"{self._name}: 'augmentation' must have a 'name' if it is a mapping, got {options}")
-        return make_augmentation(options.pop("name"), image_shape=self.image_shape_, **options)
+        return make_augmentation(options.pop("name"), image_shape=image_shape, **options)
 
 
-def _descendants(kind: type[Estimator]) -> Iterator[type[Estimator]]:
+def _descendants(kind: type[Self]) -> Iterator[type[Self]]:
     """All subclasses of a class, at any depth."""
     for child in kind.__subclasses__():
         yield child

@@ -18,7 +18,8 @@ from deepclust_ext.methods.batches import EpochOrder
 from deepclust_ext.methods.inference import label_heads
 from deepclust_ext.methods.monitor import HeadStatistics, collapsed_heads
 from deepclust_ext.methods.optim import build_optimizer, learning_rate_factor
-from deepclust_ext.methods.saving import stamp
+from deepclust_ext.methods.progress import Progress, Show
+from deepclust_ext.methods.saving import load_weights, stamp
 from deepclust_ext.methods.seeds import derive_generator, derive_seed, seed_default_generators
 from deepclust_ext.runs import Interrupted, RunDirectory, StopGuard
 
@@ -70,8 +71,8 @@ class Training:
         As `make_augmentation` returns it.
     run : RunDirectory, optional
         Where the log and the checkpoints go; without it nothing is written and no signal is caught.
-    progress : bool, optional
-        Show a progress bar; None shows it in a terminal only.
+    progress : bool, None or callable
+        As `Progress` takes it.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class Training:
         augmentation: Any,
         *,
         run: RunDirectory | None,
-        progress: bool | None,
+        progress: Show,
     ) -> None:
         self.method, self.net, self.data, self.augmentation, self.run = method, net, data, augmentation, run
         self.progress = progress
@@ -110,6 +111,11 @@ class Training:
         """Steps in an epoch: every pass visits the images once."""
         return self.order.n_batches * len(self.passes)
 
+    @property
+    def total_steps(self) -> int:
+        """Steps in the run."""
+        return self.method.epochs * self.n_steps
+
     # State
 
     def state(self) -> State:
@@ -128,9 +134,9 @@ class Training:
             "previous": self._previous,
         }
 
-    def load(self, state: State) -> None:
-        """Go to the place in the run where `state` was taken."""
-        self.net.load_state_dict(state["model"])
+    def load(self, state: State, where: str) -> None:
+        """Go to the place in the run in folder `where` at which `state` was taken."""
+        load_weights(self.net, state, where)
         self.optimizer.load_state_dict(state["optimizer"])
         self.statistics.load(state["statistics"])
         self._totals = dict(state["totals"])
@@ -151,18 +157,13 @@ class Training:
         """Train to the last epoch; save and raise `Interrupted` when a signal asks for it."""
         if self.run is not None and self.epoch == self.step == 0:
             self.save()
-        total = self.method.epochs * self.n_steps
-        done = self.epoch * self.n_steps + self.step
-        # disable=None is tqdm's "only in a terminal".
-        disable = None if self.progress is None else not self.progress
-        tqdm = require("tqdm.auto").tqdm
-        with tqdm(total=total, initial=done, disable=disable, unit="step", leave=False) as bar:
-            while self.epoch < self.method.epochs:
-                bar.set_description(f"epoch {self.epoch + 1}/{self.method.epochs}")
-                self._train_epoch(guard, bar)
-                bar.set_postfix(loss=f"{self.history[-1]['loss']:.4f}")
+        epochs, done = self.method.epochs, self.epoch * self.n_steps + self.step
+        with Progress(self.progress, epochs=epochs, steps=self.n_steps, done=done) as progress:
+            while self.epoch < epochs:
+                self._train_epoch(guard, progress)
+                progress.epoch(self.history[-1]["loss"])
 
-    def _train_epoch(self, guard: StopGuard, bar: Any) -> None:
+    def _train_epoch(self, guard: StopGuard, progress: Progress) -> None:
         """Do the rest of the present epoch, then its bookkeeping."""
         seed = self.method.seed
         self.net.train()
@@ -174,7 +175,7 @@ class Training:
                 batches = order.to(self.device)
             self._train_step(self.passes[number], batches[batch])
             self.step += 1
-            bar.update()
+            progress.step()
             if guard.requested is not None:
                 self._stop(guard.requested)
         self._end_epoch()
@@ -187,8 +188,8 @@ class Training:
         factor = learning_rate_factor(
             method.schedule,
             self.epoch * self.n_steps + self.step,
-            method.epochs * self.n_steps,
-            method.warmup * self.n_steps,
+            self.total_steps,
+            round(method.warmup * self.total_steps),
         )
         for group in self.optimizer.param_groups:
             group["lr"] = method.lr * factor
@@ -234,8 +235,7 @@ class Training:
         means: dict[str, Any] = {name: (total / self._counts[name]).tolist() for name, total in self._totals.items()}
         if not math.isfinite(means["loss"]):
             raise FloatingPointError(
-                f"{method._name}: the loss became {means['loss']} in epoch {self.epoch + 1}; try a lower "
-                "'lr' "
+                f"{method._name}: the loss became {means['loss']} in epoch {self.epoch + 1}; try a lower 'lr' "
                 f"(it is {method.lr:g}) or a longer 'warmup'"
             )
         lr = self.optimizer.param_groups[0]["lr"]

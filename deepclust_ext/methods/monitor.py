@@ -111,11 +111,30 @@ def collapsed_heads(summary: dict[str, list[Any]], n_clusters: int) -> dict[int,
     reasons : dict of int to str
         A phrase for each collapsed head.
     """
-    reasons = {}
     figures = zip(summary["clusters_used"], summary["largest_share"], strict=True)
-    for head, (used, largest) in enumerate(figures):
-        if used < USED_SHARE * n_clusters:
-            reasons[head] = f"uses {used} of {n_clusters} clusters"
-        elif largest > LARGEST_SHARE:
-            reasons[head] = f"has {100 * largest:.0f} % of the images in one cluster"
-    return reasons
+    reasons = {head: collapse_reason(*pair, n_clusters) for head, pair in enumerate(figures)}
+    return {head: reason for head, reason in reasons.items() if reason is not None}
+
+
+def collapse_reason(used: int, largest: float, n_clusters: int) -> str | None:
+    """Say in a phrase why labels have collapsed; None if they have not.
+
+    Parameters
+    ----------
+    used : int
+        Clusters with an image.
+    largest : float
+        Share of the images in the largest cluster.
+    n_clusters : int
+        K.
+
+    Examples
+    --------
+    >>> collapse_reason(3, 0.5, 10)
+    'uses 3 of 10 clusters'
+    """
+    if used < USED_SHARE * n_clusters:
+        return f"uses {used} of {n_clusters} clusters"
+    if largest > LARGEST_SHARE:
+        return f"has {100 * largest:.0f} % of the images in one cluster"
+    return None

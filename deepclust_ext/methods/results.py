@@ -14,16 +14,19 @@ from deepclust_ext._optional import require
 from deepclust_ext._warnings import DeepclustWarning
 from deepclust_ext.data.images import ImageData
 from deepclust_ext.methods import inference
-from deepclust_ext.methods.saving import fitted_state, stamp
+from deepclust_ext.methods.monitor import collapse_reason
+from deepclust_ext.methods.saving import State, fitted_state, set_fitted, stamp
 from deepclust_ext.methods.seeds import derive_generator
 from deepclust_ext.runs import describe
 
 if TYPE_CHECKING:
     from deepclust_ext.methods.base import Method
+    from deepclust_ext.methods.estimator import Estimator
     from deepclust_ext.methods.loop import Training
 
 # k-means on pixels is a yardstick: a sample of this size tells as much, in seconds.
 BASELINE_IMAGES = 10_000
+BASELINE_STARTS = 10
 
 Labels = npt.NDArray[np.int64]
 
@@ -43,7 +46,8 @@ def finish(method: Method, training: Training) -> None:
     Warns
     -----
     DeepclustWarning
-        If classes are known and the run's NMI is below that of k-means on pixels.
+        If the labels have collapsed, or if classes are known and the run's NMI is below that of k-means on
+        pixels.
     """
     net, augmentation, data = training.net, training.augmentation, training.data
     evaluate = require("deepclust_ext.evaluate")
@@ -67,6 +71,7 @@ def finish(method: Method, training: Training) -> None:
         | evaluate.diagnostics(row, method.n_clusters)
         for head, row in enumerate(labels)
     ]
+    diagnostics = evaluate.diagnostics(method.labels_, method.n_clusters, embeddings)
     metrics: dict[str, Any] = {
         "method": method._name,
         "source": data.source,
@@ -76,7 +81,8 @@ def finish(method: Method, training: Training) -> None:
         "epochs": method.epochs,
         "seconds": round(training.seconds, 3),
         "selected_head": selected,
-        "diagnostics": evaluate.diagnostics(method.labels_, method.n_clusters, embeddings),
+        "diagnostics": diagnostics,
+        "collapsed": collapse_reason(method.n_clusters_, diagnostics["largest_share"], method.n_clusters),
         "heads": heads,
     }
     if data.labels is not None:
@@ -89,7 +95,7 @@ def finish(method: Method, training: Training) -> None:
         method.majority_mapping_ = evaluate.majority_mapping(method.labels_, y)
         metrics["scores"] = heads[selected]["scores"]
         metrics |= {"best_head": best, "best_scores": heads[best]["scores"]}
-        metrics["kmeans_pixels"], metrics["below_kmeans_pixels"] = _compare_with_pixels(method, data, y)
+        metrics |= compare_with_pixels(method, data, y)
     method.metrics_ = describe(metrics)
     if training.run is not None:
         run = training.run
@@ -97,27 +103,90 @@ def finish(method: Method, training: Training) -> None:
         run.write_embeddings({"embeddings": embeddings, "labels": method.labels_, "confidence": method.confidence_})
         run.write_metrics(method.metrics_)
         run.checkpoints.save(stamp(method, {**training.state(), "fitted": fitted_state(method)}))
+    _warn(method)
 
 
-def _compare_with_pixels(method: Method, data: ImageData, y: Labels) -> tuple[dict[str, Any], bool]:
-    """Score k-means on the pixels of (a sample of) the images, and say so when the run's NMI is below it."""
+def restore(method: Method, training: Training, fitted: State) -> bool:
+    """Take over what a finished run has found, and tell whether that was possible.
+
+    It is not if a result file is gone, or if classes are given that the run was not scored against: then
+    `finish` makes the results again, with the same labels.
+
+    Parameters
+    ----------
+    method : Method
+        Gets the fitted attributes.
+    training : Training
+        With a run folder, at its last epoch.
+    fitted : dict
+        From `fitted_state`.
+
+    Returns
+    -------
+    done : bool
+    """
+    if training.run is None or not training.run.holds_results:
+        return False
+    y = training.data.labels
+    if y is not None:
+        scores = require("deepclust_ext.evaluate").scores(fitted["labels_"].numpy(), y.cpu().numpy())
+        if scores != fitted["metrics_"].get("scores"):
+            return False
+    set_fitted(method, fitted)
+    training.net.eval()
+    _warn(method)
+    return True
+
+
+def compare_with_pixels(method: Estimator, data: ImageData, y: Labels) -> dict[str, Any]:
+    """Score k-means on the pixels of (a sample of) the training images.
+
+    Parameters
+    ----------
+    method : Estimator
+        Fitted on the images.
+    data : ImageData
+        The N images.
+    y : ndarray of int64, shape (N,)
+        Their classes.
+
+    Returns
+    -------
+    metrics : dict
+        `kmeans_pixels`, its scores with `run_nmi`, the run's NMI on the same images, and `below_kmeans_pixels`.
+    """
     evaluate = require("deepclust_ext.evaluate")
     rows = np.arange(len(data))
     if len(data) > BASELINE_IMAGES:
         generator = derive_generator(method.seed, "baseline")
         rows = np.sort(torch.randperm(len(data), generator=generator)[:BASELINE_IMAGES].numpy())
     begin = time.perf_counter()
-    labels = evaluate.kmeans_pixels(data.images[rows], method.n_clusters, seed=method.seed)
-    seconds = round(time.perf_counter() - begin, 3)
-    found: dict[str, Any] = {"n_images": len(rows), "seconds": seconds, **evaluate.scores(labels, y[rows])}
-    reached = evaluate.nmi(method.labels_[rows], y[rows])
-    below = bool(reached < found["nmi"])
-    if below:
+    labels = evaluate.kmeans_pixels(data.images[rows], method.n_clusters, seed=method.seed, n_init=BASELINE_STARTS)
+    found: dict[str, Any] = {
+        "n_images": len(rows),
+        "n_init": BASELINE_STARTS,
+        "seconds": round(time.perf_counter() - begin, 3),
+        "run_nmi": evaluate.nmi(method.labels_[rows], y[rows]),
+        **evaluate.scores(labels, y[rows]),
+    }
+    return {"kmeans_pixels": found, "below_kmeans_pixels": bool(found["run_nmi"] < found["nmi"])}
+
+
+def _warn(method: Method) -> None:
+    """Say what is wrong with the results: a collapse, or less than k-means on pixels reaches."""
+    metrics = method.metrics_
+    if metrics["collapsed"] is not None:
         warnings.warn(
-            f"{method._name}: NMI {reached:.3f} is below k-means on pixels ({found['nmi']:.3f}): this run "
-            "learnt "
-            "less than the pixels show; look at the occupancy in the log, the augmentation and 'lr'",
+            f"{method._name}: the labels have collapsed: head {metrics['selected_head']}, which they come from, "
+            f"{metrics['collapsed']}",
             DeepclustWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
-    return found, below
+    if metrics.get("below_kmeans_pixels"):
+        pixels = metrics["kmeans_pixels"]
+        warnings.warn(
+            f"{method._name}: NMI {pixels['run_nmi']:.3f} is below k-means on pixels ({pixels['nmi']:.3f}): this run "
+            "learnt less than the pixels show; look at the occupancy in the log, the augmentation and 'lr'",
+            DeepclustWarning,
+            stacklevel=3,
+        )

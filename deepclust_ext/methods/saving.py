@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from deepclust_ext.runs import CheckpointError, CheckpointStore, describe, load_state, versions
 from deepclust_ext.runs.config import FORMAT
@@ -50,6 +51,18 @@ def check_stamp(state: State, where: str) -> None:
         raise CheckpointError(
             f"load: {where!r} has format {state.get('format')!r}, and this version reads format {FORMAT}"
         )
+
+
+def load_weights(net: nn.Module, state: State, where: str) -> None:
+    """Put a state's weights into a network built from its parameters."""
+    try:
+        net.load_state_dict(state["model"])
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"load: the weights in {where!r} are of another network than the one built here for {state['method']}; "
+            "pass the module that was trained as network=, or use the version that wrote the file "
+            f"({state.get('versions', {}).get('deepclust_ext', 'unknown')})"
+        ) from error
 
 
 def fitted_state(method: Estimator) -> State:

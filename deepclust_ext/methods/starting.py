@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from deepclust_ext.data.images import ImageData
-from deepclust_ext.methods.saving import check_stamp
-from deepclust_ext.runs import CheckpointError, RunDirectory, compare_configs
+from deepclust_ext.methods.saving import State, check_stamp
+from deepclust_ext.runs import CheckpointError, RunDirectory, compare_configs, resume_mode
 from deepclust_ext.runs.config import make_config
 
 if TYPE_CHECKING:
@@ -23,11 +23,11 @@ def opened(run: str | os.PathLike[str] | RunDirectory | None, resume: bool | str
     if run is None or isinstance(run, RunDirectory):
         yield run
         return
-    with RunDirectory(run, mode="auto" if resume == "auto" else "resume" if resume else "create") as folder:
+    with RunDirectory(run, mode=resume_mode(resume)) as folder:
         yield folder
 
 
-def start(method: Method, training: Training, images: ImageData, folder: RunDirectory) -> None:
+def start(method: Method, training: Training, images: ImageData, folder: RunDirectory) -> State | None:
     """Write the configuration of a new run, or check an old one's and go to its newest checkpoint.
 
     Parameters
@@ -40,6 +40,11 @@ def start(method: Method, training: Training, images: ImageData, folder: RunDire
         The training images, which must be the run's.
     folder : RunDirectory
         Empty, or holding a run.
+
+    Returns
+    -------
+    fitted : dict or None
+        What a finished run has found, as `fitted_state` returns it; None if there is training to do.
 
     Raises
     ------
@@ -63,7 +68,7 @@ def start(method: Method, training: Training, images: ImageData, folder: RunDire
     )
     if not folder.holds_run:
         folder.write_config(config)
-        return
+        return None
     compare_configs(folder.read_config(), config, where=str(folder.path))
     state = folder.checkpoints.load()
     if state is None:
@@ -73,12 +78,17 @@ def start(method: Method, training: Training, images: ImageData, folder: RunDire
                 f"resume: the checkpoints of {str(folder.path)!r} are gone, though its log has epochs; "
                 "start again in a new folder"
             )
-        return
+        return None
     check_stamp(state, str(folder.path))
-    training.load(state)
+    training.load(state, str(folder.path))
+    fitted: State | None = state.get("fitted")
+    if fitted is not None:
+        training.history = fitted["history_"]
+        return fitted
     training.history = [
         {key: value for key, value in record.items() if key not in ("event", "time")}
         for record in folder.rewind_log(training.epoch)
         if record.get("event") == "epoch"
     ]
     folder.log("resume", epoch=training.epoch, step=training.step)
+    return None

@@ -5,9 +5,10 @@ from __future__ import annotations
 from .atomic import atomic_writer
 from .checkpoint import CheckpointStore, load_state, save_state
 from .config import compare_configs, describe, versions
-from .directory import RunDirectory
+from .directory import RunDirectory, resume_mode
 from .errors import CheckpointError, ResumeMismatchError, RunError, RunInUseError
 from .signals import Interrupted, StopGuard
+from .tables import csv_bytes, labels_csv, write_csv
 
 __all__ = [
     "CheckpointError",
@@ -20,8 +21,12 @@ __all__ = [
     "StopGuard",
     "atomic_writer",
     "compare_configs",
+    "csv_bytes",
     "describe",
+    "labels_csv",
     "load_state",
+    "resume_mode",
     "save_state",
     "versions",
+    "write_csv",
 ]

@@ -74,12 +74,13 @@ def describe(value: Any) -> Any:
 def versions() -> dict[str, str]:
     """Versions of the package and of what its results depend on; 'unknown' when it is not installed."""
     found = {"python": platform.python_version(), "deepclust_ext": __version__}
-    for name in ("torch", "numpy", "scikit-learn"):
+    # torch's own: the installed package's lacks the build ("+cpu").
+    found["torch"] = str(torch.__version__)
+    for name in ("numpy", "scikit-learn"):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             found[name] = "unknown"
-    found["torch"] = str(torch.__version__)
     return found
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import fcntl
-import io
 import json
 import os
 import time
@@ -12,7 +10,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +21,19 @@ from .atomic import atomic_writer
 from .checkpoint import CheckpointStore
 from .config import Config, describe
 from .errors import RunError, RunInUseError
+from .tables import labels_csv
 
 LOCK = ".lock"
 Mode = Literal["create", "resume", "auto", "read"]
 Record = dict[str, Any]
+Self = TypeVar("Self", bound="RunDirectory")
+
+LABELS, METRICS, EMBEDDINGS = "labels.csv", "metrics.json", "embeddings.npz"
+
+
+def resume_mode(resume: bool | str) -> Mode:
+    """Return the mode that a method's `resume` (False, True or "auto") asks for."""
+    return "auto" if resume == "auto" else "resume" if resume else "create"
 
 
 class RunDirectory:
@@ -78,7 +85,7 @@ class RunDirectory:
                 raise
         self.checkpoints = CheckpointStore(self.path)
 
-    def __enter__(self) -> RunDirectory:
+    def __enter__(self: Self) -> Self:
         return self
 
     def __exit__(
@@ -90,6 +97,11 @@ class RunDirectory:
     def holds_run(self) -> bool:
         """Whether a run was started in this folder."""
         return (self.path / "config.yaml").is_file()
+
+    @property
+    def holds_results(self) -> bool:
+        """Whether all files of a finished run are there."""
+        return all((self.path / name).is_file() for name in (LABELS, METRICS, EMBEDDINGS))
 
     def close(self) -> None:
         """Give the folder back; safe to call twice."""
@@ -145,8 +157,8 @@ class RunDirectory:
         """The content of config.yaml."""
         yaml = require("yaml")
         try:
-            config = yaml.safe_load((self.path / "config.yaml").read_text())
-        except yaml.YAMLError as error:
+            config = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise RunError(f"run folder: config.yaml in {str(self.path)!r} cannot be read ({error})") from error
         if not isinstance(config, dict):
             raise RunError(f"run folder: config.yaml in {str(self.path)!r} is not a mapping")
@@ -167,8 +179,8 @@ class RunDirectory:
         lines = path.read_bytes().splitlines()
         for number, line in enumerate(lines, start=1):
             try:
-                records.append(json.loads(line))
-            except ValueError:
+                records.append(dict(json.loads(line)))
+            except (TypeError, ValueError):
                 if number < len(lines):
                     warnings.warn(
                         f"run folder: line {number} of {str(path)!r} is damaged and left out",
@@ -195,41 +207,29 @@ class RunDirectory:
     def write_labels(
         self, names: Sequence[str], labels: npt.NDArray[np.int64], confidence: npt.NDArray[np.floating[Any]]
     ) -> None:
-        """Write labels.csv: path or index, cluster, and the probability the network gives it.
-
-        Parameters
-        ----------
-        names : sequence of str
-            N names, paths relative to the data folder or decimal indices.
-        labels : ndarray of int64, shape (N,)
-            The cluster of each image.
-        confidence : ndarray of float, shape (N,)
-            In [0, 1].
-        """
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(("path", "cluster", "confidence"))
-        writer.writerows(
-            (name, int(label), f"{share:.6f}") for name, label, share in zip(names, labels, confidence, strict=True)
-        )
-        with atomic_writer(self._file("labels.csv")) as file:
-            # A file name need not be valid UTF-8; surrogateescape gives back the very bytes the system has.
-            file.write(text.getvalue().encode("utf-8", errors="surrogateescape"))
+        """Write labels.csv from N names, clusters (N,) and confidences (N,), as `labels_csv` has them."""
+        with atomic_writer(self._file(LABELS)) as file:
+            file.write(labels_csv(names, labels, confidence))
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Write metrics.json; NaN and infinity, which JSON lacks, become null."""
-        with atomic_writer(self._file("metrics.json")) as file:
+        with atomic_writer(self._file(METRICS)) as file:
             file.write((json.dumps(describe(metrics), indent=2, allow_nan=False) + "\n").encode())
 
     def read_metrics(self) -> dict[str, Any]:
         """The content of metrics.json; empty if the run has not written it."""
-        path = self.path / "metrics.json"
+        path = self.path / METRICS
         if not path.exists():
             return {}
-        metrics = json.loads(path.read_text())
-        return metrics if isinstance(metrics, dict) else {}
+        try:
+            metrics = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise RunError(f"run folder: {str(path)!r} is no JSON ({error}); delete it") from error
+        if not isinstance(metrics, dict):
+            raise RunError(f"run folder: {str(path)!r} must hold a mapping, got {metrics!r:.40}; delete it")
+        return metrics
 
     def write_embeddings(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Write embeddings.npz with the given arrays, one row an image."""
-        with atomic_writer(self._file("embeddings.npz")) as file:
+        with atomic_writer(self._file(EMBEDDINGS)) as file:
             np.savez(file, **dict[str, Any](arrays))

@@ -37,7 +37,7 @@ def load_config(method: str | type, name: str | os.PathLike[str]) -> dict[str, A
     Raises
     ------
     ValueError
-        If there is no such configuration, or it names a parameter the method does not have.
+        If there is no such configuration, it cannot be read, or it names a parameter the method does not have.
 
     Examples
     --------
@@ -50,13 +50,17 @@ def load_config(method: str | type, name: str | os.PathLike[str]) -> dict[str, A
     if key not in METHODS:
         raise ValueError(f"load_config: 'method' must be one of {', '.join(METHODS)}, got {method!r}")
     path = _find(key, name)
-    found = require("yaml").safe_load(path.read_text())
+    yaml = require("yaml")
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"load_config: 'name' must be a readable YAML file, got {str(path)!r}: {error}") from error
     if isinstance(found, dict) and "parameters" in found:
         if str(found.get("method", key)).lower() != key:
             raise ValueError(f"load_config: {str(path)!r} configures {found['method']}, not {key}")
         found = found["parameters"]
     if not isinstance(found, dict):
-        raise ValueError(f"load_config: {str(path)!r} must hold a mapping of parameters")
+        raise ValueError(f"load_config: {str(path)!r} must hold a mapping of parameters, got {found!r:.60}")
     known = list(inspect.signature(METHODS[key]).parameters)
     unknown = [parameter for parameter in found if parameter not in known]
     if unknown:
@@ -77,8 +81,7 @@ def _find(method: str, name: str | os.PathLike[str]) -> Path:
             return shipped
         raise ValueError(
             f"load_config: 'name' must be one of {', '.join(config_names(method))}, or the path of a .yaml "
-            "file, "
-            f"got {text!r}"
+            f"file, got {text!r}"
         )
     path = Path(text)
     if not path.is_file():

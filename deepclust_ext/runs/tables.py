@@ -1,0 +1,56 @@
+"""CSV files, written whole or not at all: labels.csv and whatever else has rows."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .atomic import atomic_writer
+
+
+def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
+    """Return a CSV file's content; file names that are no UTF-8 keep their bytes.
+
+    Examples
+    --------
+    >>> csv_bytes(("path", "reason"), [("a.png", "empty")])
+    b'path,reason\\na.png,empty\\n'
+    """
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    # A file name need not be valid UTF-8; surrogateescape gives back the very bytes the system has.
+    return text.getvalue().encode("utf-8", errors="surrogateescape")
+
+
+def write_csv(path: str | os.PathLike[str], header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a CSV file atomically."""
+    with atomic_writer(path) as file:
+        file.write(csv_bytes(header, rows))
+
+
+def labels_csv(names: Sequence[str], labels: npt.NDArray[np.int64], confidence: npt.NDArray[np.floating[Any]]) -> bytes:
+    """Return the content of labels.csv: path or index, cluster, and the probability the network gives it.
+
+    Parameters
+    ----------
+    names : sequence of str
+        N names, paths relative to the data folder or decimal indices.
+    labels : ndarray of int64, shape (N,)
+        The cluster of each image.
+    confidence : ndarray of float, shape (N,)
+        In [0, 1].
+
+    Returns
+    -------
+    content : bytes
+    """
+    rows = ((name, int(label), f"{share:.6f}") for name, label, share in zip(names, labels, confidence, strict=True))
+    return csv_bytes(("path", "cluster", "confidence"), rows)
