@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h')
 DEMO := runs/demo
+# The environment that figures and CI are made in; any torch >= 2.11 works: make TORCH="torch torchvision".
+TORCH ?= torch==2.14.1 torchvision==0.29.1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test lint format bench clean
@@ -41,7 +43,7 @@ $(VENV)/.packages: pyproject.toml
 	@command -v $${CXX:-g++} > /dev/null || { echo "No C++ compiler here: apt-get install g++ (or set CXX)"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "No venv module here: apt-get install python3-venv"; exit 1; }
 	@echo "Installing torch and the tools into $(VENV): about 5 GB the first time."
-	$(BIN)/python -m pip install --quiet "setuptools>=77" ninja numpy "torch>=2.11" "torchvision>=0.26"
+	$(BIN)/python -m pip install --quiet "setuptools>=77" ninja numpy $(TORCH)
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[train,test,lint]"
 	@touch $@
 
