@@ -1,10 +1,12 @@
-"""What the tests of the command line share: a method small enough for them, and folders of images."""
+"""What the tests of runs share: a method small enough for them, folders of images, one thread."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 
 import numpy as np
+import torch
 from PIL import Image
 
 SETTINGS = """
@@ -24,6 +26,17 @@ checkpoint_every: 2
 device: cpu
 selection: mi
 """
+
+
+@contextlib.contextmanager
+def single_thread():
+    """One thread within the block: labels that are compared must not depend on the machine's number of cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def pictures(n=120, seed=0, size=8):

@@ -12,16 +12,17 @@ import time
 
 import numpy as np
 import pytest
-from clidata import SETTINGS, pictures, rows, write_folder
+from clidata import SETTINGS, pictures, rows, single_thread, write_folder
 from PIL import Image
 
 from deepclust_ext.cli import main
 from deepclust_ext.methods import Method
 
 
-@pytest.fixture(autouse=True)
-def one_thread(threads):
-    threads(1)
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    with single_thread():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from clidata import single_thread
 from PIL import Image
 
 from deepclust_ext.cli import main
@@ -17,9 +18,10 @@ TINY = ["--set", "network=tiny8", "width=0.25", "n_heads=2", "hidden=8", "augmen
         "batch_size=20", "device=cpu", "--quiet"]  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def one_thread(threads):
-    threads(1)
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    with single_thread():
+        yield
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import types
 
 import numpy as np
 import pytest
-from clidata import SETTINGS, pictures, write_folder
+from clidata import SETTINGS, pictures, single_thread, write_folder
 
 import deepclust_ext
 from deepclust_ext.cli import main
@@ -18,9 +18,10 @@ from deepclust_ext.evaluate import acc_hungarian, knn_accuracy, linear_probe, sc
 from deepclust_ext.methods import DHOG, Method
 
 
-@pytest.fixture(autouse=True)
-def one_thread(threads):
-    threads(1)
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    with single_thread():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +86,7 @@ def test_without_labels_the_label_free_figures_remain(tmp_path, capfd, run):
     assert "kmeans_pixels" in found
 
 
+@pytest.mark.filterwarnings("ignore:DHOG")
 def test_a_run_from_python_needs_its_data_named(tmp_path, run, capfd):
     images, _ = pictures(60)
     np.savez(tmp_path / "images.npz", x=images)

@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from clidata import single_thread
 from sklearn.base import clone
 from torch import nn
 
@@ -42,9 +43,10 @@ def quiet(function, *arguments, **options):
         return function(*arguments, **options)
 
 
-@pytest.fixture(autouse=True)
-def one_thread(threads):
-    threads(1)
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    with single_thread():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -454,6 +456,7 @@ def test_a_collapsed_head_is_reported_and_logged(tmp_path):
     assert '"message": "uses 1 of 5 clusters"' in collapses[0]
 
 
+@pytest.mark.filterwarnings("ignore:DHOG. the labels")
 def test_a_run_below_k_means_on_pixels_is_reported():
     images, kinds = pictures(100)
     settings = {**SMALL, "epochs": 1, "lr": 1e-9}

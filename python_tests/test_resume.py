@@ -14,6 +14,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from clidata import single_thread
 
 from deepclust_ext._warnings import DeepclustWarning
 from deepclust_ext.evaluate import scores
@@ -48,19 +49,17 @@ def fit(run, data=None, **changes):
         return DHOG(**{**SETTINGS, **changes}).fit(images() if data is None else data, run=run, **options)
 
 
-@pytest.fixture(autouse=True)
-def one_thread(threads):
-    threads(1)
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    with single_thread():
+        yield
 
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
     """The uninterrupted run."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("reference") / "run"
     model = fit(folder)
-    torch.set_num_threads(before)
     return folder, model
 
 
@@ -245,6 +244,19 @@ def test_what_changes_no_label_may_change(tmp_path, reference, monkeypatch):
     monkeypatch.undo()
     fit(tmp_path / "run", checkpoint_every=1)
     assert_same(tmp_path / "run", reference[0])
+
+
+def test_another_number_of_threads_is_reported_while_there_is_training_to_do(tmp_path, reference, monkeypatch, threads):
+    stop_at(monkeypatch, 4, 0, kill)
+    with pytest.raises(Killed):
+        fit(tmp_path / "run")
+    monkeypatch.undo()
+    threads(2)
+    with pytest.warns(DeepclustWarning, match=r"was started with threads 1 and goes on with 2: its labels may differ"):
+        fit(tmp_path / "run")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(reference[0])
 
 
 def test_a_folder_in_use_is_refused(tmp_path):

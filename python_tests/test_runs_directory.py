@@ -20,7 +20,7 @@ from deepclust_ext.runs import (
     compare_configs,
     describe,
 )
-from deepclust_ext.runs.config import make_config
+from deepclust_ext.runs.config import make_config, warn_of_changes
 
 
 def config(**changes):
@@ -202,13 +202,20 @@ def test_versions_are_compared():
     saved["versions"] = {**saved["versions"], "deepclust_ext": "99.1.0"}
     with pytest.raises(ResumeMismatchError, match=r"deepclust_ext's version was '99\.1'"):
         compare_configs(saved, config(), where="run")
-    saved = config()
-    saved["versions"] = {**saved["versions"], "torch": "1.0"}
-    with pytest.warns(DeepclustWarning, match=r"started with torch 1\.0"):
-        compare_configs(saved, config(), where="run")
     saved["format"] = 0
     with pytest.raises(ResumeMismatchError, match="the file format was 0"):
         compare_configs(saved, config(), where="run")
+
+
+def test_what_may_change_bits_is_reported(recwarn):
+    saved = config()
+    warn_of_changes(saved, config(), where="run")
+    assert not recwarn.list
+    saved["versions"] = {**saved["versions"], "torch": "1.0"}
+    saved["threads"] = 99
+    compare_configs(saved, config(), where="run")
+    with pytest.warns(DeepclustWarning, match=r"'run' was started with torch 1\.0 and goes on .*, with threads 99 and"):
+        warn_of_changes(saved, config(), where="run")
 
 
 def test_objects_are_described_by_structure():

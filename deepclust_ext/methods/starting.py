@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from deepclust_ext.data.images import ImageData
 from deepclust_ext.methods.saving import State, check_stamp
 from deepclust_ext.runs import CheckpointError, RunDirectory, compare_configs, resume_mode
-from deepclust_ext.runs.config import make_config
+from deepclust_ext.runs.config import make_config, warn_of_changes
 
 if TYPE_CHECKING:
     from deepclust_ext.methods.base import Method
@@ -69,7 +69,8 @@ def start(method: Method, training: Training, images: ImageData, folder: RunDire
     if not folder.holds_run:
         folder.write_config(config)
         return None
-    compare_configs(folder.read_config(), config, where=str(folder.path))
+    saved = folder.read_config()
+    compare_configs(saved, config, where=str(folder.path))
     state = folder.checkpoints.load()
     if state is None:
         # A run that was killed before its first checkpoint starts again; one that has lost them does not.
@@ -85,6 +86,7 @@ def start(method: Method, training: Training, images: ImageData, folder: RunDire
     if fitted is not None:
         training.history = fitted["history_"]
         return fitted
+    warn_of_changes(saved, config, where=str(folder.path))
     training.history = [
         {key: value for key, value in record.items() if key not in ("event", "time")}
         for record in folder.rewind_log(training.epoch)

@@ -120,6 +120,8 @@ def make_config(
         "result_neutral": sorted(result_neutral),
         "data": describe(dict(data)),
         "versions": versions(),
+        # torch splits its sums by thread: another number may give other bits.
+        "threads": torch.get_num_threads(),
         "command": shlex.join(sys.argv),
     }
 
@@ -145,11 +147,6 @@ def compare_configs(saved: Mapping[str, Any], asked: Mapping[str, Any], *, where
     ------
     ResumeMismatchError
         Naming every difference in format, method, parameters, data and version of this package.
-
-    Warns
-    -----
-    DeepclustWarning
-        If torch's version changed: the run goes on, but its bits may differ from an uninterrupted run's.
     """
     differences = []
 
@@ -172,15 +169,35 @@ def compare_configs(saved: Mapping[str, Any], asked: Mapping[str, Any], *, where
             _release(old.get("deepclust_ext", "unknown")),
             _release(new["deepclust_ext"]),
         )
-        if not differences and old.get("torch") != new["torch"]:
-            warnings.warn(
-                f"resume: the run in {where!r} was started with torch {old.get('torch')} and goes on with "
-                f"{new['torch']}: its labels may differ from an uninterrupted run's",
-                DeepclustWarning,
-                stacklevel=3,
-            )
     if differences:
         raise ResumeMismatchError(
             f"resume: the run in {where!r} is another one: {'; '.join(differences)}. "
             "Use the same settings and data, or a new folder"
+        )
+
+
+def warn_of_changes(saved: Mapping[str, Any], asked: Mapping[str, Any], *, where: str) -> None:
+    """Warn if a run goes on with another torch or another number of threads: its bits may differ.
+
+    Parameters
+    ----------
+    saved, asked : mapping
+        Two results of `make_config`.
+    where : str
+        The run folder, for the message.
+
+    Warns
+    -----
+    DeepclustWarning
+        Naming what changed.
+    """
+    old = {"torch": (saved.get("versions") or {}).get("torch"), "threads": saved.get("threads")}
+    new = {"torch": asked["versions"]["torch"], "threads": asked["threads"]}
+    changes = [f"{name} {old[name]} and goes on with {new[name]}" for name in new if old[name] != new[name]]
+    if changes:
+        warnings.warn(
+            f"resume: the run in {where!r} was started with {', with '.join(changes)}: its labels may differ from an "
+            "uninterrupted run's",
+            DeepclustWarning,
+            stacklevel=3,
         )
