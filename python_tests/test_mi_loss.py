@@ -64,7 +64,7 @@ def test_an_exactly_zero_entry_passes_no_gradient():
 
 
 def test_joints_far_below_the_smallest_normal_number_stay_finite():
-    tiny = torch.full((3, 4), 1e-20)
+    tiny = torch.full((3, 4), 1e-22)
     for values in loss_and_grads(tiny, tiny):
         assert values.isfinite().all()
 

@@ -99,7 +99,7 @@ DhogPlan plan_of(const Tensor& probs, bool pooled) {
 
 template <typename T>
 Probs<T> view_of(const Tensor& t) {
-  return {static_cast<const T*>(t.data_ptr()), t.stride(0), t.stride(1), t.stride(2), t.stride(3)};
+  return {static_cast<const T*>(t.data_ptr()), t.stride(0), t.stride(1), t.stride(2), t.stride(3), t.size(3)};
 }
 
 void check(const Tensor& probs) {
@@ -108,20 +108,11 @@ void check(const Tensor& probs) {
   DC_CHECK(probs.size(1) >= 1 && probs.size(3) >= 1, "dhog_loss", "probs", "of at least one head and one class");
 }
 
-// W of all views, wide [A, n, ld].
-template <typename T>
-void gather(const Tensor& probs, const DhogPlan& plan, T* wide) {
-  parallel_tasks(plan.tasks(), plan.views * plan.n * plan.ld,
-                 [&](int64_t task) { gather_task(plan, view_of<T>(probs), task, wide); });
-}
-
 template <typename T>
 void forward(const Tensor& probs, const DhogPlan& plan, const Outputs& out) {
-  const Buffer<T> wide(plan.wide_size());
-  gather(probs, plan, wide.get());
   const Buffer<T> partials(plan.tasks() * plan.partial_size());
   parallel_tasks(plan.tasks(), plan.work(), [&](int64_t task) {
-    dhog_forward_task(plan, wide.get(), task, partials.get() + task * plan.partial_size());
+    dhog_forward_task(plan, view_of<T>(probs), task, partials.get() + task * plan.partial_size());
   });
   T* total = partials.get();
   for (int64_t task = 1; task < plan.tasks(); ++task) {
@@ -134,12 +125,12 @@ void forward(const Tensor& probs, const DhogPlan& plan, const Outputs& out) {
 template <typename T>
 void backward(const Tensor& probs, const Tensor& pull_grad, const Tensor& push_grad, const DhogPlan& plan, double scale,
               T* grad) {
-  // The gradients of the joints times the upstream one, as blocks of wide operands, zero elsewhere.
+  // The gradients of the joints times the upstream one, as the tasks want them.
   const T factor = static_cast<T>(scale);
-  const int64_t c = plan.classes, size = plan.width * plan.ld;
-  const Buffer<T> push(size), pull(plan.pull_pairs() * size);
-  std::fill(push.get(), push.get() + size, T(0));
-  std::fill(pull.get(), pull.get() + plan.pull_pairs() * size, T(0));
+  const int64_t c = plan.classes, pulls = plan.heads * plan.pull_pairs();
+  const Buffer<T> push(plan.width * plan.ld), pull(pulls * plan.pull_stride());
+  std::fill(push.get(), push.get() + plan.width * plan.ld, T(0));
+  std::fill(pull.get(), pull.get() + pulls * plan.pull_stride(), T(0));
   const T* g = static_cast<const T*>(push_grad.data_ptr());
   for (int64_t i = 1; i < plan.heads; ++i)
     for (int64_t j = 0; j < i; ++j)
@@ -147,16 +138,11 @@ void backward(const Tensor& probs, const Tensor& pull_grad, const Tensor& push_g
         for (int64_t d = 0; d < c; ++d)
           push.get()[(j * c + d) * plan.ld + i * c + k] = factor * g[((i * plan.heads + j) * c + k) * c + d];
   g = static_cast<const T*>(pull_grad.data_ptr());
-  for (int64_t i = 0; i < plan.heads; ++i)
-    for (int64_t pair = 0; pair < plan.pull_pairs(); ++pair)
-      for (int64_t k = 0; k < c; ++k)
-        for (int64_t d = 0; d < c; ++d)
-          pull.get()[pair * size + (i * c + k) * plan.ld + i * c + d] =
-              factor * g[((i * plan.pull_pairs() + pair) * c + k) * c + d];
-  const Buffer<T> wide(plan.wide_size());
-  gather(probs, plan, wide.get());
-  parallel_tasks(plan.tasks(), plan.work(),
-                 [&](int64_t task) { dhog_backward_task(plan, wide.get(), task, push.get(), pull.get(), grad); });
+  for (int64_t row = 0; row < pulls * c; ++row)
+    for (int64_t d = 0; d < c; ++d) pull.get()[row * plan.class_ld + d] = factor * g[row * c + d];
+  parallel_tasks(plan.tasks(), plan.work(), [&](int64_t task) {
+    dhog_backward_task(plan, view_of<T>(probs), task, push.get(), pull.get(), grad);
+  });
 }
 
 }  // namespace

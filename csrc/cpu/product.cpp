@@ -8,6 +8,16 @@ namespace {
 template <typename T>
 using Vec = typename VectorOf<T>::type;
 
+// Anywhere in memory: a vector type dereferenced through a template may be taken for aligned.
+template <typename T>
+DC_INLINE void load(const T* from, Vec<T>& vector) {
+  __builtin_memcpy(&vector, from, sizeof(Vec<T>));
+}
+template <typename T>
+DC_INLINE void store(T* to, const Vec<T>& vector) {
+  __builtin_memcpy(to, &vector, sizeof(Vec<T>));
+}
+
 template <typename T>
 DC_INLINE void lay_out_inline(const Matrix<const T>& b, const Panels<T>& panels, int64_t first) {
   // A whole vector may be read where it stays between the matrix's first and last element.
@@ -22,8 +32,11 @@ DC_INLINE void lay_out_inline(const Matrix<const T>& b, const Panels<T>& panels,
     const T* __restrict__ row = b.data + col * b.col_stride;
     int64_t k = 0;
     if (rows_are_dense)
-      for (; k < b.rows && k * b.row_stride + col + kLanes<T> <= last; ++k, out += width, row += b.row_stride)
-        *reinterpret_cast<Vec<T>*>(out) = keep ? *reinterpret_cast<const Vec<T>*>(row) : Vec<T>{};
+      for (; k < b.rows && k * b.row_stride + col + kLanes<T> <= last; ++k, out += width, row += b.row_stride) {
+        Vec<T> vector;
+        load(row, vector);
+        store(out, keep ? vector : Vec<T>{});
+      }
     for (; k < b.rows; ++k, out += width, row += b.row_stride)
       for (int64_t i = 0; i < kLanes<T>; ++i) out[i] = i < filled ? row[i * b.col_stride] : T(0);
   }
@@ -40,20 +53,21 @@ struct Strip {
 template <int M, int V, typename T>
 DC_INLINE void tile(Strip<T> strip, const T* __restrict__ panel, int64_t width, T* __restrict__ out, int64_t ldo,
                     bool accumulate) {
-  const auto at = [&](int m, int v)
-                      DC_INLINE_LAMBDA { return reinterpret_cast<Vec<T>*>(out + m * ldo + v * kLanes<T>); };
   const T* __restrict__ a = strip.data;
   Vec<T> sum[M][V];
   for (int m = 0; m < M; ++m)
-    for (int v = 0; v < V; ++v) sum[m][v] = accumulate ? *at(m, v) : Vec<T>{};
+    for (int v = 0; v < V; ++v) {
+      sum[m][v] = Vec<T>{};
+      if (accumulate) load(out + m * ldo + v * kLanes<T>, sum[m][v]);
+    }
   for (int64_t k = 0; k < strip.depth; ++k, a += strip.depth_stride, panel += width) {
     Vec<T> b[V];
-    for (int v = 0; v < V; ++v) b[v] = *reinterpret_cast<const Vec<T>*>(panel + v * kLanes<T>);
+    for (int v = 0; v < V; ++v) load(panel + v * kLanes<T>, b[v]);
     for (int m = 0; m < M; ++m)
       for (int v = 0; v < V; ++v) sum[m][v] += b[v] * a[m * strip.row_stride];
   }
   for (int m = 0; m < M; ++m)
-    for (int v = 0; v < V; ++v) *at(m, v) = sum[m][v];
+    for (int v = 0; v < V; ++v) store(out + m * ldo + v * kLanes<T>, sum[m][v]);
 }
 
 // M rows of out against the columns [begin, end), panel by panel, from depth k on.

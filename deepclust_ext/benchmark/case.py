@@ -32,6 +32,7 @@ def step(loss: Loss, inputs: tuple[Tensor, ...]) -> Callable[[], tuple[Tensor, .
 
     def run() -> tuple[Tensor, ...]:
         value = loss(*leaves)
-        return (value.detach(), *torch.autograd.grad(value.sum(), leaves))
+        # A sum of a scalar is a call more for both sides, and hides the difference.
+        return (value, *torch.autograd.grad(value.sum() if value.dim() else value, leaves))
 
     return run
