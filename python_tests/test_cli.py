@@ -25,6 +25,10 @@ def one_thread():
         yield
 
 
+def command(config, data, out):
+    return ["fit", "dhog", "--config", str(config), "--data", str(data), "--out", str(out)]
+
+
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     path = tmp_path_factory.mktemp("config") / "tiny.yaml"
@@ -37,7 +41,7 @@ def fit(config, capfd):
     """`fit(out, data, *more)` runs `deepclust fit dhog` and returns its exit code, stdout and stderr."""
 
     def run(out, data, *more):
-        code = main(["fit", "dhog", "--config", config, "--data", str(data), "--out", str(out), *more])
+        code = main([*command(config, data, out), *more])
         return code, *capfd.readouterr()
 
     return run
@@ -49,18 +53,7 @@ def run(tmp_path_factory, config):
     folder = tmp_path_factory.mktemp("shared")
     write_folder(folder / "images", nested=True)
     (folder / "images" / "broken.png").write_bytes(b"no image")
-    words = [
-        "fit",
-        "dhog",
-        "--config",
-        config,
-        "--data",
-        str(folder / "images"),
-        "--out",
-        str(folder / "run"),
-        "--quiet",
-    ]
-    assert main(words) == 0
+    assert main([*command(config, folder / "images", folder / "run"), "--quiet"]) == 0
     return folder
 
 
@@ -215,16 +208,7 @@ def test_a_killed_run_resumes_to_the_same_labels(tmp_path, fit, config):
     np.savez(tmp_path / "images.npz", x=images, y=kinds)
     more = ("--set", "epochs=24", "checkpoint_every=3", "--resume", "auto")
     assert fit(tmp_path / "whole", tmp_path / "images.npz", *more)[0] == 0
-    words = [
-        "fit",
-        "dhog",
-        "--config",
-        config,
-        "--data",
-        str(tmp_path / "images.npz"),
-        "--out",
-        str(tmp_path / "killed"),
-    ]
+    words = command(config, tmp_path / "images.npz", tmp_path / "killed")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     log = tmp_path / "killed" / "log.jsonl"
     with subprocess.Popen([sys.executable, "-m", "deepclust_ext", *words, *more], env=environment) as process:

@@ -127,7 +127,7 @@ def _add_run_options(run: Any, recipe: Recipe, defaults: dict[str, Any]) -> None
     )
     run.add_argument("--folder-labels", action="store_true", help="sub-folders are classes, for scores only")
     run.add_argument("--export", type=RUN_TYPES["export"], help="sort the files into OUT/clusters/K too")
-    run.add_argument("--quiet", action="store_true", help="no progress bar, no table")
+    run.add_argument("--quiet", action="store_true", help="no progress, no table")
     run.add_argument("--progress", action="store_true", help="a progress bar even where there is no terminal")
 
 

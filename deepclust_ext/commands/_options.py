@@ -12,6 +12,7 @@ from deepclust_ext.commands._arguments import OWN_OPTIONS, RECIPES, Recipe, buil
 from deepclust_ext.commands._source import Source
 from deepclust_ext.methods import Method, load_config
 
+# A slip such as 0-40000000 is refused instead of filling the memory.
 MAX_SEEDS = 1000
 
 
@@ -113,8 +114,8 @@ def _dashes(word: str) -> str:
     """Write --batch_size as --batch-size: both spellings are natural, one is kept."""
     if not word.startswith("--"):
         return word
-    option, equals, value = word.partition("=")
-    return option.replace("_", "-") + equals + value
+    name, equals, value = word.partition("=")
+    return name.replace("_", "-") + equals + value
 
 
 def _spell_out_set(words: list[str], recipe: Recipe) -> list[str]:

@@ -32,6 +32,7 @@ def run(words: list[str]) -> int:
     parser.add_argument("--device", help="cpu or cuda (default: as the run did)")
     parser.add_argument("--quiet", action="store_true", help="print nothing")
     found = parser.parse_args(words)
+    # For its sentence on the folder of several seeds; the lock is needed to write the figures.
     open_for_reading(found.run)
     with RunDirectory(found.run, mode="resume") as folder:
         config = folder.read_config()

@@ -50,6 +50,8 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
         For reports: the head with the largest NMI against the labels given, if there were any.
     mapping_ : ndarray of int64, shape (K,) or None
         Class of each cluster by the Hungarian method on the training labels, if there were any.
+    majority_mapping_ : ndarray of int64, shape (K,) or None
+        The same by the majority in each cluster.
     history_ : list of dict
         The log's record of every epoch.
     metrics_ : dict

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from types import TracebackType
+from typing import TypeAlias
 
 from deepclust_ext._optional import require
 
 # Seconds between two lines: a run of minutes fills a screen of a log, not more.
 PERIOD = 10.0
 
-Show = bool | None | Callable[[str], object]
+Show: TypeAlias = "bool | Callable[[str], object] | None"
 
 
 class Progress:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from deepclust_ext.methods.estimator import Estimator
     from deepclust_ext.methods.loop import Training
 
-# k-means on pixels is a yardstick: a sample of this size tells as much, in seconds.
+# k-means on pixels is a yardstick: a sample keeps it to seconds, and the run is scored on the same images.
 BASELINE_IMAGES = 10_000
 BASELINE_STARTS = 10
 
@@ -173,14 +173,14 @@ def compare_with_pixels(method: Estimator, data: ImageData, y: Labels) -> dict[s
 
 
 def _warn(method: Method) -> None:
-    """Say what is wrong with the results: a collapse, or less than k-means on pixels reaches."""
+    """Warn the caller of `fit` of a collapse, or of less than k-means on pixels reaches."""
     metrics = method.metrics_
     if metrics["collapsed"] is not None:
         warnings.warn(
             f"{method._name}: the labels have collapsed: head {metrics['selected_head']}, which they come from, "
             f"{metrics['collapsed']}",
             DeepclustWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     if metrics.get("below_kmeans_pixels"):
         pixels = metrics["kmeans_pixels"]
@@ -188,5 +188,5 @@ def _warn(method: Method) -> None:
             f"{method._name}: NMI {pixels['run_nmi']:.3f} is below k-means on pixels ({pixels['nmi']:.3f}): this run "
             "learnt less than the pixels show; look at the occupancy in the log, the augmentation and 'lr'",
             DeepclustWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
