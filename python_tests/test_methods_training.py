@@ -213,17 +213,16 @@ def clock(monkeypatch):
 
 def test_lines_come_now_and_then_and_at_the_end(clock):
     lines = []
-    with Progress(lines.append, epochs=2, steps=10, done=4) as progress:
-        for step in range(4, 20):
+    with Progress(lines.append, epochs=2, steps=10, done=5) as progress:
+        for step in range(5, 20):
             clock.seconds += 2
             progress.step()
             if step % 10 == 9:
                 progress.epoch(-0.5)
     assert lines == [
-        "epoch 1/2, 45 %, 10 s, about 22 s left",
-        "epoch 2/2, 70 %, loss -0.5000, 20 s, about 12 s left",
-        "epoch 2/2, 95 %, loss -0.5000, 30 s, about 2 s left",
-        "epoch 2/2, 100 %, loss -0.5000, 32 s",
+        "epoch 1/2, 50 %, 10 s, about 20 s left",
+        "epoch 2/2, 75 %, loss -0.5000, 20 s, about 10 s left",
+        "epoch 2/2, 100 %, loss -0.5000, 30 s",
     ]
 
 
