@@ -61,6 +61,7 @@ def _mi_samples(g: torch.Generator) -> list[Sample]:
         pair((0, 6), 5, 5),
         pair((37,), 1, 1),
         pair((1031,), 49, 49, lamb=1.3),  # three chunks of rows, a panel and one column
+        pair((8705,), 5, 5),  # chunks of more than one piece
         pair((600,), 97, 65, symmetric=False),
         pair((129,), 270, 270),  # more than one block of the joint's rows and columns
         pair((4, 67), 23, 23),
@@ -93,6 +94,7 @@ def _dhog_samples(g: torch.Generator) -> list[Sample]:
         probs(2, 3, 13, 1),
         probs(3, 5, 33, 70, alpha=0.5),
         probs(2, 2, 1031, 17, lamb=1.2),  # three chunks of rows
+        probs(2, 2, 4099, 3),  # chunks of more than one piece
         probs(3, 4, 523, 33, pooling="mean"),
     ]
 
