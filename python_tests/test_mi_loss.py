@@ -5,16 +5,24 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+import warnings
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opspecs import rows
 
-from deepclust_ext import iic_loss, mi_loss
+from deepclust_ext import iic_loss, mi_loss, reference
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+
+
+def nested(p):
+    with warnings.catch_warnings():  # torch says that nested tensors are a prototype
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.nested.nested_tensor([p, p])
 
 
 def loss_and_grads(p, q, **kwargs):
@@ -69,10 +77,34 @@ def test_joints_far_below_the_smallest_normal_number_stay_finite():
         assert values.isfinite().all()
 
 
+def test_negative_entries_of_the_joint_count_as_zero(generator):
+    p, q = (torch.randn(30, 5, generator=generator) for _ in range(2))
+    tensors = [t.double().requires_grad_() for t in (p, q)]
+    exact = reference.mi_loss(*tensors)
+    loss, *grads = loss_and_grads(p, q)
+    assert loss.item() == pytest.approx(exact.item(), abs=1e-5)
+    for grad, want in zip(grads, torch.autograd.grad(exact, tensors), strict=True):
+        torch.testing.assert_close(grad.double(), want, rtol=0, atol=1e-5 * want.abs().max().item())
+
+
+def test_tiny_totals_keep_the_gradient_in_double(generator):
+    p = rows(generator, 30, 5)
+    _, want, _ = loss_and_grads(p, p.flip(0))
+    _, grad, _ = loss_and_grads(p * 1e-30, p.flip(0) * 1e-30)
+    torch.testing.assert_close(grad * 1e-30, want, rtol=1e-9, atol=0)
+
+
 def test_nan_shows():
     p = torch.full((4, 3), 1 / 3)
     p[2, 1] = float("nan")
     assert mi_loss(p, torch.full((4, 3), 1 / 3)).isnan()
+    assert reference.mi_loss(p, torch.full((4, 3), 1 / 3)).isnan()
+
+
+@pytest.mark.parametrize("number", [1, np.float32(1), np.float64(1), np.int64(1)], ids=lambda x: type(x).__name__)
+def test_any_real_number_weighs(number):
+    p = torch.eye(3)
+    assert torch.equal(mi_loss(p, p, lamb=number), mi_loss(p, p))
 
 
 def test_half_inputs_do_not_underflow():
@@ -143,6 +175,10 @@ def test_mixed_dtypes_are_promoted_and_leading_dimensions_broadcast():
         (lambda p: mi_loss(p, p.to("meta")), ValueError, r"mi_loss: 'q' must be on p's device cpu, got meta"),
         (lambda p: mi_loss(p, p, lamb="1"), TypeError, r"mi_loss: 'lamb' must be a number, got str"),
         (lambda p: mi_loss(p, p, lamb=float("nan")), ValueError, r"mi_loss: 'lamb' must be finite, got nan"),
+        (lambda p: mi_loss(p, p, lamb=10**400), ValueError, r"mi_loss: 'lamb' must be finite, got 1000"),
+        (lambda p: mi_loss(p, p, symmetric=None), TypeError, r"'symmetric' must be True or False, got None"),
+        (lambda p: mi_loss(p, p, symmetric="no"), TypeError, r"'symmetric' must be True or False, got 'no'"),
+        (lambda p: mi_loss(nested(p), p), TypeError, r"'p' must be a dense tensor, got a nested one"),
     ],
 )
 def test_errors_name_the_argument(call, error, message):

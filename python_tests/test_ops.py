@@ -6,6 +6,7 @@ import pytest
 import torch
 from opspecs import OPSPECS, OpSpec, Sample
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.library import opcheck
 
 # (of the loss, of the gradient relative to its largest entry). Half inputs are rounded before both sides see them, so
@@ -121,6 +122,17 @@ def test_raw_ops_refuse_what_the_schema_allows_but_the_kernel_does_not(spec):
         op(*integers, *args[len(integers) :])
 
 
+def test_raw_backward_refuses_gradients_of_other_sizes(spec):
+    """A smaller one would be read beyond its end."""
+    op, args = spec.raw(samples(spec, torch.float32)[0])[1]
+    saved = [i for i, a in enumerate(args) if isinstance(a, Tensor) and a.shape not in {t.shape for t in args[1:2]}]
+    assert len(saved) >= 2
+    for i in saved:
+        for wrong in (args[i].new_zeros(0), args[i].new_zeros((*args[i].shape, 1)), args[i].double()):
+            with pytest.raises(RuntimeError, match=f"{spec.name}_backward: '.*_(loss|grad)' must be"):
+                op(*args[:i], wrong, *args[i + 1 :])
+
+
 def test_fake_shapes_match_real_ones(spec):
     from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -161,6 +173,28 @@ def test_vmap_with_one_unbatched_input(spec):
     mapped = torch.func.vmap(lambda t: spec.loss(spec.op(t, *rest, **sample.kwargs)))(batch)
     alone = torch.stack([spec.loss(spec.op(t, *rest, **sample.kwargs)) for t in batch])
     torch.testing.assert_close(mapped, alone, rtol=1e-12, atol=1e-15)
+
+
+def test_vmap_over_nothing(spec):
+    sample = samples(spec)[0]
+    empty = [t.new_zeros(0, *t.shape) for t in sample.tensors]
+
+    def loss(*tensors):
+        return spec.loss(spec.op(*tensors, **sample.kwargs))
+
+    assert torch.func.vmap(loss)(*empty).shape == (0,)
+    assert torch.func.vmap(torch.func.grad(loss))(*empty).shape == empty[0].shape
+
+
+def test_forward_mode_raises(spec):
+    """A raw op would return no tangent, which reads as zero."""
+    first, *rest = samples(spec)[0].tensors
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(first, torch.ones_like(first))
+        with pytest.raises(NotImplementedError, match=f"{spec.name}: forward-mode .* deepclust_ext.reference"):
+            spec.op(dual, *rest)
+    with pytest.raises(NotImplementedError, match=f"{spec.name}: forward-mode"):
+        torch.func.jacfwd(lambda t: spec.loss(spec.op(t, *rest)))(first)
 
 
 def test_second_derivative_raises(spec):
@@ -205,3 +239,12 @@ def test_compile_fullgraph(spec):
     torch.testing.assert_close(outputs[0], want[0])
     for a, b in zip(grads, want_grads, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-7)
+
+
+def test_compiled_torch_func_grad_is_refused_rather_than_zero(spec):
+    """The tracer drops custom gradients inside torch.func (pytorch issue 193279)."""
+    first, *rest = samples(spec)[0].tensors
+    grad = torch.func.grad(lambda t: spec.loss(spec.op(t, *rest)))
+    torch._dynamo.reset()
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="drops custom gradients"):
+        torch.compile(grad, backend="eager", fullgraph=True)(first)

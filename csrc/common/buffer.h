@@ -14,7 +14,11 @@ namespace deepclust {
 
 class ScratchStack {
  public:
+#if defined(__SANITIZE_ADDRESS__)
+  static constexpr std::size_t kKept = 0;  // every buffer from the heap, where a step beyond its end is seen
+#else
   static constexpr std::size_t kKept = std::size_t{16} << 20;
+#endif
 
   ScratchStack() = default;
   ~ScratchStack() { ::operator delete(block_, kAlign); }
@@ -27,10 +31,12 @@ class ScratchStack {
   }
   // `bytes` is a multiple of the alignment.
   void* take(std::size_t bytes) {
+    const bool fits = bytes <= size_ && used_ <= size_ - bytes;
+    // The heap first: where it refuses, nothing counts as used.
+    void* memory = fits ? block_ + used_ : ::operator new(bytes, kAlign);
     used_ += bytes;
     most_ = std::max(most_, used_);
-    if (used_ <= size_) return block_ + used_ - bytes;
-    return ::operator new(bytes, kAlign);
+    return memory;
   }
   void give_back(void* memory, std::size_t bytes) {
     used_ -= bytes;

@@ -27,6 +27,7 @@ template <>
 struct VectorOf<float> {
   typedef float type __attribute__((vector_size(64), aligned(4), may_alias));
   typedef int32_t mask __attribute__((vector_size(64), aligned(4), may_alias));
+  typedef uint32_t bits __attribute__((vector_size(64), aligned(4), may_alias));
 };
 template <>
 struct VectorOf<double> {
@@ -47,14 +48,14 @@ DC_INLINE constexpr int64_t round_up(int64_t value, int64_t multiple) {
 DC_INLINE void log_lanes(const VectorOf<float>::type& x, VectorOf<float>::type& out) {
   using V = VectorOf<float>::type;
   using M = VectorOf<float>::mask;
+  using U = VectorOf<float>::bits;
   constexpr float kSmallestNormal = 1.17549435e-38f;
   const M subnormal = x < kSmallestNormal;
   const V scaled = subnormal ? x * 33554432.0f : x;  // 2^25
-  M bits = (M)scaled;                                // a cast between vectors of one size keeps the bits
-  const M shifted = bits - 0x3f3504f3;  // the bits of sqrt(1/2): the exponent steps where m would reach sqrt(2)
-  const M exponent = shifted >> 23;
-  bits -= exponent << 23;
-  const V m = (V)bits;
+  const U bits = (U)scaled;                          // a cast between vectors of one size keeps the bits
+  // Less the bits of sqrt(1/2), the exponent steps where m would reach sqrt(2). Unsigned: garbage may wrap.
+  const M exponent = (M)(bits - 0x3f3504f3u) >> 23;
+  const V m = (V)(bits - ((U)exponent << 23));
   V e = __builtin_convertvector(exponent, V);
   e = subnormal ? e - 25.0f : e;
   const V s = (m - 1.0f) / (m + 1.0f);

@@ -177,11 +177,15 @@ Tensor dhog_loss_backward(const Tensor& grad_loss, const Tensor& probs, const Te
                           const Tensor& push_grad, bool pooled) {
   check(probs);
   const ScalarType dtype = accumulator_dtype(probs.scalar_type());
-  DC_CHECK(pull_grad.scalar_type() == dtype && pull_grad.dim() == 4 && pull_grad.is_contiguous() &&
-               push_grad.scalar_type() == dtype && push_grad.is_contiguous() && grad_loss.scalar_type() == dtype,
-           "dhog_loss_backward", "pull_grad", "what dhog_loss returned");
   const DhogPlan plan = plan_of(probs, pooled);
-  DC_CHECK(pull_grad.size(1) == plan.pull_pairs(), "dhog_loss_backward", "pull_grad", "what dhog_loss returned");
+  const int64_t heads = plan.heads, c = plan.classes;
+  DC_CHECK(grad_loss.scalar_type() == dtype && has_sizes(grad_loss, {}), "dhog_loss_backward", "grad_loss",
+           "of the loss's dtype and shape");
+  DC_CHECK(pull_grad.scalar_type() == dtype && has_sizes(pull_grad, {heads, plan.pull_pairs(), c, c}) &&
+               pull_grad.is_contiguous(),
+           "dhog_loss_backward", "pull_grad", "what dhog_loss returned");
+  DC_CHECK(push_grad.scalar_type() == dtype && has_sizes(push_grad, {heads, heads, c, c}) && push_grad.is_contiguous(),
+           "dhog_loss_backward", "push_grad", "what dhog_loss returned");
   const Tensor input = as_accumulator(probs);
   Tensor grad = empty(std::vector<int64_t>(probs.sizes().begin(), probs.sizes().end()), dtype, probs);
   dispatch_accumulator(dtype, [&](auto zero) {

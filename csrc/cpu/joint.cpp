@@ -76,8 +76,9 @@ DC_INLINE void marginals(Joint<T>& joint, int64_t block) {
     const T* row = joint.data + c * joint.stride;
     Vec<T> sum{};
     for (int64_t d = 0; d < joint.ld; d += kLanes<T>) {
-      sum += at(row + d);
-      at(col_sums + d) += at(row + d);
+      const Vec<T> count = at(row + d) < T(0) ? Vec<T>{} : at(row + d);
+      sum += count;
+      at(col_sums + d) += count;
     }
     joint.row_sums[c] = lane_sum<T>(sum);
   }
@@ -140,8 +141,9 @@ DC_INLINE void finish_loss_inline(Joint<T>& joint) {
 // dL/dJ = (g - <g, P>) / T with g = -value - 1 + 2 lamb and <g, P> = loss - 1 + 2 lamb: the constants cancel.
 template <typename T>
 DC_INLINE void scaled(const Joint<T>& joint, int64_t block, double scale, T* out, int64_t ldo) {
-  // Totals below 1e-36 would overflow float32 here; the cap keeps the gradient finite.
-  const double per_total = joint.total == 0 ? 0 : scale / std::max(joint.total, 1e-36);
+  // Still smaller totals would overflow here, times a logarithm of up to 100; the cap keeps the gradient finite.
+  constexpr double kSmallestTotal = 128.0 * static_cast<double>(std::numeric_limits<T>::min());
+  const double per_total = joint.total == 0 ? 0 : scale / std::max(joint.total, kSmallestTotal);
   const T factor = static_cast<T>(joint.total != joint.total ? joint.total : per_total);
   const T loss = static_cast<T>(joint.loss);
   for (int64_t c = block * kJointRows; c < block_end(joint, block); ++c) {

@@ -6,7 +6,7 @@
 //   g_cd  = -(log P_cd - lamb log r_c - lamb log s_d) - 1 + 2 lamb         (d loss / d P, marginals included)
 //   dL/dJ = (g - <g, P>) / T,  where <g, P> = loss - 1 + 2 lamb
 //
-// An entry that is exactly 0 (or negative, which rounding alone can make) adds nothing and passes no gradient; a
+// An entry that is 0 or negative (which no probabilities can make) counts as 0 and passes no gradient; a
 // joint that sums to 0 has loss 0 and gradient 0. Sums over the matrix run in blocks of kJointRows rows combined in
 // index order, in double, so the result does not depend on how the blocks are shared out.
 #pragma once

@@ -129,7 +129,12 @@ std::tuple<Tensor, Tensor> mi_loss_backward(const Tensor& grad_loss, const Tenso
                                             const Tensor& joint_grad, bool need_p, bool need_q) {
   check(p, q);
   const ScalarType dtype = accumulator_dtype(p.scalar_type());
-  DC_CHECK(grad_loss.scalar_type() == dtype && joint_grad.scalar_type() == dtype, "mi_loss_backward", "joint_grad",
+  std::vector<int64_t> sizes = leading_sizes(p);
+  DC_CHECK(grad_loss.scalar_type() == dtype && has_sizes(grad_loss, sizes), "mi_loss_backward", "grad_loss",
+           "of the loss's dtype and shape");
+  sizes.push_back(p.size(p.dim() - 1));
+  sizes.push_back(q.size(q.dim() - 1));
+  DC_CHECK(joint_grad.scalar_type() == dtype && has_sizes(joint_grad, sizes), "mi_loss_backward", "joint_grad",
            "what mi_loss returned");
   const Batched p3(as_accumulator(p)), q3(as_accumulator(q)), m(joint_grad);
   const Tensor grads = grad_loss.is_contiguous() ? grad_loss : torch::stable::contiguous(grad_loss);

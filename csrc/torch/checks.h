@@ -17,4 +17,11 @@ inline bool is_floating(const Tensor& t) {
   }
 }
 
+inline bool has_sizes(const Tensor& t, const std::vector<int64_t>& sizes) {
+  if (t.dim() != static_cast<int64_t>(sizes.size())) return false;
+  for (int64_t i = 0; i < t.dim(); ++i)
+    if (t.size(i) != sizes[static_cast<size_t>(i)]) return false;
+  return true;
+}
+
 }  // namespace deepclust

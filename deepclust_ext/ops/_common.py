@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from numbers import Real
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -19,6 +22,8 @@ def check_floating(op: str, arg: str, value: object) -> Tensor:
         raise TypeError(
             f"{op}: '{arg}' must be float16, bfloat16, float32 or float64, got {value.dtype}; convert it with .float()"
         )
+    if value.is_nested:
+        raise TypeError(f"{op}: '{arg}' must be a dense tensor, got a nested one; pad it with .to_padded_tensor(0)")
     if value.layout != torch.strided:
         raise TypeError(f"{op}: '{arg}' must be a dense tensor, got {value.layout}; convert it with .to_dense()")
     return value
@@ -26,11 +31,21 @@ def check_floating(op: str, arg: str, value: object) -> Tensor:
 
 def check_number(op: str, arg: str, value: object) -> float:
     """`value` as a finite float, or an error that names the argument."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{op}: '{arg}' must be a number, got {type(value).__name__}")
-    if value != value or value in (float("inf"), float("-inf")):
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if number != number or number in (math.inf, -math.inf):
         raise ValueError(f"{op}: '{arg}' must be finite, got {value}")
-    return float(value)
+    return number
+
+
+def check_flag(op: str, arg: str, value: object) -> None:
+    """Raise a TypeError unless `value` is True or False: None or a string would pass for one of them."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{op}: '{arg}' must be True or False, got {value!r}")
 
 
 def check_choice(op: str, arg: str, value: object, choices: tuple[str, ...]) -> None:
@@ -44,8 +59,14 @@ def accumulator_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def wants_gradient(*inputs: Tensor) -> bool:
+def wants_gradient(op: str, *inputs: Tensor) -> bool:
     """Whether autograd must see this call; inside torch.func's transforms `requires_grad` does not tell."""
+    # A raw op would drop a tangent without a word.
+    if forward_ad._current_level >= 0 and any(forward_ad.unpack_dual(t).tangent is not None for t in inputs):
+        raise NotImplementedError(
+            f"{op}: forward-mode derivatives are not implemented; use reverse mode, "
+            f"or deepclust_ext.reference.{op}, which is plain torch"
+        )
     if torch._C._are_functorch_transforms_active():
         return True
     return torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
@@ -72,6 +93,9 @@ def differentiable(function: type[torch.autograd.Function]) -> Callable[..., Any
 
     def apply(*inputs: Any) -> Any:
         if torch._C._are_functorch_transforms_active():
+            if torch.compiler.is_compiling():
+                # The tracer would inline `forward` and drop `backward`: a gradient of 0, without a word.
+                torch._dynamo.graph_break(msg="torch.func inside torch.compile drops custom gradients")
             return function.apply(*inputs)
         return eager_apply(*inputs)
 

@@ -43,7 +43,9 @@ def dhog_loss(
 ) -> DHOGLoss:
     r"""DHOG's loss: augmentations of an image pulled together, hierarchical heads pushed apart.
 
-    .. math:: L = -\frac{1}{H} \sum_{i=1}^{H} MI_{aug}(i) + \alpha \sum_{i=2}^{H} \frac{1}{i} \sum_{j<i} MI(z_i, sg(z_j))
+    .. math::
+
+        L = -\frac{1}{H} \sum_{i=1}^{H} MI_{aug}(i) + \alpha \sum_{i=2}^{H} \frac{1}{i} \sum_{j<i} MI(z_i, sg(z_j))
 
     with sg the stop-gradient: a push pair moves its later head only. All joints are blocks of a few products, all
     their gradients are formed in the forward pass, and nothing of size n x C x C or pairs x n x C exists.
@@ -98,7 +100,7 @@ def dhog_loss(
     check_choice("dhog_loss", "pooling", pooling, ("pooled", "mean"))
     check_choice("dhog_loss", "push_norm", push_norm, ("index", "count"))
     alpha, lamb = check_number("dhog_loss", "alpha", alpha), check_number("dhog_loss", "lamb", lamb)
-    run = _differentiable if wants_gradient(probs) else _raw.dhog_loss
+    run = _differentiable if wants_gradient("dhog_loss", probs) else _raw.dhog_loss
     loss, pull, push, _, _ = run(probs, alpha, pooling == "pooled", push_norm == "index", lamb)
     return DHOGLoss(loss, pull, push)
 
@@ -169,18 +171,22 @@ def _(grad_loss: Tensor, probs: Tensor, pull_grad: Tensor, push_grad: Tensor, po
     return probs.new_empty(probs.shape)
 
 
-def _each(run: Any, info: Any, in_dims: tuple[Any, ...], args: tuple[Any, ...]) -> list[Any]:
+def _each(run: Any, info: Any, in_dims: tuple[Any, ...], args: tuple[Any, ...]) -> tuple[Tensor, ...]:
     """`run` once for every batch item: probs has no leading dimension to put the batch in."""
-    batched = [batch_first(info.batch_size, arg, dim) for arg, dim in zip(args, in_dims, strict=True)]
-    return [run(*(b[i] if isinstance(b, Tensor) else b for b in batched)) for i in range(info.batch_size)]
+    size = info.batch_size
+    batched = [batch_first(size, arg, dim) for arg, dim in zip(args, in_dims, strict=True)]
+    if size == 0:  # one item of zeros tells the shapes
+        batched = [b.new_zeros((1, *b.shape[1:])) if isinstance(b, Tensor) else b for b in batched]
+    outputs = [run(*(b[i] if isinstance(b, Tensor) else b for b in batched)) for i in range(max(1, size))]
+    return tuple(torch.stack(parts)[:size] for parts in zip(*outputs, strict=True))
 
 
 @torch.library.register_vmap("deepclust::dhog_loss")
 def _(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-    outputs = _each(_raw.dhog_loss, info, in_dims, args)
-    return tuple(torch.stack(parts) for parts in zip(*outputs, strict=True)), (0, 0, 0, 0, 0)
+    return _each(_raw.dhog_loss, info, in_dims, args), (0, 0, 0, 0, 0)
 
 
 @torch.library.register_vmap("deepclust::dhog_loss_backward")
 def _(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Tensor, int]:
-    return torch.stack(_each(_raw.dhog_loss_backward, info, in_dims, args)), 0
+    (grad,) = _each(lambda *item: (_raw.dhog_loss_backward(*item),), info, in_dims, args)
+    return grad, 0

@@ -11,6 +11,7 @@ from deepclust_ext.ops import _raw
 from deepclust_ext.ops._common import (
     accumulator_dtype,
     batch_first,
+    check_flag,
     check_floating,
     check_number,
     differentiable,
@@ -52,7 +53,7 @@ def mi_loss(p: Tensor, q: Tensor, *, lamb: float = 1.0, symmetric: bool = True) 
     Raises
     ------
     TypeError
-        `p` or `q` is not a floating-point tensor, `lamb` not a number.
+        `p` or `q` is not a floating-point tensor, `lamb` not a number, `symmetric` not a bool.
     ValueError
         Shapes or devices do not fit together, or `symmetric` with C != D.
 
@@ -69,9 +70,10 @@ def mi_loss(p: Tensor, q: Tensor, *, lamb: float = 1.0, symmetric: bool = True) 
     >>> round(mi_loss(labels, labels).item(), 4)  # four balanced clusters that agree: -ln 4
     -1.3863
     """
+    check_flag("mi_loss", "symmetric", symmetric)
     p, q = _check(p, q, symmetric)
     lamb = check_number("mi_loss", "lamb", lamb)
-    if wants_gradient(p, q):
+    if wants_gradient("mi_loss", p, q):
         loss: Tensor = _differentiable(p, q, lamb, symmetric)[0]
         return loss
     return _raw.mi_loss(p, q, lamb, symmetric)[0]
@@ -121,7 +123,8 @@ def _check(p: Tensor, q: Tensor, symmetric: bool) -> tuple[Tensor, Tensor]:
         raise ValueError(f"mi_loss: 'p' and 'q' must have at least one class, got {p.shape[-1]} and {q.shape[-1]}")
     if symmetric and p.shape[-1] != q.shape[-1]:
         raise ValueError(
-            f"mi_loss: 'q' must have p's {p.shape[-1]} classes when symmetric=True, got {q.shape[-1]}; pass symmetric=False"
+            f"mi_loss: 'q' must have p's {p.shape[-1]} classes when symmetric=True, got {q.shape[-1]}; "
+            "pass symmetric=False"
         )
     if p.dtype != q.dtype:
         dtype = torch.promote_types(p.dtype, q.dtype)

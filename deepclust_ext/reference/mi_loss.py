@@ -9,8 +9,8 @@ __all__ = ["joint_loss", "mi_loss"]
 
 
 def joint_loss(joint: Tensor, lamb: float = 1.0) -> Tensor:
-    """Minus the mutual information of unnormalised joints (..., C, D); entries at 0 pass no gradient."""
-    positive = joint > 0
+    """Minus the mutual information of unnormalised joints (..., C, D); entries at 0 or below pass no gradient."""
+    positive = ~(joint <= 0)  # NaN stays, and shows
     # Two masks: the first keeps 0-entries out of the sums' gradient, the second keeps log away from 0.
     joint = torch.where(positive, joint, torch.zeros_like(joint))
     total = joint.sum((-2, -1), keepdim=True)
