@@ -118,15 +118,12 @@ def test_none_and_plain_are_the_images():
     for name in ("none", "figures", "objects", "natural32", "natural96"):
         augmentation = make_augmentation(name, image_shape=(1, 9, 9))
         assert torch.equal(augmentation.plain(images), images.to(torch.float32) / 255)
-    assert torch.equal(
-        make_augmentation("none", image_shape=(1, 9, 9))(images, generator=generator()) * 255, images
-    )
+    assert torch.equal(make_augmentation("none", image_shape=(1, 9, 9))(images, generator=generator()) * 255, images)
 
 
 def test_auto_looks_at_the_shape():
     names = [
-        make_augmentation("auto", image_shape=s).name
-        for s in ((1, 28, 28), (3, 32, 32), (3, 96, 96), (1, 128, 128))
+        make_augmentation("auto", image_shape=s).name for s in ((1, 28, 28), (3, 32, 32), (3, 96, 96), (1, 128, 128))
     ]
     assert names == ["figures", "natural32", "natural96", "figures"]
 
@@ -164,9 +161,7 @@ def test_wrong_images_are_refused():
             augmentation(wrong, generator=generator())
         with pytest.raises(ValueError, match=r"digits: 'images' must be \(B, 1, 28, 28\), got shape"):
             augmentation.plain(wrong)
-    with pytest.raises(
-        ValueError, match=r"'image_shape' must be \(C, H, W\) with C 1 or 3, got \(2, 28, 28\)"
-    ):
+    with pytest.raises(ValueError, match=r"'image_shape' must be \(C, H, W\) with C 1 or 3, got \(2, 28, 28\)"):
         make_augmentation("digits", image_shape=(2, 28, 28))
 
 

@@ -75,9 +75,7 @@ def test_operations_agree_with_pillow(name, shape):
     images = pictures(12, *shape)
     values = torch.linspace(low, high, 12)[torch.randperm(12, generator=generator(2))]
     ours = apply_operation(name, images.clone(), values, values, values)
-    theirs = torch.stack(
-        [from_pil(REFERENCES[name](to_pil(i), float(v))) for i, v in zip(images, values, strict=True)]
-    )
+    theirs = torch.stack([from_pil(REFERENCES[name](to_pil(i), float(v))) for i, v in zip(images, values, strict=True)])
     assert ours.dtype == torch.uint8
     difference = (ours.int() - theirs.int()).abs()
     if name in GEOMETRIC:
@@ -174,9 +172,7 @@ def test_one_sub_policy_is_drawn_for_each_image_uniformly():
 
 @pytest.mark.parametrize(("side", "crop"), [(32, 20), (96, 64), (28, 18), (8, 5)])
 def test_crops_are_squares_at_every_place(side, crop):
-    augmentation = make_augmentation(
-        "fast-autoaugment", image_shape=(1, side, side), policies=[[("Invert", 0, 0)]]
-    )
+    augmentation = make_augmentation("fast-autoaugment", image_shape=(1, side, side), policies=[[("Invert", 0, 0)]])
     assert augmentation.output_shape == (1, crop, crop)
     # Pixel values that tell where a pixel came from.
     ramp = torch.arange(side, dtype=torch.uint8)
@@ -193,9 +189,7 @@ def test_crops_are_squares_at_every_place(side, crop):
 
 def test_greyscale_has_its_probability_and_pillows_weights():
     images = pictures(3000, 3, 5, 5)
-    augmentation = make_augmentation(
-        "fast-autoaugment", image_shape=(3, 5, 5), policies=[[("Invert", 0, 0)]], crop=5
-    )
+    augmentation = make_augmentation("fast-autoaugment", image_shape=(3, 5, 5), policies=[[("Invert", 0, 0)]], crop=5)
     views = bytes_of(augmentation(images, generator=generator()))[:1500]
     grey = (views == views[:, :1]).flatten(1).all(1)
     assert abs(float(grey.float().mean()) - 0.5) < 0.055

@@ -23,9 +23,7 @@ def floats(*shape: int) -> torch.Tensor:
 def content(b: int = 1, **parameters: float) -> torch.Tensor:
     neutral = {"angle": 0.0, "scale": 1.0, "stretch": 1.0, "shear": 0.0, "shift_x": 0.0, "shift_y": 0.0}
     aspect = parameters.pop("aspect", 1.0)
-    return affine_matrix(
-        **{k: torch.full((b,), parameters.get(k, v)) for k, v in neutral.items()}, aspect=aspect
-    )
+    return affine_matrix(**{k: torch.full((b,), parameters.get(k, v)) for k, v in neutral.items()}, aspect=aspect)
 
 
 def test_uniform_stays_in_its_range():
@@ -98,9 +96,7 @@ def test_shear_agrees_with_torchvision():
     ours = sample(images, content(shear=math.tan(math.radians(12.0))), (24, 24))
     mode = functional.InterpolationMode.BILINEAR
     found = [
-        functional.affine(
-            images, angle=0.0, translate=[0, 0], scale=1.0, shear=[sign * 12.0, 0.0], interpolation=mode
-        )
+        functional.affine(images, angle=0.0, translate=[0, 0], scale=1.0, shear=[sign * 12.0, 0.0], interpolation=mode)
         for sign in (1, -1)
     ]
     # The two libraries disagree on the sign of a slant, which is drawn symmetrically.
@@ -187,9 +183,7 @@ def test_hue_turns_chroma_at_constant_luma():
     torch.testing.assert_close(turned(0.5) + images, 2 * luma[:, None].expand_as(images), atol=1e-4, rtol=0)
     # A third of a turn leads away from red, to green or to blue.
     red = torch.tensor([0.6, 0.4, 0.4]).view(1, 3, 1, 1)
-    third = colour_jitter(
-        red.clone(), brightness=one[:1], contrast=one[:1], saturation=one[:1], hue=one[:1] / 3
-    )
+    third = colour_jitter(red.clone(), brightness=one[:1], contrast=one[:1], saturation=one[:1], hue=one[:1] / 3)
     assert int(third.flatten().argmax()) != 0
 
 
@@ -263,9 +257,7 @@ def test_probabilities_are_kept():
 def test_windows_cover_the_areas_asked_for():
     # A ramp shows the window's width as its slope.
     off = {"flip": 0.0, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0, "grayscale": 0.0}
-    augmentation = make_augmentation(
-        "natural96", image_shape=(1, 33, 33), **off, area=(0.25, 0.25), ratio=1.0
-    )
+    augmentation = make_augmentation("natural96", image_shape=(1, 33, 33), **off, area=(0.25, 0.25), ratio=1.0)
     ramp = torch.linspace(0, 1, 33).expand(500, 1, 33, 33)
     views = augmentation(ramp, generator=generator())
     slope = (views[:, 0, 16, 20] - views[:, 0, 16, 12]) / 8 * 32

@@ -207,9 +207,7 @@ def test_empty_folders_and_lone_images_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"the folder .* must hold images .* got none$"):
         load_data(tmp_path)
     (tmp_path / "readme.md").write_text("nothing here")
-    with pytest.raises(
-        ValueError, match=r"got none; 1 files skipped, the first 'readme.md': not an image file"
-    ):
+    with pytest.raises(ValueError, match=r"got none; 1 files skipped, the first 'readme.md': not an image file"):
         load_data(tmp_path)
     save(pixels(0, 4, 4), tmp_path / "a.png")
     with pytest.raises(ValueError, match=r"at least 2 images, got only 1 image in .*1 files skipped"):

@@ -19,9 +19,7 @@ def test_as_float_maps_bytes_to_the_unit_interval_exactly():
     assert values[0] == 0.0
     assert values[255] == 1.0
     assert torch.equal((values * 255).round().to(torch.uint8), torch.arange(256, dtype=torch.uint8))
-    with pytest.raises(
-        TypeError, match=r"as_float: 'images' must be uint8 or floating point, got torch.int64"
-    ):
+    with pytest.raises(TypeError, match=r"as_float: 'images' must be uint8 or floating point, got torch.int64"):
         as_float(torch.zeros(2, dtype=torch.int64))
 
 

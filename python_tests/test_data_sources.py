@@ -63,9 +63,7 @@ def test_npz_without_test_labels_gives_no_labels_for_all(tmp_path):
 def test_wrong_npz_files_are_refused(tmp_path):
     path = tmp_path / "wrong.npz"
     np.savez(path, images=pixels(0, 5, 7, 7), label=np.arange(5))
-    with pytest.raises(
-        ValueError, match=r"must hold the keys x \(and y\), .* got the keys: images, label; save"
-    ):
+    with pytest.raises(ValueError, match=r"must hold the keys x \(and y\), .* got the keys: images, label; save"):
         load_data(path)
     np.savez(path, x=np.array([{}, {}], dtype=object))
     with pytest.raises(ValueError, match=r"'x' in 'wrong.npz' cannot be read: Object arrays"):
@@ -187,15 +185,11 @@ def test_idx_files_below_deepclust_data(name, folder, tmp_path, monkeypatch):
     (tmp_path / folder / "train-images-idx3-ubyte.gz").write_bytes(whole[:-500])
     with pytest.raises(ValueError, match=r"train-images-idx3-ubyte.gz' is damaged"):
         load_data(name)
-    (tmp_path / folder / "train-images-idx3-ubyte.gz").write_bytes(
-        gzip.compress(gzip.decompress(whole)[:-500])
-    )
+    (tmp_path / folder / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(gzip.decompress(whole)[:-500]))
     with pytest.raises(ValueError, match="is damaged: 3920 values announced, 3420 found"):
         load_data(name)
     write_idx(tmp_path / folder / "train-images-idx3-ubyte.gz", train[0])
-    with pytest.raises(
-        ValueError, match="must be an idx file of bytes in 3 dimensions, got the header 00000802"
-    ):
+    with pytest.raises(ValueError, match="must be an idx file of bytes in 3 dimensions, got the header 00000802"):
         load_data(name)
 
 
@@ -273,16 +267,12 @@ def test_superclasses_number_each_fine_class_once():
 
 def test_unknown_names_list_the_known_ones(tmp_path):
     for look in (load_data, lambda name: has_split(name, "train")):
-        with pytest.raises(
-            ValueError, match="got 'minst', and there is no such file or folder; known names: dig"
-        ):
+        with pytest.raises(ValueError, match="got 'minst', and there is no such file or folder; known names: dig"):
             look("minst")
     (tmp_path / "x.csv").write_text("1,2")
     with pytest.raises(ValueError, match=r"must be a folder or an .npz file, got the file"):
         load_data(tmp_path / "x.csv")
-    with pytest.raises(
-        ValueError, match="'folder_labels' must be False unless 'data' is a folder, got 'digits'"
-    ):
+    with pytest.raises(ValueError, match="'folder_labels' must be False unless 'data' is a folder, got 'digits'"):
         load_data("digits", folder_labels=True)
     assert len(KNOWN_NAMES) == 8
     assert has_split("digits", "all")

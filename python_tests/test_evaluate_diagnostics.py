@@ -82,9 +82,7 @@ def test_churn_is_symmetric_and_at_most_the_plain_share(pairs):
 
 
 def test_what_is_refused():
-    with pytest.raises(
-        ValueError, match="occupancy: 'n_clusters' must exceed every label, got 3 with a label 3"
-    ):
+    with pytest.raises(ValueError, match="occupancy: 'n_clusters' must exceed every label, got 3 with a label 3"):
         occupancy([0, 3], 3)
     with pytest.raises(ValueError, match=r"diagnostics: 'embeddings' must have a row per label \(2\), got 3"):
         diagnostics([0, 1], 2, np.eye(3))

@@ -24,8 +24,7 @@ def knn_by_definition(train, y_train, test, y_test, k, temperature):
         cosines = [float(x @ t) / (np.linalg.norm(x) * np.linalg.norm(t)) for t in train]
         nearest = sorted(range(len(train)), key=lambda j: -cosines[j])[:k]
         votes = [
-            sum(math.exp(cosines[j] / temperature) for j in nearest if y_train[j] == c)
-            for c in range(max(y_train) + 1)
+            sum(math.exp(cosines[j] / temperature) for j in nearest if y_train[j] == c) for c in range(max(y_train) + 1)
         ]
         correct += int(np.argmax(votes) == y)
     return correct / len(y_test)
@@ -99,9 +98,7 @@ def test_what_probes_refuse(probe):
         probe(x, y[:5], x, y)
     with pytest.raises(ValueError, match=rf"{name}: 'y_test' must have a label per row \(6\), got 5"):
         probe(x, y, x, y[:5])
-    with pytest.raises(
-        ValueError, match=rf"{name}: 'test' must have as many columns as 'train' \(5\), got 4"
-    ):
+    with pytest.raises(ValueError, match=rf"{name}: 'test' must have as many columns as 'train' \(5\), got 4"):
         probe(x, y, x[:, :4], y)
     with pytest.raises(ValueError, match=rf"{name}: 'train' must have shape \(N, d\)"):
         probe(x[:0], y, x, y)
@@ -117,9 +114,7 @@ def test_other_refusals():
         knn_accuracy(x, y, x, y, k=0)
     with pytest.raises(ValueError, match="knn_accuracy: 'temperature' must be positive, got 0"):
         knn_accuracy(x, y, x, y, temperature=0)
-    with pytest.raises(
-        ValueError, match="linear_probe: 'y_train' must hold at least two classes, got only 1"
-    ):
+    with pytest.raises(ValueError, match="linear_probe: 'y_train' must hold at least two classes, got only 1"):
         linear_probe(x, np.ones(6, dtype=int), x, y)
 
 
@@ -146,9 +141,7 @@ def test_kmeans_pixels_reproduces():
 
 def test_what_kmeans_pixels_refuses():
     images, _ = dark_and_bright()
-    with pytest.raises(
-        ValueError, match=r"'n_clusters' must be between 1 and the number of images \(12\), got 13"
-    ):
+    with pytest.raises(ValueError, match=r"'n_clusters' must be between 1 and the number of images \(12\), got 13"):
         kmeans_pixels(images, 13, seed=0)
     with pytest.raises(ValueError, match="'n_clusters' must be between"):
         kmeans_pixels(images, 0, seed=0)
@@ -167,7 +160,5 @@ def test_what_kmeans_pixels_refuses():
 )
 def test_scikit_learn_missing_names_the_command(monkeypatch, module, call):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(
-        ImportError, match=r"'sklearn' is not installed; run pip install 'deepclust_ext\[train\]'"
-    ):
+    with pytest.raises(ImportError, match=r"'sklearn' is not installed; run pip install 'deepclust_ext\[train\]'"):
         call()

@@ -177,9 +177,7 @@ def test_what_is_refused(function):
     name = function.__name__
     with pytest.raises(ValueError, match=rf"{name}: 'y' must be as long as 'labels' \(3\), got 2"):
         function([0, 1, 1], [0, 1])
-    with pytest.raises(
-        ValueError, match=f"{name}: 'labels' must be non-negative, got -1; drop the unlabelled"
-    ):
+    with pytest.raises(ValueError, match=f"{name}: 'labels' must be non-negative, got -1; drop the unlabelled"):
         function([0, -1], [0, 1])
     with pytest.raises(ValueError, match=f"{name}: 'y' must be non-negative, got -2"):
         function([0, 1], [0, -2])

@@ -20,9 +20,7 @@ def random_images(n_images=6, seed=0):
     return torch.rand(n_images, *SHAPE, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize(
-    ("name", "shape"), [("resnet18", (3, 20, 20)), ("small28", (1, 28, 28)), ("tiny8", SHAPE)]
-)
+@pytest.mark.parametrize(("name", "shape"), [("resnet18", (3, 20, 20)), ("small28", (1, 28, 28)), ("tiny8", SHAPE)])
 @pytest.mark.parametrize("n_heads", [1, 4])
 @pytest.mark.parametrize("n_sub_heads", [1, 3])
 @pytest.mark.parametrize("over", [None, 12])

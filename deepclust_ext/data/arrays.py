@@ -85,9 +85,7 @@ def to_labels(y: Any, n: int, *, arg: str = "y") -> Tensor:
     if labels.shape == (n, 1):
         labels = labels[:, 0]
     if labels.shape != (n,):
-        raise ValueError(
-            f"load_data: '{arg}' must hold one label an image, shape ({n},), got shape {labels.shape}"
-        )
+        raise ValueError(f"load_data: '{arg}' must hold one label an image, shape ({n},), got shape {labels.shape}")
     if labels.dtype.kind in "US":
         labels = np.unique(labels, return_inverse=True)[1]
     if labels.dtype.kind == "f" and bool(np.all(labels == np.round(labels))):

@@ -28,9 +28,7 @@ class Augmentation(ABC):
     def __init__(self, image_shape: tuple[int, int, int]) -> None:
         c, h, w = image_shape
         if c not in (1, 3) or h < 1 or w < 1:
-            raise ValueError(
-                f"{self.name}: 'image_shape' must be (C, H, W) with C 1 or 3, got {tuple(image_shape)}"
-            )
+            raise ValueError(f"{self.name}: 'image_shape' must be (C, H, W) with C 1 or 3, got {tuple(image_shape)}")
         self.image_shape = (int(c), int(h), int(w))
 
     @property
@@ -85,9 +83,7 @@ class Augmentation(ABC):
         """Refuse images of another shape than the augmentation was made for."""
         if images.dim() != 4 or tuple(images.shape[1:]) != self.image_shape:
             c, h, w = self.image_shape
-            raise ValueError(
-                f"{self.name}: 'images' must be (B, {c}, {h}, {w}), got shape {tuple(images.shape)}"
-            )
+            raise ValueError(f"{self.name}: 'images' must be (B, {c}, {h}, {w}), got shape {tuple(images.shape)}")
 
     def _check_amount(self, parameter: str, value: float, highest: float = float("inf")) -> None:
         """Refuse an amount or a probability outside [0, highest]."""
@@ -98,8 +94,7 @@ class Augmentation(ABC):
         """Refuse anything but 0 < low <= high <= highest."""
         if len(value) != 2 or not 0.0 < value[0] <= value[1] <= highest:
             raise ValueError(
-                f"{self.name}: '{parameter}' must be (low, high) with 0 < low <= high <= {highest:g}, got "
-                f"{value}"
+                f"{self.name}: '{parameter}' must be (low, high) with 0 < low <= high <= {highest:g}, got {value}"
             )
 
     def __repr__(self) -> str:

@@ -15,9 +15,7 @@ LUMA = (0.299, 0.587, 0.114)
 _YIQ = (LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
 
 
-def colour_jitter(
-    images: Tensor, *, brightness: Tensor, contrast: Tensor, saturation: Tensor, hue: Tensor
-) -> Tensor:
+def colour_jitter(images: Tensor, *, brightness: Tensor, contrast: Tensor, saturation: Tensor, hue: Tensor) -> Tensor:
     r"""Change brightness, contrast, saturation and hue, in this order.
 
     .. math:: x' = c\,b\,(1 w^T + s \cos\theta\,P + s \sin\theta\,Q)\,x + (1 - c)\,b\,m,

@@ -53,9 +53,7 @@ class TransformViews(Augmentation):
 
     def view(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Transform one image after another."""
-        seeds = torch.randint(
-            2**31, (images.shape[0],), generator=generator, device=generator.device
-        ).tolist()
+        seeds = torch.randint(2**31, (images.shape[0],), generator=generator, device=generator.device).tolist()
         views = images.new_empty((images.shape[0], *self._output_shape), dtype=torch.float32)
         for i, (image, seed) in enumerate(zip(as_float(images), seeds, strict=True)):
             result = self._apply(image.clone(), seed)
@@ -92,8 +90,7 @@ class TransformViews(Augmentation):
             )
         if result.dim() != 3 or result.shape[0] not in (1, 3):
             raise ValueError(
-                f"{self.name}: 'transform' must return (C, H, W) with C 1 or 3, got shape "
-                f"{tuple(result.shape)}"
+                f"{self.name}: 'transform' must return (C, H, W) with C 1 or 3, got shape {tuple(result.shape)}"
             )
         return as_float(result.as_subclass(Tensor))
 

@@ -71,9 +71,7 @@ def load_dataset(dataset: Any, *, image_size: int | None = None) -> ImageData:
         images.append(image)
         labels.append(label)
     if not images:
-        raise ValueError(
-            f"load_data: 'data' must hold at least one image, got an empty {type(dataset).__name__}"
-        )
+        raise ValueError(f"load_data: 'data' must hold at least one image, got an empty {type(dataset).__name__}")
     numbers = [label for label in labels if label is not None]
     return ImageData(
         stack(images),
@@ -87,8 +85,7 @@ def _to_image(item: Any, i: int, image_size: int | None) -> Tensor:
     if isinstance(item, (np.ndarray, Tensor)):
         if item.ndim not in (2, 3):
             raise ValueError(
-                f"load_data: item {i} of 'data' must be (H, W), (C, H, W) or (H, W, C), "
-                f"got shape {tuple(item.shape)}"
+                f"load_data: item {i} of 'data' must be (H, W), (C, H, W) or (H, W, C), got shape {tuple(item.shape)}"
             )
         image = to_images(item[None], arg=f"item {i} of data")
         return (resize(image, image_size) if image_size is not None else image)[0]

@@ -106,9 +106,7 @@ def _list_files(path: Path) -> tuple[list[str], list[tuple[str, str]]]:
     return sorted(files), others
 
 
-def _read_all(
-    path: Path, files: list[str], image_size: int | None
-) -> Iterator[tuple[str, NDArray[np.uint8] | str]]:
+def _read_all(path: Path, files: list[str], image_size: int | None) -> Iterator[tuple[str, NDArray[np.uint8] | str]]:
     """Yield each file's pixels, or the reason why there are none, in order; decoding runs in threads."""
     pil_image = require("PIL.Image")
 
@@ -167,9 +165,7 @@ def _labels(path: Path, names: list[str]) -> Tensor:
 
 def _nothing_found(path: Path, skipped: list[Any]) -> str:
     """Say that the folder holds no image, and what it holds instead."""
-    message = (
-        f"load_data: the folder {str(path)!r} must hold images ({', '.join(sorted(EXTENSIONS))}), got none"
-    )
+    message = f"load_data: the folder {str(path)!r} must hold images ({', '.join(sorted(EXTENSIONS))}), got none"
     if skipped:
         name, reason = min(skipped)
         message += f"; {len(skipped)} files skipped, the first {name!r}: {reason}"

@@ -170,9 +170,7 @@ def _check_images(images: Tensor) -> None:
     if not isinstance(images, Tensor):
         raise TypeError(f"ImageData: 'images' must be a Tensor, got {type(images).__name__}; see load_data")
     if images.dim() != 4 or images.shape[1] not in (1, 3) or 0 in images.shape[2:]:
-        raise ValueError(
-            f"ImageData: 'images' must be (N, C, H, W) with C 1 or 3, got shape {tuple(images.shape)}"
-        )
+        raise ValueError(f"ImageData: 'images' must be (N, C, H, W) with C 1 or 3, got shape {tuple(images.shape)}")
     if images.dtype not in (torch.uint8, torch.float32):
         raise TypeError(f"ImageData: 'images' must be uint8 or float32, got {images.dtype}; see load_data")
     if images.dtype == torch.float32 and images.numel():

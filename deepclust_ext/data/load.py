@@ -77,9 +77,7 @@ def load_data(
     """
     _check_arguments(split, image_size, channels)
     if folder_labels and not _is_folder(data):
-        raise ValueError(
-            f"load_data: 'folder_labels' must be False unless 'data' is a folder, got {_describe(data)}"
-        )
+        raise ValueError(f"load_data: 'folder_labels' must be False unless 'data' is a folder, got {_describe(data)}")
     loaded = _load(data, split, image_size, folder_labels)
     loaded = conform(loaded, image_size, channels)
     if y is not None:
@@ -154,9 +152,7 @@ def _check_arguments(split: str, image_size: int | None, channels: int | None) -
     """Refuse settings that no data could satisfy."""
     if split not in _SPLITS:
         raise ValueError(f"load_data: 'split' must be one of {', '.join(_SPLITS)}, got {split!r}")
-    if image_size is not None and (
-        not isinstance(image_size, int) or isinstance(image_size, bool) or image_size < 1
-    ):
+    if image_size is not None and (not isinstance(image_size, int) or isinstance(image_size, bool) or image_size < 1):
         raise ValueError(f"load_data: 'image_size' must be a positive whole number, got {image_size!r}")
     if channels not in (None, 1, 3):
         raise ValueError(f"load_data: 'channels' must be 1, 3 or None, got {channels!r}")

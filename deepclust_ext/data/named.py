@@ -73,9 +73,7 @@ def load_named(name: str, split: str) -> ImageData:
     ImageData(digits: 1797 images of 1x8x8 torch.float32, 10 classes)
     """
     if name not in SPLIT_NAMES and split == "test":
-        raise ValueError(
-            f"load_data: 'split' must be 'train' or 'all' for {name!r}, got 'test': it has no test half"
-        )
+        raise ValueError(f"load_data: 'split' must be 'train' or 'all' for {name!r}, got 'test': it has no test half")
     if name == "digits":
         return _digits()
     if name == "mnist5k":

@@ -50,8 +50,7 @@ def load_npz(path: Path, split: str) -> ImageData:
     """
     if split not in npz_splits(path):
         raise ValueError(
-            f"load_data: 'split' must be 'train' or 'all' for {path.name!r}, got {split!r}: "
-            "the archive has no x_test"
+            f"load_data: 'split' must be 'train' or 'all' for {path.name!r}, got {split!r}: the archive has no x_test"
         )
     with _open(path) as archive:
         if "x" in archive.files:
@@ -68,9 +67,7 @@ def load_npz(path: Path, split: str) -> ImageData:
     if len({(part.shape[1:], part.dtype) for part in images}) > 1:
         found = " and ".join(f"{tuple(part.shape[1:])} {part.dtype}" for part in images)
         raise ValueError(f"load_data: x_train and x_test in {path.name!r} must agree in shape, got {found}")
-    return ImageData(
-        torch.cat(images), torch.cat(labels) if len(labels) == len(images) else None, source=path.name
-    )
+    return ImageData(torch.cat(images), torch.cat(labels) if len(labels) == len(images) else None, source=path.name)
 
 
 def _open(path: Path) -> Any:
@@ -78,9 +75,7 @@ def _open(path: Path) -> Any:
     try:
         archive = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"load_data: 'data' must be a readable .npz archive, got {str(path)!r}: {error}"
-        ) from error
+        raise ValueError(f"load_data: 'data' must be a readable .npz archive, got {str(path)!r}: {error}") from error
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise ValueError(f"load_data: 'data' must be an .npz archive, got a single array in {str(path)!r}")
     return archive

@@ -166,9 +166,7 @@ def published_policies() -> tuple[SubPolicy, ...]:
 def _compile(policies: Sequence[SubPolicy]) -> tuple[Tensor, Tensor, Tensor]:
     """Turn sub-policies into tensors (P, steps): operation number, probability, value in its own unit."""
     if not policies or len({len(policy) for policy in policies}) != 1:
-        raise ValueError(
-            "fast-autoaugment: 'policies' must hold sub-policies, all with one number of operations"
-        )
+        raise ValueError("fast-autoaugment: 'policies' must hold sub-policies, all with one number of operations")
     numbers, probabilities, values = [], [], []
     for policy in policies:
         for name, probability, level in policy:

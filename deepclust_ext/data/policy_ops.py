@@ -155,8 +155,7 @@ def _near(count: int, centre: Tensor, length: Tensor) -> Tensor:
 def _matrix(like: Tensor, entries: tuple[Tensor | float, ...]) -> Tensor:
     """Stack six entries, each a number or (B,), to (B, 2, 3) float64."""
     columns = [
-        e.to(torch.float64) if isinstance(e, Tensor) else torch.full_like(like, e, dtype=torch.float64)
-        for e in entries
+        e.to(torch.float64) if isinstance(e, Tensor) else torch.full_like(like, e, dtype=torch.float64) for e in entries
     ]
     return torch.stack(columns, dim=1).view(-1, 2, 3)
 

@@ -83,8 +83,7 @@ def make_augmentation(
         name = _auto(image_shape) if spec == "auto" else spec
         if name not in _PRESETS:
             raise ValueError(
-                f"make_augmentation: 'spec' must be one of {', '.join(PRESET_NAMES)}, auto, or a callable, "
-                f"got {spec!r}"
+                f"make_augmentation: 'spec' must be one of {', '.join(PRESET_NAMES)}, auto, or a callable, got {spec!r}"
             )
         family, defaults = _PRESETS[name]
         try:
@@ -95,14 +94,11 @@ def make_augmentation(
         return augmentation
     if parameters:
         raise TypeError(
-            "make_augmentation: parameters must be left out unless 'spec' is a name, got "
-            f"{', '.join(parameters)}"
+            f"make_augmentation: parameters must be left out unless 'spec' is a name, got {', '.join(parameters)}"
         )
     if isinstance(spec, Augmentation):
         if spec.image_shape != tuple(image_shape):
-            raise ValueError(
-                f"make_augmentation: 'spec' must be made for images of {tuple(image_shape)}, got {spec!r}"
-            )
+            raise ValueError(f"make_augmentation: 'spec' must be made for images of {tuple(image_shape)}, got {spec!r}")
         return spec
     if not callable(spec):
         raise TypeError(f"make_augmentation: 'spec' must be a name or a callable, got {type(spec).__name__}")

@@ -99,9 +99,10 @@ class StrokeViews(Augmentation):
         """Draw all parameters, sample once, redraw the stroke."""
         b, (_, h, w) = images.shape[0], self.image_shape
         radians = math.radians(self.degrees)
+        smallest, largest = self.scale
         matrix = affine_matrix(
             angle=uniform(b, -radians, radians, generator),
-            scale=uniform(b, *map(math.log, self.scale), generator).exp() / (1.0 + self.margin),
+            scale=uniform(b, math.log(smallest), math.log(largest), generator).exp() / (1.0 + self.margin),
             stretch=uniform(b, -2.0 * self.stretch, 2.0 * self.stretch, generator).exp(),
             shear=uniform(b, -self.shear, self.shear, generator),
             shift_x=uniform(b, -self.shift, self.shift, generator),

@@ -106,9 +106,7 @@ class FigureViews(Augmentation):
             one = torch.ones(b, device=generator.device)
             brightness = uniform(b, 1.0 - self.brightness, 1.0 + self.brightness, generator)
             contrast = uniform(b, 1.0 - self.contrast, 1.0 + self.contrast, generator)
-            views = colour_jitter(
-                views, brightness=brightness, contrast=contrast, saturation=one, hue=0.0 * one
-            )
+            views = colour_jitter(views, brightness=brightness, contrast=contrast, saturation=one, hue=0.0 * one)
         if self.erase:
             draws = torch.rand(5, b, generator=generator, device=generator.device)
             low, high = self.erase_side

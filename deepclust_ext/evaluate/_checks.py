@@ -28,13 +28,10 @@ def as_labels(function: str, argument: str, value: object) -> Labels:
     if labels.size == 0:
         raise ValueError(f"{function}: {argument!r} must hold at least one label, got none")
     if not np.issubdtype(labels.dtype, np.integer):
-        raise TypeError(
-            f"{function}: {argument!r} must be integers, got {labels.dtype}; convert with .astype(int)"
-        )
+        raise TypeError(f"{function}: {argument!r} must be integers, got {labels.dtype}; convert with .astype(int)")
     if labels.min() < 0:
         raise ValueError(
-            f"{function}: {argument!r} must be non-negative, got {labels.min()}; "
-            "drop the unlabelled rows first"
+            f"{function}: {argument!r} must be non-negative, got {labels.min()}; drop the unlabelled rows first"
         )
     return labels.astype(np.int64)
 
@@ -45,9 +42,7 @@ def as_label_pair(
     """Return two rows of labels of equal length."""
     first, second = as_labels(function, names[0], labels), as_labels(function, names[1], y)
     if len(first) != len(second):
-        raise ValueError(
-            f"{function}: {names[1]!r} must be as long as {names[0]!r} ({len(first)}), got {len(second)}"
-        )
+        raise ValueError(f"{function}: {names[1]!r} must be as long as {names[0]!r} ({len(first)}), got {len(second)}")
     return first, second
 
 
@@ -55,9 +50,7 @@ def as_features(function: str, argument: str, value: object) -> Array:
     """Return features as float (N, d), or refuse another shape, an empty one, NaN and infinity."""
     features = as_array(value)
     if features.ndim != 2 or features.size == 0:
-        raise ValueError(
-            f"{function}: {argument!r} must have shape (N, d), neither 0, got shape {features.shape}"
-        )
+        raise ValueError(f"{function}: {argument!r} must have shape (N, d), neither 0, got shape {features.shape}")
     if not np.issubdtype(features.dtype, np.floating):
         features = features.astype(np.float32)
     if not np.isfinite(features).all():

@@ -38,15 +38,12 @@ def kmeans_pixels(images: object, n_clusters: int, *, seed: int, n_init: int = 1
     """
     pixels = as_array(images)
     if pixels.ndim < 2 or pixels.size == 0:
-        raise ValueError(
-            "kmeans_pixels: 'images' must have shape (N, ...), none of it 0, got shape {pixels.shape}"
-        )
+        raise ValueError("kmeans_pixels: 'images' must have shape (N, ...), none of it 0, got shape {pixels.shape}")
     scale = 255.0 if np.issubdtype(pixels.dtype, np.integer) else 1.0
     flat = as_features("kmeans_pixels", "images", pixels.reshape(len(pixels), -1).astype(np.float32) / scale)
     if not 1 <= n_clusters <= len(flat):
         raise ValueError(
-            f"kmeans_pixels: 'n_clusters' must be between 1 and the number of images ({len(flat)}), "
-            f"got {n_clusters!r}"
+            f"kmeans_pixels: 'n_clusters' must be between 1 and the number of images ({len(flat)}), got {n_clusters!r}"
         )
     kmeans = require("sklearn.cluster").KMeans(n_clusters, n_init=n_init, random_state=seed)
     return np.asarray(kmeans.fit_predict(flat), dtype=np.int64)

@@ -140,9 +140,7 @@ def churn(previous: object, labels: object) -> float:
 def _silhouette(features: Array, clusters: Labels) -> float | None:
     """Mean silhouette over a fixed sample; None if it holds fewer than two clusters or only singletons."""
     if len(clusters) > SILHOUETTE_SAMPLE:
-        rows = np.random.default_rng(SILHOUETTE_SEED).choice(
-            len(clusters), size=SILHOUETTE_SAMPLE, replace=False
-        )
+        rows = np.random.default_rng(SILHOUETTE_SEED).choice(len(clusters), size=SILHOUETTE_SAMPLE, replace=False)
         features, clusters = features[rows], clusters[rows]
     if not 1 < len(np.unique(clusters)) < len(clusters):
         return None

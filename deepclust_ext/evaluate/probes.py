@@ -129,13 +129,10 @@ def _probe_arguments(
     classes, truth = as_labels(function, "y_train", y_train), as_labels(function, "y_test", y_test)
     for name, labels, rows in (("y_train", classes, gallery), ("y_test", truth, queries)):
         if len(labels) != len(rows):
-            raise ValueError(
-                f"{function}: {name!r} must have a label per row ({len(rows)}), got {len(labels)}"
-            )
+            raise ValueError(f"{function}: {name!r} must have a label per row ({len(rows)}), got {len(labels)}")
     if gallery.shape[1] != queries.shape[1]:
         raise ValueError(
-            f"{function}: 'test' must have as many columns as 'train' ({gallery.shape[1]}), "
-            f"got {queries.shape[1]}"
+            f"{function}: 'test' must have as many columns as 'train' ({gallery.shape[1]}), got {queries.shape[1]}"
         )
     return gallery, classes, queries, truth
 

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from deepclust_ext.nn._seeding import seeded_init
 from deepclust_ext.nn.registry import as_features, feature_dims
 
-
 Which = Literal["main", "over", "both"]
 
 

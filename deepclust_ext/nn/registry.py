@@ -32,8 +32,9 @@ def build_network(
     Parameters
     ----------
     network : str or nn.Module
-        "resnet18", "small28", "tiny8", or "auto": tiny8 up to 12 pixels, small28 up to 32, else resnet18. A module is returned untouched after a dry run; it must map (B, C, H, W) to a list of
-        features (B, d_i), simple to complex, or to one such tensor.
+        "resnet18", "small28", "tiny8", or "auto": tiny8 up to 12 pixels, small28 up to 32, else resnet18. A module is
+        returned untouched after a dry run; it must map (B, C, H, W) to a list of features (B, d_i), simple to complex,
+        or to one such tensor.
     image_shape : (int, int, int)
         Channels, height and width of the images the network will see.
     width : float
@@ -70,9 +71,7 @@ def build_network(
         feature_dims(network, shape)
         return network
     if not isinstance(network, str):
-        raise TypeError(
-            f"build_network: 'network' must be a name or an nn.Module, got {type(network).__name__}"
-        )
+        raise TypeError(f"build_network: 'network' must be a name or an nn.Module, got {type(network).__name__}")
     name = _automatic(shape) if network == "auto" else network
     if name not in NETWORKS:
         known = ", ".join(["auto", *NETWORKS])
@@ -124,9 +123,7 @@ def as_features(output: object, *, n_images: int) -> list[Tensor]:
         )
     for position, feature in enumerate(features):
         if not isinstance(feature, Tensor):
-            raise ValueError(
-                f"network: feature {position} must be a tensor (B, d), got {type(feature).__name__}"
-            )
+            raise ValueError(f"network: feature {position} must be a tensor (B, d), got {type(feature).__name__}")
         if feature.ndim != 2 or feature.shape[0] != n_images or not feature.is_floating_point():
             raise ValueError(
                 f"network: feature {position} must be a floating-point tensor of shape ({n_images}, d), got "
@@ -139,8 +136,7 @@ def check_image_shape(function: str, image_shape: tuple[int, int, int]) -> tuple
     """Return (C, H, W) as plain ints, or refuse."""
     if len(image_shape) != 3 or min(image_shape) < 1:
         raise ValueError(
-            f"{function}: 'image_shape' must be (channels, height, width), each at least 1, "
-            f"got {image_shape!r}"
+            f"{function}: 'image_shape' must be (channels, height, width), each at least 1, got {image_shape!r}"
         )
     channels, height, width = image_shape
     return int(channels), int(height), int(width)

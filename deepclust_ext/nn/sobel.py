@@ -38,12 +38,8 @@ class Sobel(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return gradients (B, 2, H, W) of images (B, 1 or 3, H, W)."""
         if images.ndim != 4 or images.shape[1] not in (1, 3):
-            raise ValueError(
-                f"Sobel: 'images' must have shape (B, 1, H, W) or (B, 3, H, W), got {tuple(images.shape)}"
-            )
+            raise ValueError(f"Sobel: 'images' must have shape (B, 1, H, W) or (B, 3, H, W), got {tuple(images.shape)}")
         if not images.is_floating_point():
-            raise TypeError(
-                f"Sobel: 'images' must be floating-point, got {images.dtype}; divide uint8 by 255"
-            )
+            raise TypeError(f"Sobel: 'images' must be floating-point, got {images.dtype}; divide uint8 by 255")
         grey = images.mean(dim=1, keepdim=True)
         return nn.functional.conv2d(grey, self.kernel.to(images.dtype), padding=1)

@@ -150,9 +150,7 @@ def _resnet_stage(in_channels: int, channels: int, stride: int) -> nn.Module:
     )
 
 
-def conv_norm_relu(
-    in_channels: int, channels: int, *, kernel_size: int = 3, stride: int = 1
-) -> nn.Sequential:
+def conv_norm_relu(in_channels: int, channels: int, *, kernel_size: int = 3, stride: int = 1) -> nn.Sequential:
     """Return a convolution with padding for equal size at stride 1, batch-norm, ReLU."""
     return nn.Sequential(
         nn.Conv2d(in_channels, channels, kernel_size, stride=stride, padding=kernel_size // 2, bias=False),
