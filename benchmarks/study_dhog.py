@@ -37,12 +37,12 @@ STUDY = [
 
 INTRODUCTION = """# DHOG and IIC on two cores
 
-Written by `python benchmarks/study_dhog.py --runs runs/study`; each block names the command of its run. Scores are on the
-training images, against labels that had no part in training, stopping or the choice of the head (by NMI(z, z') of two
-views); "best head" is the head that NMI(z, y) would have picked, for reporting only. Mean +- standard deviation over seeds.
-`small`'s loss weight and augmentation were chosen by the accuracy of seed 0 on mnist5k, so that seed's row is optimistic
-by construction; every other seed and data set is not. MI(z, z'), in nats, needs no labels: it prefers lamb 1.5 to 1 too.
-Seconds are of training on one thread, with other work on the machine's second core.
+Written by `python benchmarks/study_dhog.py --runs runs/study`; each block names the command of its run. Scores are on
+the training images, against labels that had no part in training, stopping or the choice of the head (by NMI(z, z') of
+two views); "best head" is the head that NMI(z, y) would have picked, for reporting only. Mean +- standard deviation
+over seeds. `small`'s loss weight and augmentation were chosen by the accuracy of seed 0 on mnist5k, so that seed's row
+is optimistic by construction; every other seed and data set is not. MI(z, z'), in nats, needs no labels: it prefers
+lamb 1.5 to 1 too. Seconds are of training on one thread, with other work on the machine's second core.
 """
 
 SCORES = ("acc_hungarian", "nmi", "ari")
