@@ -82,6 +82,8 @@ def test_churn_is_symmetric_and_at_most_the_plain_share(pairs):
 
 
 def test_what_is_refused():
+    with pytest.raises(TypeError, match=r"occupancy: 'n_clusters' must be a whole number, got 3\.0"):
+        occupancy([0, 1], 3.0)
     with pytest.raises(ValueError, match="occupancy: 'n_clusters' must exceed every label, got 3 with a label 3"):
         occupancy([0, 3], 3)
     with pytest.raises(ValueError, match=r"diagnostics: 'embeddings' must have a row per label \(2\), got 3"):

@@ -147,7 +147,9 @@ def test_what_kmeans_pixels_refuses():
         kmeans_pixels(images, 0, seed=0)
     with pytest.raises(ValueError, match="kmeans_pixels: 'images' must be finite"):
         kmeans_pixels(np.full((3, 2, 2), np.nan), 2, seed=0)
-    with pytest.raises(ValueError, match=r"'images' must have shape \(N, \.\.\.\)"):
+    with pytest.raises(TypeError, match="kmeans_pixels: 'n_clusters' must be a whole number, got '2'"):
+        kmeans_pixels(images, "2", seed=0)
+    with pytest.raises(ValueError, match=r"'images' must have shape \(N, \.\.\.\), none of it 0, got shape \(\d+"):
         kmeans_pixels(images[:0], 2, seed=0)
 
 

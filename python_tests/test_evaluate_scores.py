@@ -189,6 +189,13 @@ def test_what_is_refused(function):
         function([0.0, 1.0], [0, 1])
 
 
+def test_cluster_numbers_far_apart_do_not_fill_the_memory():
+    with pytest.raises(ValueError, match="must number the clusters from 0, got a label 1000000000"):
+        scores([0, 10**9], [0, 1])
+    assert scores([0, 1], [0, 2**62])["acc_hungarian"] == 1  # classes are numbered anew
+    assert apply_mapping([0, 2**62], [5]).tolist() == [5, -1]
+
+
 def test_other_refusals():
     with pytest.raises(ValueError, match="nmi: 'average' must be 'arithmetic' or 'geometric', got 'max'"):
         nmi([0, 1], [0, 1], average="max")

@@ -2,19 +2,9 @@
 
 from deepclust_ext.evaluate.baseline import kmeans_pixels
 from deepclust_ext.evaluate.diagnostics import Diagnostics, churn, diagnostics, occupancy
+from deepclust_ext.evaluate.mapping import apply_mapping, contingency, hungarian_mapping, majority_mapping
 from deepclust_ext.evaluate.probes import knn_accuracy, linear_probe
-from deepclust_ext.evaluate.scores import (
-    acc_hungarian,
-    acc_majority,
-    apply_mapping,
-    ari,
-    contingency,
-    hungarian_mapping,
-    majority_mapping,
-    nmi,
-    nmi_views,
-    scores,
-)
+from deepclust_ext.evaluate.scores import acc_hungarian, acc_majority, ari, nmi, nmi_views, scores
 
 __all__ = [
     "Diagnostics",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -44,6 +45,13 @@ def as_label_pair(
     if len(first) != len(second):
         raise ValueError(f"{function}: {names[1]!r} must be as long as {names[0]!r} ({len(first)}), got {len(second)}")
     return first, second
+
+
+def as_count(function: str, argument: str, value: object) -> int:
+    """Return a whole number, or refuse what is none (a bool, a float, a string)."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{function}: {argument!r} must be a whole number, got {value!r}")
+    return int(value)
 
 
 def as_features(function: str, argument: str, value: object) -> Array:

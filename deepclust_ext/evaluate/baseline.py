@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from deepclust_ext._optional import require
-from deepclust_ext.evaluate._checks import Labels, as_array, as_features
+from deepclust_ext.evaluate._checks import Labels, as_array, as_count, as_features
 
 
 def kmeans_pixels(images: object, n_clusters: int, *, seed: int, n_init: int = 10) -> Labels:
@@ -33,14 +33,16 @@ def kmeans_pixels(images: object, n_clusters: int, *, seed: int, n_init: int = 1
 
     Examples
     --------
-    >>> kmeans_pixels([[0.0], [0.1], [5.0]], 2, seed=0)
-    array([1, 1, 0])
+    >>> labels = kmeans_pixels([[0.0], [0.1], [5.0]], 2, seed=0)
+    >>> bool(labels[0] == labels[1] != labels[2])  # which cluster is number 0 is scikit-learn's choice
+    True
     """
     pixels = as_array(images)
     if pixels.ndim < 2 or pixels.size == 0:
-        raise ValueError("kmeans_pixels: 'images' must have shape (N, ...), none of it 0, got shape {pixels.shape}")
+        raise ValueError(f"kmeans_pixels: 'images' must have shape (N, ...), none of it 0, got shape {pixels.shape}")
     scale = 255.0 if np.issubdtype(pixels.dtype, np.integer) else 1.0
     flat = as_features("kmeans_pixels", "images", pixels.reshape(len(pixels), -1).astype(np.float32) / scale)
+    n_clusters = as_count("kmeans_pixels", "n_clusters", n_clusters)
     if not 1 <= n_clusters <= len(flat):
         raise ValueError(
             f"kmeans_pixels: 'n_clusters' must be between 1 and the number of images ({len(flat)}), got {n_clusters!r}"
