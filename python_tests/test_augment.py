@@ -161,6 +161,11 @@ def test_wrong_images_are_refused():
             augmentation(wrong, generator=generator())
         with pytest.raises(ValueError, match=r"digits: 'images' must be \(B, 1, 28, 28\), got shape"):
             augmentation.plain(wrong)
+    with pytest.raises(TypeError, match=r"digits: 'images' must be a torch.Tensor, got ndarray"):
+        augmentation(torch.zeros(2, 1, 28, 28).numpy(), generator=generator())
+    for wrong in (None, 3):
+        with pytest.raises(TypeError, match=r"digits: 'generator' must be a torch.Generator, got .*; pass torch"):
+            augmentation(torch.zeros(2, 1, 28, 28), generator=wrong)
     with pytest.raises(ValueError, match=r"'image_shape' must be \(C, H, W\) with C 1 or 3, got \(2, 28, 28\)"):
         make_augmentation("digits", image_shape=(2, 28, 28))
 

@@ -224,6 +224,22 @@ def test_a_folder_is_one_piece(tmp_path):
         load_data(tmp_path, split="test")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="named pipes exist on POSIX only")
+def test_a_pipe_is_listed_and_not_waited_for(tmp_path):
+    for i in range(2):
+        save(pixels(i, 4, 4), tmp_path / f"{i}.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    assert load_data(tmp_path).skipped == (("pipe.png", "not a regular file"),)
+
+
+def test_an_empty_path_is_not_the_working_directory(tmp_path, monkeypatch):
+    for i in range(2):
+        save(pixels(i, 4, 4), tmp_path / f"{i}.png")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="'data' must be a path or a name, got an empty string"):
+        load_data("")
+
+
 @pytest.mark.skipif(os.name != "posix", reason="file names that are no text exist on POSIX only")
 def test_names_that_are_no_text_have_a_digest(tmp_path):
     for i in range(2):

@@ -56,6 +56,9 @@ def test_subset_by_index_and_by_mask():
     assert torch.equal(part.images, data.images[[4, 0]])
     assert (part.skipped, part.source) == (data.skipped, "here")
     assert data.subset(data.labels == 1).names == ("1", "3")
+    for index in ([0, 5], [-6]):
+        with pytest.raises(IndexError, match=r"'index' must be between 0 and 4, got -?\d to -?\d"):
+            data.subset(index)
     assert (data.n_classes, part.n_classes, ImageData(data.images).n_classes) == (4, 2, None)
 
 
@@ -146,6 +149,13 @@ def test_numpy_oddities_are_read_without_warning(recwarn):
 def test_wrong_arrays_are_refused(array, error, message):
     with pytest.raises(error, match=message):
         load_data(array)
+
+
+def test_tensors_without_values_or_strides_are_refused():
+    with pytest.raises(TypeError, match=r"'data' must be a dense tensor that holds values, got a meta tensor"):
+        load_data(torch.zeros(3, 1, 4, 4, device="meta"))
+    with pytest.raises(TypeError, match=r"got torch.sparse_coo; convert it with .to_dense"):
+        load_data(torch.zeros(3, 1, 4, 4).to_sparse())
 
 
 def test_one_image_is_enough_when_asked():

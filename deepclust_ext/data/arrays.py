@@ -51,6 +51,9 @@ def to_images(array: Tensor | NDArray[Any], *, arg: str = "data") -> Tensor:
         # torch takes neither foreign byte order nor read-only or negatively strided memory quietly.
         native = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
         images = torch.from_numpy(native if native.flags.writeable else native.copy())
+    elif array.layout != torch.strided or array.is_meta:
+        kind = "a meta tensor" if array.is_meta else f"{array.layout}; convert it with .to_dense()"
+        raise TypeError(f"load_data: '{arg}' must be a dense tensor that holds values, got {kind}")
     else:
         images = array.detach().cpu()
     if images.dtype == torch.bool or images.is_floating_point():

@@ -55,8 +55,15 @@ class Augmentation(ABC):
         ------
         ValueError
             If the images are not of the shape the augmentation was made for.
+        TypeError
+            If `images` is no tensor, or `generator` no torch.Generator.
         """
         self._check(images)
+        if not isinstance(generator, torch.Generator):
+            raise TypeError(
+                f"{self.name}: 'generator' must be a torch.Generator, got {type(generator).__name__}; "
+                "pass torch.Generator().manual_seed(0)"
+            )
         return self.view(images, generator)
 
     @abstractmethod
@@ -81,6 +88,8 @@ class Augmentation(ABC):
 
     def _check(self, images: Tensor) -> None:
         """Refuse images of another shape than the augmentation was made for."""
+        if not isinstance(images, Tensor):
+            raise TypeError(f"{self.name}: 'images' must be a torch.Tensor, got {type(images).__name__}")
         if images.dim() != 4 or tuple(images.shape[1:]) != self.image_shape:
             c, h, w = self.image_shape
             raise ValueError(f"{self.name}: 'images' must be (B, {c}, {h}, {w}), got shape {tuple(images.shape)}")

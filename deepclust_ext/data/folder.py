@@ -66,14 +66,12 @@ def load_folder(path: Path, *, image_size: int | None = None, folder_labels: boo
             (h0, w0), (h, w) = pictures[0].shape[:2], result.shape[:2]
             raise ValueError(
                 f"load_data: images in {str(path)!r} must be of one size unless image_size is given, got "
-                f"{w0}x{h0} "
-                f"({names[0]}) and {w}x{h} ({name}); pass image_size=64, say, to scale and crop them all"
+                f"{w0}x{h0} ({names[0]}) and {w}x{h} ({name}); pass image_size=64, say, to scale and crop them all"
             )
         if not pictures and result.size * len(files) > MAX_BYTES:
             raise ValueError(
                 f"load_data: images in {str(path)!r} must fit into {MAX_BYTES >> 30} GiB, got {len(files)} "
-                "files "
-                f"of {result.shape[1]}x{result.shape[0]}; pass image_size=64, say, to scale them down"
+                f"files of {result.shape[1]}x{result.shape[0]}; pass image_size=64, say, to scale them down"
             )
         names.append(name)
         pictures.append(result)
@@ -112,6 +110,8 @@ def _read_all(path: Path, files: list[str], image_size: int | None) -> Iterator[
 
     def read(name: str) -> NDArray[np.uint8] | str:
         try:
+            if (path / name).exists() and not (path / name).is_file():
+                return "not a regular file"  # a pipe would be waited for, for ever
             with pil_image.open(path / name) as picture:
                 limit = pil_image.MAX_IMAGE_PIXELS
                 if limit is not None and picture.width * picture.height > limit:
@@ -155,8 +155,7 @@ def _labels(path: Path, names: list[str]) -> Tensor:
     if loose:
         raise ValueError(
             "load_data: 'folder_labels' must be False unless every image lies in a sub-folder, got "
-            f"{loose[0]!r} "
-            f"directly in {str(path)!r}"
+            f"{loose[0]!r} directly in {str(path)!r}"
         )
     classes = [name.split("/", 1)[0] for name in names]
     numbers = {name: number for number, name in enumerate(sorted(set(classes)))}

@@ -160,6 +160,11 @@ class ImageData:
         """
         index = torch.as_tensor(index)
         index = index.nonzero().flatten() if index.dtype == torch.bool else index.to(torch.int64)
+        if index.numel() and not (-len(self) <= int(index.min()) and int(index.max()) < len(self)):
+            raise IndexError(
+                f"ImageData.subset: 'index' must be between 0 and {len(self) - 1}, got {int(index.min())} to "
+                f"{int(index.max())}"
+            )
         labels = None if self.labels is None else self.labels[index]
         names = tuple(self.names[i] for i in index.tolist())
         return ImageData(self.images[index], labels, names, self.skipped, self.source)

@@ -160,6 +160,8 @@ def _check_arguments(split: str, image_size: int | None, channels: int | None) -
 
 def _existing_path(name: str) -> Path:
     """Return the folder or .npz file called `name`, or say which names are known."""
+    if not name:  # Path("") is the working directory
+        raise ValueError("load_data: 'data' must be a path or a name, got an empty string")
     path = Path(name)
     if path.is_dir() or (path.is_file() and path.suffix == ".npz"):
         return path

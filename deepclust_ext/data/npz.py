@@ -72,6 +72,9 @@ def load_npz(path: Path, split: str) -> ImageData:
 
 def _open(path: Path) -> Any:
     """Open the archive; a damaged one is refused in a sentence."""
+    # NumPy takes any other file for a pickle, and advises to load it unsafely.
+    if not zipfile.is_zipfile(path) and not _starts_as_npy(path):
+        raise ValueError(f"load_data: 'data' must be a readable .npz archive, got {str(path)!r}: not a zip file")
     try:
         archive = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
@@ -79,6 +82,12 @@ def _open(path: Path) -> Any:
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise ValueError(f"load_data: 'data' must be an .npz archive, got a single array in {str(path)!r}")
     return archive
+
+
+def _starts_as_npy(path: Path) -> bool:
+    """Tell whether the file is a single array under an archive's name."""
+    with open(path, "rb") as file:
+        return file.read(6) == b"\x93NUMPY"
 
 
 def _read(archive: Any, path: Path, key: str) -> NDArray[Any]:
@@ -96,6 +105,5 @@ def _check_keys(path: Path, keys: set[str]) -> None:
         found = ", ".join(sorted(keys)) or "none"
         raise ValueError(
             f"load_data: {path.name!r} must hold the keys x (and y), or x_train (and y_train, x_test, "
-            "y_test), "
-            f"got the keys: {found}; save it again with np.savez(path, x=images, y=labels)"
+            f"y_test), got the keys: {found}; save it again with np.savez(path, x=images, y=labels)"
         )
