@@ -156,6 +156,12 @@ def test_bad_counts_are_refused(name, value):
         ClusterNet(nn.Flatten(), SHAPE, **arguments)
 
 
+@pytest.mark.parametrize("value", [2.0, "3", None, True])
+def test_counts_must_be_whole_numbers(value):
+    with pytest.raises(TypeError, match=f"ClusterNet: 'n_clusters' must be a whole number, got {value!r}"):
+        ClusterNet(nn.Flatten(), SHAPE, value)
+
+
 def test_calls_of_heads_that_cannot_be_served():
     net = build()
     features = net.features(random_images())

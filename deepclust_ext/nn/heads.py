@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from numbers import Integral
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -147,6 +148,7 @@ class ClusterNet(nn.Module):
 
     Examples
     --------
+    >>> from deepclust_ext.nn import build_network
     >>> trunk = build_network("tiny8", image_shape=(1, 8, 8), n_heads=4)
     >>> net = ClusterNet(trunk, (1, 8, 8), n_clusters=10, over_clusters=50)
     >>> output = net(torch.rand(6, 1, 8, 8))
@@ -167,12 +169,15 @@ class ClusterNet(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        for name, value, least in (
+        counts: tuple[tuple[str, Any, int], ...] = (
             ("n_clusters", n_clusters, 1),
             ("n_sub_heads", n_sub_heads, 1),
             ("over_clusters", 1 if over_clusters is None else over_clusters, 1),
             ("hidden", hidden, 0),
-        ):
+        )
+        for name, value, least in counts:
+            if isinstance(value, bool) or not isinstance(value, Integral):
+                raise TypeError(f"ClusterNet: {name!r} must be a whole number, got {value!r}")
             if value < least:
                 raise ValueError(f"ClusterNet: {name!r} must be at least {least}, got {value!r}")
         self.trunk = trunk

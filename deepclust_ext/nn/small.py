@@ -36,6 +36,7 @@ def small28_trunk(
 
     Examples
     --------
+    >>> import torch
     >>> trunk = small28_trunk((1, 20, 20), n_heads=3)
     >>> [feature.shape[1] for feature in trunk(torch.zeros(2, 1, 20, 20))]
     [1200, 384, 384]
@@ -84,6 +85,7 @@ def tiny8_trunk(
 
     Examples
     --------
+    >>> import torch
     >>> trunk = tiny8_trunk((1, 8, 8), n_heads=2)
     >>> [feature.shape[1] for feature in trunk(torch.zeros(2, 1, 8, 8))]
     [128, 128]
