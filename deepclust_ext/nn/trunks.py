@@ -85,7 +85,7 @@ def resnet18_trunk(
         Channels, height and width. Sides below 48 get a 3x3 stem at full resolution (32- and 20-pixel
         images), larger ones ResNet's 7x7 stem and max-pool (96- and 64-pixel images).
     width : float
-        Multiplies the channels 64, 128, 256, 512; the paper doubles them for STL-10.
+        Multiplies the channels 64, 128, 256, 512, to no fewer than 16; the paper doubles them for STL-10.
     n_heads : int
         Number of features; the paper has 8.
     n_early : int, optional
@@ -112,7 +112,9 @@ def resnet18_trunk(
     >>> [feature.shape[1] for feature in trunk(torch.zeros(2, 3, 20, 20))]
     [64, 128, 256, 512, 512, 512, 512, 512]
     """
-    channels = scaled_channels("resnet18_trunk", RESNET_CHANNELS, width)
+    # With 8 channels, torch's strided 1x1 convolution writes past its memory in the backward pass (channels-last, two
+    # threads, torch 2.14): no block gets fewer than 16.
+    channels = [max(16, count) for count in scaled_channels("resnet18_trunk", RESNET_CHANNELS, width)]
     n_early = early_heads("resnet18_trunk", n_heads, n_early, n_shared=3)
     shared = [
         _resnet_stage(channels[0], channels[0], stride=1),
