@@ -27,7 +27,8 @@ def test_docstring_examples(name):
     assert result.failed == 0
 
 
-def test_the_training_loop_of_the_readme():
+def test_the_training_loop_of_the_readme(threads):
+    threads(1)  # its steps are too small to share
     block = next(b for b in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL) if "mi_loss" in b)
     names: dict[str, object] = {}
     exec(compile(block, str(README), "exec"), names)

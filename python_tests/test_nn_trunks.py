@@ -128,7 +128,9 @@ def test_a_feature_is_its_blocks_pixels_or_their_mean(name):
 
 @pytest.mark.parametrize("name", IMAGES)
 def test_gradient_of_a_feature_reaches_its_path_only(name):
-    trunk = build_network(name, image_shape=IMAGES[name], width=0.125, n_heads=5)
+    # Not 0.125: oneDNN's weight gradient of a strided 1 x 1 convolution of 8 channels, three images and two threads or
+    # more writes beyond its memory (torch 2.14, AVX-512), and the process aborts.
+    trunk = build_network(name, image_shape=IMAGES[name], width=0.25, n_heads=5)
     n_shared = len(trunk.shared)
     for position in range(5):
         trunk.zero_grad(set_to_none=True)
