@@ -28,7 +28,7 @@ class DHOGLoss(NamedTuple):
     loss: Tensor
     """Scalar; minimise it."""
     pull: Tensor
-    """(H,): mutual information between augmentations, a head each, in nats."""
+    """(H,): mutual information between augmentations, a head each, in nats; its entropies weighed by lamb."""
     push: Tensor
     """(H, H), strictly lower triangle: mutual information between heads i and j < i, in nats."""
 
