@@ -22,7 +22,7 @@ double finish_joint(const DhogPlan& plan, const T* block, int64_t stride, double
   Joint<T> joint;
   joint.data = scratch;
   joint.rows = joint.cols = plan.classes;
-  joint.ld = joint.stride = plan.class_ld;
+  joint.ld = plan.class_ld;
   joint.lamb = lamb;
   joint.bind(scratch + plan.pull_stride());
   joint.block_loss = block_loss;

@@ -60,8 +60,8 @@ DC_INLINE void symmetrise(Joint<T>& joint, int64_t block) {
     for (int64_t c = std::max(begin, col); c < end; ++c) {
       const int64_t stop = std::min(col + kTile, c);
       for (int64_t d = col; d < stop; ++d) {
-        T& lower = joint.data[c * joint.stride + d];
-        T& upper = joint.data[d * joint.stride + c];
+        T& lower = joint.data[c * joint.ld + d];
+        T& upper = joint.data[d * joint.ld + c];
         lower = upper = (lower + upper) * T(0.5);
       }
     }
@@ -73,7 +73,7 @@ DC_INLINE void marginals(Joint<T>& joint, int64_t block) {
   T* col_sums = joint.block_col_sums + block * joint.ld;
   std::fill(col_sums, col_sums + joint.ld, T(0));
   for (int64_t c = block * kJointRows; c < block_end(joint, block); ++c) {
-    const T* row = joint.data + c * joint.stride;
+    const T* row = joint.data + c * joint.ld;
     Vec<T> sum{};
     for (int64_t d = 0; d < joint.ld; d += kLanes<T>) {
       const Vec<T> count = at(row + d) < T(0) ? Vec<T>{} : at(row + d);
@@ -114,7 +114,7 @@ DC_INLINE void gradient(Joint<T>& joint, int64_t block) {
   const T log_total = static_cast<T>(std::log(joint.total));
   typename Wide<T>::type sum{};
   for (int64_t c = block * kJointRows; c < block_end(joint, block); ++c) {
-    T* row = joint.data + c * joint.stride;
+    T* row = joint.data + c * joint.ld;
     const T row_term = log_total + joint.row_logs[c];
     Vec<T> row_sum{};
     for (int64_t d = 0; d < joint.ld; d += kLanes<T>) {
@@ -147,7 +147,7 @@ DC_INLINE void scaled(const Joint<T>& joint, int64_t block, double scale, T* out
   const T factor = static_cast<T>(joint.total != joint.total ? joint.total : per_total);
   const T loss = static_cast<T>(joint.loss);
   for (int64_t c = block * kJointRows; c < block_end(joint, block); ++c) {
-    const T* row = joint.data + c * joint.stride;
+    const T* row = joint.data + c * joint.ld;
     for (int64_t d = 0; d < joint.cols; ++d)
       out[c * ldo + d] = row[d] == kNoGradient<T> ? T(0) : (row[d] - loss) * factor;
   }

@@ -21,11 +21,10 @@ inline constexpr int64_t kJointRows = 64;
 
 template <typename T>
 struct Joint {
-  T* data = nullptr;  // [rows, ld] rows `stride` apart: J, zero in the columns from cols to ld; overwritten
-  int64_t rows = 0;   // C
-  int64_t cols = 0;   // D
-  int64_t ld = 0;     // cols rounded up to whole vectors
-  int64_t stride = 0;
+  T* data = nullptr;      // [rows, ld]: J, zero in the columns from cols to ld; overwritten
+  int64_t rows = 0;       // C
+  int64_t cols = 0;       // D
+  int64_t ld = 0;         // cols rounded up to whole vectors
   T* row_sums = nullptr;  // [rows]
   T* row_logs = nullptr;  // [rows]     lamb log r
   T* col_sums = nullptr;  // [ld]

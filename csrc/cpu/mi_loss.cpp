@@ -50,7 +50,7 @@ void finish_joint(const JointPlan& plan, T* partials, double lamb, bool symmetri
   joint.data = partials;
   joint.rows = plan.rows;
   joint.cols = plan.cols;
-  joint.ld = joint.stride = plan.ld;
+  joint.ld = plan.ld;
   joint.lamb = lamb;
   const Buffer<T> scratch(Joint<T>::scratch_size(plan.rows, plan.ld));
   const Buffer<double> block_loss(joint.blocks());
