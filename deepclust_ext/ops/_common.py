@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from numbers import Real
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -102,11 +102,27 @@ def differentiable(function: type[torch.autograd.Function]) -> Callable[..., Any
     return apply
 
 
-def refuse_second_derivative(op: str) -> NoReturn:
-    """Raise: the backward ops have no derivative of their own."""
-    raise RuntimeError(
-        f"{op}: a second derivative is not implemented; use deepclust_ext.reference.{op}, which is plain torch"
-    )
+def first_derivative_only(op: str, run: Callable[..., Any]) -> type[torch.autograd.Function]:
+    """The backward op `run` as a Function whose own derivative refuses instead of silently being zero."""
+
+    class Backward(torch.autograd.Function):
+        generate_vmap_rule = True
+
+        @staticmethod
+        def forward(*inputs: Any) -> Any:
+            return run(*inputs)
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+            pass
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Any) -> Any:
+            raise RuntimeError(
+                f"{op}: a second derivative is not implemented; use deepclust_ext.reference.{op}, which is plain torch"
+            )
+
+    return Backward
 
 
 def batch_first(batch_size: int, value: Any, dim: int | None) -> Any:

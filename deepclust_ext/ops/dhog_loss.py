@@ -15,7 +15,7 @@ from deepclust_ext.ops._common import (
     check_floating,
     check_number,
     differentiable,
-    refuse_second_derivative,
+    first_derivative_only,
     wants_gradient,
 )
 
@@ -131,26 +131,8 @@ class _DHOGLoss(torch.autograd.Function):
         return run(grad_loss, probs, pull_grad, push_grad, ctx.pooled), None, None, None, None
 
 
-class _DHOGLossBackward(torch.autograd.Function):
-    """The backward op, with a derivative that refuses instead of silently being zero."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(grad_loss: Tensor, probs: Tensor, pull_grad: Tensor, push_grad: Tensor, pooled: bool) -> Tensor:
-        return _raw.dhog_loss_backward(grad_loss, probs, pull_grad, push_grad, pooled)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        refuse_second_derivative("dhog_loss")
-
-
 _differentiable = differentiable(_DHOGLoss)
-_differentiable_backward = differentiable(_DHOGLossBackward)
+_differentiable_backward = differentiable(first_derivative_only("dhog_loss", _raw.dhog_loss_backward))
 
 
 @torch.library.register_fake("deepclust::dhog_loss")

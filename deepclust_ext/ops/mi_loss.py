@@ -15,7 +15,7 @@ from deepclust_ext.ops._common import (
     check_floating,
     check_number,
     differentiable,
-    refuse_second_derivative,
+    first_derivative_only,
     wants_gradient,
 )
 
@@ -168,28 +168,8 @@ class _MILoss(torch.autograd.Function):
         return grad_p if need_p else None, grad_q if need_q else None, None, None
 
 
-class _MILossBackward(torch.autograd.Function):
-    """The backward op, with a derivative that refuses instead of silently being zero."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(
-        grad_loss: Tensor, p: Tensor, q: Tensor, joint_grad: Tensor, need_p: bool, need_q: bool
-    ) -> tuple[Tensor, Tensor]:
-        return _raw.mi_loss_backward(grad_loss, p, q, joint_grad, need_p, need_q)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        refuse_second_derivative("mi_loss")
-
-
 _differentiable = differentiable(_MILoss)
-_differentiable_backward = differentiable(_MILossBackward)
+_differentiable_backward = differentiable(first_derivative_only("mi_loss", _raw.mi_loss_backward))
 
 
 @torch.library.register_fake("deepclust::mi_loss")
