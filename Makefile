@@ -4,19 +4,37 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h')
+SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 DEMO := runs/demo
 # The environment that figures and CI are made in; any torch >= 2.11 works: make TORCH="torch torchvision".
 TORCH ?= torch==2.14.1 torchvision==0.29.1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test emu lint format bench clean
 
 demo: $(VENV)/.built
 	$(BIN)/deepclust fit dhog --config small --data mnist5k --out $(DEMO) --resume auto
 
 test: $(VENV)/.built
+	$(MAKE) emu
 	$(BIN)/python -m pytest
+
+# The CUDA kernels on the CPU (csrc/emu), plain and under the sanitizers. Needs the packages of `make test`.
+emu: build/emu/_emu.so build/emu-asan/_emu.so
+
+EMU_OBJECTS := $(patsubst csrc/emu/%.cpp,%.o,$(wildcard csrc/emu/*.cpp))
+EMU_FLAGS := -O1 -g -std=c++20 -fPIC -fvisibility=hidden -Wall -Wextra -Werror -MMD -MP
+build/emu-asan/%: EMU_FLAGS += -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+build/emu/_emu.so: $(addprefix build/emu/,$(EMU_OBJECTS))
+build/emu-asan/_emu.so: $(addprefix build/emu-asan/,$(EMU_OBJECTS))
+build/emu/_emu.so build/emu-asan/_emu.so:
+	$(CXX) $(EMU_FLAGS) -shared $^ -o $@
+EMU_COMPILE = @mkdir -p $(@D) && $(CXX) $(EMU_FLAGS) $$($(BIN)/python -m pybind11 --includes) -c $< -o $@
+build/emu/%.o: csrc/emu/%.cpp
+	$(EMU_COMPILE)
+build/emu-asan/%.o: csrc/emu/%.cpp
+	$(EMU_COMPILE)
+-include $(wildcard build/emu/*.d build/emu-asan/*.d)
 
 lint: $(VENV)/.built
 	$(BIN)/ruff check .
@@ -34,7 +52,7 @@ bench: $(VENV)/.built
 	$(BIN)/python benchmarks/report.py build/bench.json README.md
 
 # The compiled library, rebuilt when a source changes; the installed packages, when pyproject.toml does.
-$(VENV)/.built: $(VENV)/.packages setup.py $(SOURCES)
+$(VENV)/.built: $(VENV)/.packages setup.py $(filter-out csrc/emu/%,$(SOURCES))
 	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --editable .
 	@touch $@
 

@@ -1,24 +1,13 @@
-// Numbers: the type a kernel accumulates in, and the logarithm it uses.
+// Vectors of the processor, and the logarithm kernels use.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
 
+#include "accumulator.h"
 #include "macros.h"
 
 namespace deepclust {
-
-// Half types are read as float; float sums in float, double in double.
-template <typename T>
-struct AccumulatorOf {
-  using type = float;
-};
-template <>
-struct AccumulatorOf<double> {
-  using type = double;
-};
-template <typename T>
-using accumulator_t = typename AccumulatorOf<T>::type;
 
 // 64-byte vectors: one AVX-512 register, two AVX2 or four SSE ones, and plain code elsewhere.
 template <typename T>

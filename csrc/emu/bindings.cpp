@@ -1,0 +1,39 @@
+// The module `_emu`: the emulator's controls, and every op's kernels on numpy arrays.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "barrier.h"
+#include "bind.h"
+#include "machine.h"
+
+namespace py = pybind11;
+
+PYBIND11_MODULE(_emu, module) {
+  using namespace deepclust::emu;
+
+  py::register_exception<EmulationError>(module, "EmulationError", PyExc_RuntimeError);
+
+  module.def(
+      "set_schedule",
+      [](const std::string& name, std::uint64_t seed) {
+        if (name == "forward") return set_schedule(Schedule::kForward, seed);
+        if (name == "reverse") return set_schedule(Schedule::kReverse, seed);
+        if (name == "random") return set_schedule(Schedule::kRandom, seed);
+        throw py::value_error("emu: 'schedule' must be 'forward', 'reverse' or 'random', got '" + name + "'");
+      },
+      py::arg("schedule"), py::arg("seed") = 0);
+  module.def("set_step_limit", &set_step_limit, py::arg("steps") = kDefaultStepLimit);
+  module.def("set_deleted_barrier", &set_deleted_barrier, py::arg("file"), py::arg("line"));
+  module.def("clear_deleted_barrier", &clear_deleted_barrier);
+  module.def("deleted_barrier_hits", &deleted_barrier_hits);
+  // [(file, line, name)]
+  module.def("barrier_sites", [] {
+    py::list sites;
+    for (const BarrierPlace& site : barrier_sites()) sites.append(py::make_tuple(site.file, site.line, site.name));
+    return sites;
+  });
+
+  bind_dhog_loss(module);
+  bind_mi_loss(module);
+  bind_selftest(module);
+}
