@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h')
+SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 DEMO := runs/demo
 # The environment that figures and CI are made in; any torch >= 2.11 works: make TORCH="torch torchvision".
 TORCH ?= torch==2.14.1 torchvision==0.29.1
@@ -34,7 +34,7 @@ bench: $(VENV)/.built
 	$(BIN)/python benchmarks/report.py build/bench.json README.md
 
 # The compiled library, rebuilt when a source changes; the installed packages, when pyproject.toml does.
-$(VENV)/.built: $(VENV)/.packages setup.py $(SOURCES)
+$(VENV)/.built: $(VENV)/.packages setup.py setup_cuda.py $(SOURCES)
 	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --editable .
 	@touch $@
 
