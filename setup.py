@@ -84,7 +84,7 @@ def cuda_toolkit() -> setup_cuda.Toolkit | None:
         if mode == "0":
             return None
         toolkit = setup_cuda.find_toolkit(os.environ, torch.version.cuda)
-        setup_cuda.try_compile(toolkit.nvcc)
+        setup_cuda.try_compile(toolkit)
     except setup_cuda.Unfit as unfit:
         if mode == "1":
             fail(unfit.problem, unfit.mend)

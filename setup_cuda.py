@@ -78,8 +78,10 @@ def find_toolkit(
         raise Unfit("this torch is built without CUDA.", "install a torch for CUDA, or set DEEPCLUST_CUDA=0")
     major = int(torch_cuda.split(".")[0])
     packages = [path for folder in folders for path in sorted(glob.glob(os.path.join(folder or ".", "nvidia", "*")))]
-    homes = _homes(environ, [path for path in packages if os.path.basename(path) == f"cu{major}"])
-    mend = f"pip install 'nvidia-cuda-nvcc=={torch_cuda}.*' 'nvidia-cuda-cccl=={torch_cuda}.*'   (or set CUDA_HOME)"
+    ours = f"cu{major}"  # packages of CUDA 13 and later share this folder
+    packages = [path for path in packages if re.fullmatch(rf"{ours}|(?!cu\d+$).*", os.path.basename(path))]
+    homes = _homes(environ, [path for path in packages if os.path.basename(path) == ours])
+    mend = f"pip install 'cuda-toolkit[nvcc,nvvm,crt,cccl]=={torch_cuda}.*'   (or set CUDA_HOME)"
     if not homes:
         raise Unfit("no nvcc found.", mend)
     releases = {home: _release(os.path.join(home, "bin", "nvcc")) for home in homes}
@@ -93,12 +95,13 @@ def find_toolkit(
     libraries = [os.path.join(path, "lib") for path in packages]
     libraries += [os.path.join(home, name) for name in ("lib64", "lib")]
     libraries += [*glob.glob(os.path.join(home, "targets", "*", "lib")), f"/usr/lib/{platform.machine()}-linux-gnu"]
-    headers = [_first([f"{path}/{name}" for path in includes], mend) for name in ("cuda_runtime_api.h", "cublas_v2.h")]
+    headers = ("cuda_runtime_api.h", "crt/host_defines.h", "cublas_v2.h")  # each may lie in a package of its own
+    folders = [_first([f"{path}/{name}" for path in includes], mend).removesuffix(f"/{name}") for name in headers]
     return Toolkit(
         home,
         releases[home],
         # g++ breaks when /usr/include, which it searches anyway, is named.
-        [path for path in dict.fromkeys(map(os.path.dirname, headers)) if path != "/usr/include"],
+        [path for path in dict.fromkeys(folders) if path != "/usr/include"],
         # By file: pip packages hold libcudart.so.13 without the libcudart.so that -lcudart looks for. Shared, because
         # the runtime keeps the current device and the last error, and torch's is the one that has them.
         [
@@ -157,14 +160,15 @@ def _release(nvcc: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def try_compile(nvcc: str) -> None:
+def try_compile(toolkit: Toolkit) -> None:
     """Unfit where nvcc or the host compiler behind it does not work: better said now than in the middle of a build."""
     with tempfile.TemporaryDirectory() as folder:
         source = os.path.join(folder, "probe.cu")
         with open(source, "w") as file:
             file.write("#include <cuda_fp16.h>\n__global__ void probe(__half* x) { *x = __float2half(1.0f); }\n")
         host = ["-ccbin", os.environ["CC"]] if os.environ.get("CC") else []  # as torch's build does
-        _output([nvcc, *host, "-std=c++20", "-c", source, "-o", os.path.join(folder, "probe.o")])
+        paths = [f"-I{path}" for path in toolkit.include_folders]
+        _output([toolkit.nvcc, *host, *paths, "-std=c++20", "-c", source, "-o", os.path.join(folder, "probe.o")])
 
 
 def known_architectures(nvcc: str) -> list[str]:

@@ -50,8 +50,9 @@ def toolkit_at(home: Path, release: str = "13.0", files: str = "") -> Path:
     return home
 
 
-FULL = "include/cuda_runtime_api.h include/cublas_v2.h lib64/libcudart.so.13 lib64/libcublas.so.13"
-LIBRARIES = "include/cuda_runtime_api.h include/cublas_v2.h lib/libcudart.so.13 lib/libcublas.so.13"
+HEADERS = "include/cuda_runtime_api.h include/crt/host_defines.h include/cublas_v2.h"
+FULL = f"{HEADERS} lib64/libcudart.so.13 lib64/libcublas.so.13"
+LIBRARIES = f"{HEADERS} lib/libcudart.so.13 lib/libcublas.so.13"
 
 
 @pytest.mark.parametrize(("value", "mode"), [(None, "auto"), ("", "auto"), ("auto", "auto"), ("1", "1"), ("0", "0")])
@@ -89,9 +90,12 @@ def test_the_toolkit_behind_a_script_on_the_path(tmp_path):
 
 
 def test_the_usual_folder_comes_before_packages(tmp_path, monkeypatch):
+    toolkit_at(tmp_path / "site/nvidia/cu12", "12.6", LIBRARIES)  # of no use to this torch
     package = toolkit_at(tmp_path / "site/nvidia/cu13", files=LIBRARIES)
     assert setup_cuda.find_toolkit({}, "13.0", [str(tmp_path / "site")]).home == str(package)
-    usual = toolkit_at(tmp_path / "usual", files="include/cuda_runtime_api.h lib64/libcudart.so")
+    usual = toolkit_at(
+        tmp_path / "usual", files="include/cuda_runtime_api.h include/crt/host_defines.h lib64/libcudart.so"
+    )
     monkeypatch.setattr(setup_cuda, "TOOLKIT", str(usual))
     found = setup_cuda.find_toolkit({}, "13.0", [str(tmp_path / "site")])
     assert found.home == str(usual)
@@ -107,13 +111,13 @@ def test_an_nvcc_of_another_major_version_is_passed_over_or_named(tmp_path):
     assert setup_cuda.find_toolkit(environ, "13.0", [str(tmp_path / "site")]).home == str(package)
     with pytest.raises(setup_cuda.Unfit, match=r"torch is built for CUDA 13\.0, nvcc is 12\.6") as error:
         setup_cuda.find_toolkit(environ, "13.0", [])
-    assert "pip install 'nvidia-cuda-nvcc==13.0.*'" in error.value.mend
+    assert "pip install 'cuda-toolkit[nvcc,nvvm,crt,cccl]==13.0.*'" in error.value.mend
 
 
 def test_no_nvcc_no_header_no_cuda_in_torch(tmp_path):
     with pytest.raises(setup_cuda.Unfit, match="no nvcc found") as error:
         setup_cuda.find_toolkit({}, "13.0", [])
-    assert "pip install 'nvidia-cuda-nvcc==13.0.*'" in error.value.mend
+    assert "pip install 'cuda-toolkit[nvcc,nvvm,crt,cccl]==13.0.*'" in error.value.mend
     with pytest.raises(setup_cuda.Unfit, match="this torch is built without CUDA"):
         setup_cuda.find_toolkit({}, None, [])
     bare = toolkit_at(tmp_path / "cuda")
@@ -122,10 +126,10 @@ def test_no_nvcc_no_header_no_cuda_in_torch(tmp_path):
 
 
 def test_a_compiler_that_does_not_work_is_found_before_the_build(tmp_path):
-    nvcc = toolkit_at(tmp_path / "cuda") / "bin/nvcc"
-    nvcc.write_text("#!/bin/sh\necho 'x.h(3): error: unsupported GNU version!' >&2\nexit 1\n")
+    home = toolkit_at(tmp_path / "cuda")
+    (home / "bin/nvcc").write_text("#!/bin/sh\necho 'x.h(3): error: unsupported GNU version!' >&2\nexit 1\n")
     with pytest.raises(setup_cuda.Unfit, match="unsupported GNU version"):
-        setup_cuda.try_compile(str(nvcc))
+        setup_cuda.try_compile(setup_cuda.Toolkit(str(home), (13, 0), [], []))
 
 
 @pytest.mark.parametrize(("mode", "output"), [("1", None), ("auto", "building without CUDA"), ("0", "")])
