@@ -62,7 +62,7 @@ def test_the_cuda_library_needs_only_the_stable_abi_and_cuda():
     known = (
         r"(aoti_torch_|torch_)\w+",  # libtorch's C shims
         r"(__)?cuda[A-Z]\w+@libcudart.*|cublas\w+@libcublas.*",
-        r".+@(GLIBC|GLIBCXX|CXXABI|GCC)_.*|_ZT?[VIS]?N?[KRO]*S[a-z].*|_ITM_\w+|__gmon_start__",  # C and C++
+        r".+@(GLIBC|GLIBCXX|CXXABI|GCC)_.*|_ZT?[VIS]?N?[KRO]*S[a-z].*|_ITM_\w+|__gmon_start__|__cxa_\w+",  # C and C++
     )
     assert [name for name in undefined(library) if not re.fullmatch("|".join(known), name)] == []
     defined = subprocess.run(["nm", "-D", "--defined-only", library], capture_output=True, text=True, check=True)

@@ -29,7 +29,9 @@ class DeviceScope {
 };
 
 inline std::string device_name(const Tensor& tensor) {
-  return tensor.is_cuda() ? "cuda:" + std::to_string(tensor.get_device_index()) : tensor.is_cpu() ? "cpu" : "another";
+  return tensor.is_cuda()  ? "cuda:" + std::to_string(tensor.get_device_index())
+         : tensor.is_cpu() ? "cpu"
+                           : "another kind of device";
 }
 
 // The dispatcher asks for one CUDA tensor among the arguments; a kernel needs all of them, on one GPU.
