@@ -91,6 +91,7 @@ def demangle(text: str) -> str:
 def short_name(demangled: str) -> str:
     """`kernel<float, 32>` of `void deepclust::cuda::kernel<float, 32>(float*)`."""
     name = re.sub(r"deepclust::(cuda::)?|\(anonymous namespace\)::|_INTERNAL_\w+::|^void ", "", demangled)
+    name = re.sub(r">\s+(?=>)", ">", name)  # c++filt's versions differ in it
     depth = 0
     for index, character in enumerate(name):
         depth += (character == "<") - (character == ">")

@@ -55,7 +55,7 @@ ptxas info    : Compiling entry function 'void deepclust::cuda::sums<float, (Mod
 ptxas info    : Function properties for void deepclust::cuda::(anonymous namespace)::sums<float, (Mode)1>(float*)
     16 bytes stack frame, 8 bytes spill stores, 4 bytes spill loads
 ptxas info    : Used 72 registers, used 1 barriers, 1024 bytes smem, 364 bytes cmem[0]
-ptxas info    : Function properties for _INTERNAL_a7_4_s_cu_ed::deepclust::cuda::(anonymous namespace)::helper(float)
+ptxas info    : Function properties for _INTERNAL_a7_4_s_cu_ed::deepclust::cuda::helper<A<int> >(float)
     32 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
 ptxas info    : Compiling entry function 'void deepclust::cuda::sums<float, (Mode)1>(T*)' for 'sm_120'
 ptxas info    : Function properties for void deepclust::cuda::(anonymous namespace)::sums<float, (Mode)1>(float*)
@@ -67,7 +67,7 @@ ptxas info    : Used 40 registers
 def test_the_report_is_read_by_kernel_and_architecture():
     assert ptxas_budget.parse_report("s.cu", REPORT) == {
         "s.cu: sums<float, (Mode)1>": {"7.5": Usage(72, 1024, 16, 12), "12.0": Usage(40, 0, 0, 0)},
-        "s.cu: helper": {"7.5": Usage(0, 0, 32, 0)},
+        "s.cu: helper<A<int>>": {"7.5": Usage(0, 0, 32, 0)},
     }
 
 
