@@ -52,7 +52,7 @@ bench: $(VENV)/.built
 	$(BIN)/python benchmarks/report.py build/bench.json README.md
 
 # The compiled library, rebuilt when a source changes; the installed packages, when pyproject.toml does.
-$(VENV)/.built: $(VENV)/.packages setup.py $(filter-out csrc/emu/%,$(SOURCES))
+$(VENV)/.built: $(VENV)/.packages setup.py setup_cuda.py $(filter-out csrc/emu/%,$(SOURCES))
 	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --editable .
 	@touch $@
 

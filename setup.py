@@ -1,4 +1,4 @@
-"""Builds the extension. Everything else about the package stands in pyproject.toml."""
+"""Builds the extension: `_C`, and `_C_cuda` where there is a CUDA compiler. The rest stands in pyproject.toml."""
 
 from __future__ import annotations
 
@@ -9,7 +9,20 @@ import sys
 
 from setuptools import setup
 
+sys.path.append(os.path.dirname(os.path.abspath(__file__)))  # pip's build does not search the folder of setup.py
+import setup_cuda
+
 TORCH_FLOOR = (2, 11)
+CXX_FLAGS = [
+    "-O3",
+    "-std=c++20",
+    "-fvisibility=hidden",
+    "-ffp-contract=fast",
+    "-fno-math-errno",
+    "-Wall",
+    "-Wno-psabi",
+    f"-DTORCH_TARGET_VERSION=0x{TORCH_FLOOR[0]:02x}{TORCH_FLOOR[1]:02x}000000000000",
+]
 
 
 def fail(problem: str, mend: str) -> None:
@@ -52,34 +65,97 @@ def cpu_extension():
     """The CPU library `_C`: no nvcc, no Python API, one binary for every torch from 2.11 on."""
     from torch.utils.cpp_extension import CppExtension
 
-    target = f"0x{TORCH_FLOOR[0]:02x}{TORCH_FLOOR[1]:02x}000000000000"
     return CppExtension(
         "deepclust_ext._C",
         sorted(["csrc/library.cpp", *glob.glob("csrc/cpu/*.cpp")]),
-        extra_compile_args={
-            "cxx": [
-                "-O3",
-                "-std=c++20",
-                "-fvisibility=hidden",
-                "-ffp-contract=fast",
-                "-fno-math-errno",
-                "-Wall",
-                "-Wno-psabi",
-                f"-DTORCH_TARGET_VERSION={target}",
-            ]
-        },
+        extra_compile_args={"cxx": [*CXX_FLAGS]},
         depends=sorted(glob.glob("csrc/**/*.h", recursive=True)),
         py_limited_api=True,
     )
 
 
-check_torch()
-check_compiler()
+def cuda_toolkit() -> setup_cuda.Toolkit | None:
+    """The CUDA toolkit to build `_C_cuda` with, or None for a build without; DEEPCLUST_CUDA decides, never a GPU."""
+    import torch
 
-from torch.utils.cpp_extension import BuildExtension  # noqa: E402 - after the checks, so that they speak first
+    mode = "1"
+    try:
+        mode = setup_cuda.mode(os.environ)
+        if mode == "0":
+            return None
+        toolkit = setup_cuda.find_toolkit(os.environ, torch.version.cuda)
+        setup_cuda.try_compile(toolkit)
+    except setup_cuda.Unfit as unfit:
+        if mode == "1":
+            fail(unfit.problem, unfit.mend)
+        print(f"deepclust_ext: building without CUDA: {unfit.problem}  For CUDA: {unfit.mend}", file=sys.stderr)
+        return None
+    return toolkit
 
-setup(
-    ext_modules=[cpu_extension()],
-    cmdclass={"build_ext": BuildExtension.with_options(use_ninja=have_ninja(), no_python_abi_suffix=True)},
-    options={"bdist_wheel": {"py_limited_api": "cp310"}},
-)
+
+def cuda_extension(toolkit: setup_cuda.Toolkit):
+    """The CUDA library `_C_cuda`: nvcc sees kernels alone, g++ the files that speak to torch."""
+    import torch
+    from torch.utils.cpp_extension import CppExtension
+
+    def capabilities() -> list[tuple[int, int]]:
+        return [torch.cuda.get_device_capability(index) for index in range(torch.cuda.device_count())]
+
+    try:
+        architectures = setup_cuda.choose_architectures(
+            os.environ.get("TORCH_CUDA_ARCH_LIST", ""), setup_cuda.known_architectures(toolkit.nvcc), capabilities
+        )
+    except setup_cuda.Unfit as unfit:  # asked for by name, so an error in auto mode too
+        fail(unfit.problem, unfit.mend)
+    return CppExtension(
+        "deepclust_ext._C_cuda",
+        sorted([*glob.glob("csrc/cuda/*.cu"), *glob.glob("csrc/cuda/*.cpp")]),
+        include_dirs=toolkit.include_folders,
+        libraries=["torch_cuda"],
+        # Undefined symbols show now and not at the import; a library that no file uses yet is left out.
+        extra_link_args=["-Wl,--no-undefined", "-Wl,--as-needed", *toolkit.libraries],
+        extra_compile_args={
+            # USE_CUDA shows the stable ABI's own CUDA functions.
+            "cxx": [*CXX_FLAGS, "-DUSE_CUDA", f'-DDC_CUDA_ARCHITECTURES="{" ".join(architectures)}"'],
+            # Always our own -gencode flags: without a GPU, torch's choice of them raises an IndexError.
+            "nvcc": [*setup_cuda.NVCC_FLAGS, *setup_cuda.gencode_flags(architectures)],
+        },
+        depends=sorted(glob.glob("csrc/**/*.h", recursive=True) + glob.glob("csrc/cuda/*.cuh")),
+        py_limited_api=True,
+    )
+
+
+def build_command():
+    """The build that torch brings, with one object file a source: mi_loss.cu and mi_loss.cpp lie side by side."""
+    from torch.utils.cpp_extension import BuildExtension
+
+    class Build(BuildExtension):
+        def build_extensions(self) -> None:
+            def object_filenames(sources, strip_dir=False, output_dir=""):
+                names = map(os.path.basename, sources) if strip_dir else sources
+                return [os.path.join(output_dir or "", f"{name}.o") for name in names]
+
+            self.compiler.object_filenames = object_filenames
+            super().build_extensions()
+
+    return Build.with_options(use_ninja=have_ninja(), no_python_abi_suffix=True)
+
+
+def main() -> None:
+    """Build and install what this machine allows."""
+    check_torch()
+    check_compiler()
+    toolkit = cuda_toolkit()
+    if toolkit is not None:
+        os.environ["CUDA_HOME"] = toolkit.home  # torch.utils.cpp_extension reads it when it is first imported
+        limit = setup_cuda.job_limit(len(os.sched_getaffinity(0)), setup_cuda.available_memory())
+        os.environ.setdefault("MAX_JOBS", str(limit))
+    setup(
+        ext_modules=[cpu_extension(), *([cuda_extension(toolkit)] if toolkit else [])],
+        cmdclass={"build_ext": build_command()},
+        options={"bdist_wheel": {"py_limited_api": "cp310"}},
+    )
+
+
+if __name__ == "__main__":
+    main()

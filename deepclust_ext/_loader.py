@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from deepclust_ext import _cuda
+
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _TORCH_FLOOR = (2, 11)
 
@@ -22,7 +24,8 @@ def _load(name: str) -> str | None:
     except OSError as error:
         raise ImportError(
             f"deepclust_ext: {os.path.basename(found[0])} does not load with torch {torch.__version__}: {error}\n"
-            "  Rebuild it against this torch: pip install --force-reinstall --no-deps --no-cache-dir deepclust_ext"
+            "  Rebuild it against this torch: "
+            "pip install --no-build-isolation --force-reinstall --no-deps --no-cache-dir deepclust_ext"
         ) from error
     return found[0]
 
@@ -41,8 +44,22 @@ def _load_required() -> str:
     return path
 
 
+def _load_cuda() -> tuple[str | None, str | None]:
+    """Load `_C_cuda` where it was built and torch has CUDA: its path, or None and the reason."""
+    reason = _cuda.unloadable(torch.__version__, torch.version.cuda)
+    if reason is not None:
+        return None, reason
+    path = _load("_C_cuda")
+    if path is None:
+        return (
+            None,
+            "not built: no fitting nvcc at the installation; DEEPCLUST_CUDA=1 pip install ... says what it needs",
+        )
+    return path, None
+
+
 _CPU_LIBRARY = _load_required()
-_CUDA_LIBRARY = _load("_C_cuda")
+_CUDA_LIBRARY, _CUDA_REASON = _load_cuda()
 
 
 def build_info() -> dict[str, Any]:
@@ -51,8 +68,9 @@ def build_info() -> dict[str, Any]:
     Returns
     -------
     dict
-        `version`, `torch`, `cpu_library` and `cuda_library` (file names; None where not built), `simd` (what torch
-        detects on this processor), `threads`, `cuda_devices`.
+        `version`, `torch`, `cpu_library` and `cuda_library` (file names; None where not loaded), `cuda_reason` (why,
+        else None), `cuda_architectures` (what the CUDA library is compiled for, as in TORCH_CUDA_ARCH_LIST),
+        `simd` (what torch detects on this processor), `threads`, `cuda_devices`.
 
     Examples
     --------
@@ -67,6 +85,8 @@ def build_info() -> dict[str, Any]:
         "torch": torch.__version__,
         "cpu_library": os.path.basename(_CPU_LIBRARY),
         "cuda_library": os.path.basename(_CUDA_LIBRARY) if _CUDA_LIBRARY else None,
+        "cuda_reason": _CUDA_REASON,
+        "cuda_architectures": _cuda.built_architectures(_CUDA_LIBRARY) if _CUDA_LIBRARY else [],
         "simd": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "cuda_devices": torch.cuda.device_count(),

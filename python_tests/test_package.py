@@ -38,14 +38,36 @@ def test_every_op_has_a_cpu_and_a_fake_kernel():
         assert torch._library.simple_registry.singleton.find(op.name()).fake_impl.kernel is not None, op
 
 
+def undefined(library: Path) -> list[str]:
+    """What a library expects from others, versions included: `cudaMalloc@libcudart.so.13`."""
+    lines = subprocess.run(["nm", "-D", "--undefined-only", library], capture_output=True, text=True, check=True)
+    return [line.split()[-1] for line in lines.stdout.splitlines()]
+
+
 @pytest.mark.skipif(shutil.which("nm") is None, reason="needs binutils")
 def test_the_library_needs_only_the_stable_abi():
     """Nothing of Python, and of libtorch only the C shims that stay: one binary for every later version."""
-    undefined = subprocess.run(["nm", "-D", "--undefined-only", LIBRARY], capture_output=True, text=True, check=True)
-    names = [line.split()[-1].split("@")[0] for line in undefined.stdout.splitlines()]
+    names = [name.split("@")[0] for name in undefined(LIBRARY)]
     foreign = [name for name in names if re.search(r"^_?Py|N2at|N3c10|5torch", name)]
     assert foreign == []
     assert any(name.startswith("aoti_torch_") for name in names)
+
+
+@pytest.mark.skipif(shutil.which("nm") is None, reason="needs binutils")
+def test_the_cuda_library_needs_only_the_stable_abi_and_cuda():
+    info = deepclust_ext.build_info()
+    if info["cuda_library"] is None:
+        pytest.skip(f"_C_cuda is not loaded: {info['cuda_reason']}")
+    library = LIBRARY.with_name(info["cuda_library"])
+    known = (
+        r"(aoti_torch_|torch_)\w+",  # libtorch's C shims
+        r"(__)?cuda[A-Z]\w+@libcudart.*|cublas\w+@libcublas.*",
+        r".+@(GLIBC|GLIBCXX|CXXABI|GCC)_.*|_ZT?[VIS]?N?[KRO]*S[a-z].*|_ITM_\w+|__gmon_start__|__cxa_\w+",  # C and C++
+    )
+    assert [name for name in undefined(library) if not re.fullmatch("|".join(known), name)] == []
+    defined = subprocess.run(["nm", "-D", "--defined-only", library], capture_output=True, text=True, check=True)
+    ours = [name.split()[-1] for name in defined.stdout.splitlines() if "deepclust" in name]
+    assert ours == ["deepclust_cuda_architectures"]
 
 
 def run(code: str) -> str:

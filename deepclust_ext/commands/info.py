@@ -32,8 +32,12 @@ def run(words: list[str]) -> int:
         print(json.dumps(facts, indent=2))
         return 0
     width = max(map(len, facts))
+    warnings = facts.pop("warnings")
     for name, value in facts.items():
-        print(f"{name.ljust(width)}  {_text(value)}")
+        if name != "cuda_reason" or value is not None:
+            print(f"{name.ljust(width)}  {_text(value)}")
+    for warning in warnings:
+        print(f"warning: {warning}")
     return 0
 
 
@@ -42,8 +46,10 @@ def collect() -> dict[str, Any]:
     import torch
 
     import deepclust_ext
+    from deepclust_ext import _cuda
 
     build = deepclust_ext.build_info()
+    devices = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
     return {
         "deepclust_ext": build.pop("version"),
         "python": platform.python_version(),
@@ -53,9 +59,16 @@ def collect() -> dict[str, Any]:
         "devices": [
             f"{properties.name} (compute capability {properties.major}.{properties.minor}, "
             f"{properties.total_memory / 2**30:.0f} GiB)"
-            for properties in map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
+            for properties in devices
         ],
         **{name: _version(name, extra) for name, extra in PACKAGES.items()},
+        "warnings": _cuda.uncovered(
+            [properties.name for properties in devices],
+            [(properties.major, properties.minor) for properties in devices],
+            build["cuda_architectures"],
+        )
+        if build["cuda_library"]
+        else [],
     }
 
 
