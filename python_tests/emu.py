@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SCHEDULES = [("forward", 0), ("reverse", 0), ("random", 1), ("random", 2)]
+SCHEDULES = [("forward", 0), ("reverse", 0), ("random", 1), ("random", 2), ("eager", 0), ("eager-reverse", 0)]
 
 
 def directory() -> Path:

@@ -46,7 +46,7 @@ def call(name: str, tensors: tuple[Tensor, ...], kwargs: dict[str, Any], upstrea
     if name == "dhog_loss":
         pooled, by_index = kwargs.get("pooling", "pooled") == "pooled", kwargs.get("push_norm", "index") == "index"
         return dhog_loss(tensors[0], kwargs.get("alpha", 0.05), pooled, by_index, kwargs.get("lamb", 1.0), upstream)
-    p, q = (t.reshape(-1, *t.shape[-2:]) for t in tensors)
+    p, q = (t.reshape(upstream.numel(), *t.shape[-2:]) for t in tensors)
     outputs, grads = mi_loss(p, q, kwargs.get("lamb", 1.0), kwargs.get("symmetric", True), upstream.reshape(-1))
     grads = [grad.reshape(t.shape) for grad, t in zip(grads, tensors, strict=True)]
     return [outputs[0].reshape(upstream.shape)], grads

@@ -166,7 +166,7 @@ def test_the_schedule_is_the_order_of_threads_and_blocks(schedule):
         assert not (np.diff(by_block.min(1)) > 0).all()
         assert not (np.diff(by_block[0]) > 0).all()
     else:
-        np.testing.assert_array_equal(turns, np.arange(160)[:: 1 if schedule == "forward" else -1])
+        np.testing.assert_array_equal(turns, np.arange(160)[:: -1 if schedule.endswith("reverse") else 1])
 
 
 @every_schedule
@@ -177,6 +177,16 @@ def test_reading_shared_memory_before_it_is_written_shows_as_nan():
 @every_schedule
 def test_overwriting_shared_memory_too_early_shows_as_a_difference():
     assert not np.array_equal(one_block("wrong_write_before_read", X64, 64), 3 * np.roll(X64, -1))
+
+
+def test_a_warp_that_gets_far_ahead_is_seen_by_an_eager_schedule():
+    want = np.array([X64.sum(), 2 * X64.sum()])
+    right = {}
+    for name, seed in SCHEDULES:
+        emu.set_schedule(name, seed)
+        right[name] = np.array_equal(one_block("wrong_scratch_reused", X64, 2), want)
+    assert not right["eager-reverse"]
+    assert right["forward"], "the eager schedules are there because the others miss this"
 
 
 @every_schedule
@@ -273,7 +283,7 @@ def test_a_mask_that_names_a_returned_lane_is_stopped_whichever_comes_first(sche
     called_after = rf"{THREAD}__shfl_sync{AT}{FULL} names lane 0, which has returned"
     called_before = rf"{THREAD}lane 0 has returned, but lane \d+ waits for it at __shfl_sync{AT}{FULL}"
     either = {"forward": called_after, "reverse": called_before, "random": f"{called_after}|{called_before}"}
-    assert re.fullmatch(either[schedule], message)
+    assert re.fullmatch(either[schedule.removeprefix("eager-").replace("eager", "forward")], message)
 
 
 @every_schedule
@@ -331,7 +341,9 @@ def test_arrays_keep_their_bits_and_shape():
 
 
 def test_wrong_names_are_refused():
-    with pytest.raises(ValueError, match="'schedule' must be 'forward', 'reverse' or 'random', got 'sideways'"):
+    with pytest.raises(
+        ValueError, match="'schedule' must be 'forward', 'reverse', 'random', 'eager' or .* got 'sideways'"
+    ):
         emu.set_schedule("sideways")
     with pytest.raises(ValueError, match="'steps' must be at least 1, got 0"):
         emu.set_step_limit(0)

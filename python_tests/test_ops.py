@@ -21,46 +21,57 @@ TOLERANCE = {
 DTYPES = list(TOLERANCE)
 
 pytestmark = pytest.mark.parametrize("spec", OPSPECS, ids=lambda spec: spec.name)
+on_every_device = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
 
 
-def samples(spec: OpSpec, dtype: torch.dtype = torch.float64) -> list[Sample]:
+def samples(spec: OpSpec, dtype: torch.dtype = torch.float64, device: str = "cpu") -> list[Sample]:
     generator = torch.Generator().manual_seed(0)
-    return [s.with_tensors(lambda t: t.to(dtype)) for s in spec.samples(generator)]
+    return [s.with_tensors(lambda t: t.to(device, dtype)) for s in spec.samples(generator)]
+
+
+def upstream_of(loss: Tensor, weight: float = 2.0) -> Tensor:
+    """An upstream gradient that is not 1 and differs between batch items."""
+    return weight + torch.arange(loss.numel(), dtype=loss.dtype, device=loss.device).view(loss.shape)
 
 
 def gradients(call, sample: Sample, weight: float = 2.0) -> tuple[tuple[Tensor, ...], list[Tensor]]:
-    """Outputs, and gradients under an upstream gradient that is not 1 and differs between batch items."""
+    """Outputs, and gradients under an upstream gradient of many values."""
     tensors = [t.detach().clone().requires_grad_() for t in sample.tensors]
     result = call(*tensors, **sample.kwargs)
     outputs = tuple(result) if isinstance(result, tuple) else (result,)
-    loss = outputs[0]
-    upstream = weight + torch.arange(loss.numel(), dtype=loss.dtype).view(loss.shape)
-    grads = torch.autograd.grad(loss, tensors, upstream)
+    grads = torch.autograd.grad(outputs[0], tensors, upstream_of(outputs[0], weight))
     return tuple(o.detach() for o in outputs), list(grads)
 
 
+def assert_matches(outputs, grads, exact_outputs, exact_grads, dtype: torch.dtype) -> None:
+    """Outputs and gradients of inputs of `dtype` are the exact ones, within its tolerance."""
+    loss_tolerance, grad_tolerance = TOLERANCE[dtype]
+    for output, exact in zip(outputs, exact_outputs, strict=True):
+        assert output.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+        torch.testing.assert_close(output.double(), exact, rtol=loss_tolerance, atol=loss_tolerance)
+    for grad, exact in zip(grads, exact_grads, strict=True):
+        assert grad.dtype == dtype
+        scale = exact.abs().max().item() if exact.numel() else 0.0
+        # Gradients of many samples are small: float16 rounds those near 0 to its subnormal spacing.
+        spacing = torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
+        torch.testing.assert_close(grad.double(), exact, rtol=0, atol=grad_tolerance * scale + spacing)
+
+
+@on_every_device
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_matches_reference(spec, dtype, threads):
+def test_matches_reference(spec, device, dtype, threads):
     # The reference's many small products take ten times as long when two busy cores share them. Our own bits do not
     # depend on the number of threads, as the test below holds.
     threads(1)
-    for sample in samples(spec, dtype):
+    for sample in samples(spec, dtype, device):
         outputs, grads = gradients(spec.op, sample)
         exact_outputs, exact_grads = gradients(spec.reference, sample.with_tensors(Tensor.double))
-        loss_tolerance, grad_tolerance = TOLERANCE[dtype]
-        for output, exact in zip(outputs, exact_outputs, strict=True):
-            assert output.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
-            torch.testing.assert_close(output.double(), exact, rtol=loss_tolerance, atol=loss_tolerance)
-        for grad, exact in zip(grads, exact_grads, strict=True):
-            assert grad.dtype == dtype
-            scale = exact.abs().max().item() if exact.numel() else 0.0
-            # Gradients of many samples are small: float16 rounds those near 0 to its subnormal spacing.
-            spacing = torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
-            torch.testing.assert_close(grad.double(), exact, rtol=0, atol=grad_tolerance * scale + spacing)
+        assert_matches(outputs, grads, exact_outputs, exact_grads, dtype)
 
 
-def test_gradcheck(spec):
-    for sample in (s for s in samples(spec) if s.small):
+@on_every_device
+def test_gradcheck(spec, device):
+    for sample in (s for s in samples(spec, device=device) if s.small):
         tensors = [t.clone().requires_grad_() for t in sample.tensors]
 
         # A push's gradient stops at the earlier head, which finite differences know nothing of.
@@ -68,7 +79,8 @@ def test_gradcheck(spec):
         assert torch.autograd.gradcheck(lambda *t, kwargs=kwargs: spec.loss(spec.op(*t, **kwargs)), tensors)
 
 
-def test_strided_inputs_give_the_same_bits(spec):
+@on_every_device
+def test_strided_inputs_give_the_same_bits(spec, device):
     def transposed(t: Tensor) -> Tensor:
         return t.transpose(-1, -2).contiguous().transpose(-1, -2)
 
@@ -76,17 +88,16 @@ def test_strided_inputs_give_the_same_bits(spec):
         return torch.stack([t, t + 1], dim=-1)[..., 0]
 
     def offset(t: Tensor) -> Tensor:
-        return torch.cat([torch.zeros(1, dtype=t.dtype), t.reshape(-1)])[1:].view(t.shape)
+        return torch.cat([t.new_zeros(1), t.reshape(-1)])[1:].view(t.shape)
 
-    for sample in samples(spec, torch.float32):
+    for sample in samples(spec, torch.float32, device):
         want, want_grads = gradients(spec.op, sample)
         for change in (transposed, sliced, offset):
             outputs = spec.outputs(spec.op(*sample.with_tensors(change).tensors, **sample.kwargs))
             assert all(torch.equal(a, b) for a, b in zip(outputs, want, strict=True)), change.__name__
             tensors = [change(t).requires_grad_() for t in sample.tensors]
             loss = spec.loss(spec.op(*tensors, **sample.kwargs))
-            upstream = 2.0 + torch.arange(loss.numel(), dtype=loss.dtype).view(loss.shape)
-            grads = torch.autograd.grad(loss, tensors, upstream)
+            grads = torch.autograd.grad(loss, tensors, upstream_of(loss))
             assert all(torch.equal(a, b) for a, b in zip(grads, want_grads, strict=True)), change.__name__
 
 
@@ -112,22 +123,25 @@ def test_one_thread_call_under_another_pool_gives_the_same_bits(spec):
             assert all(torch.equal(a, b) for a, b in zip(want, got, strict=True))
 
 
-def test_opcheck(spec):
-    for sample in samples(spec, torch.float32)[:4]:
+@on_every_device
+def test_opcheck(spec, device):
+    for sample in samples(spec, torch.float32, device)[:4]:
         for op, args in spec.raw(sample):
             opcheck(op, args, test_utils=("test_schema", "test_autograd_registration", "test_faketensor"))
 
 
-def test_raw_ops_refuse_what_the_schema_allows_but_the_kernel_does_not(spec):
-    integers = tuple(t.long() for t in samples(spec)[0].tensors)
-    op, args = spec.raw(samples(spec)[0])[0]
+@on_every_device
+def test_raw_ops_refuse_what_the_schema_allows_but_the_kernel_does_not(spec, device):
+    integers = tuple(t.long() for t in samples(spec, device=device)[0].tensors)
+    op, args = spec.raw(samples(spec, device=device)[0])[0]
     with pytest.raises(RuntimeError, match=f"{spec.name}: "):
         op(*integers, *args[len(integers) :])
 
 
-def test_raw_backward_refuses_gradients_of_other_sizes(spec):
+@on_every_device
+def test_raw_backward_refuses_gradients_of_other_sizes(spec, device):
     """A smaller one would be read beyond its end."""
-    op, args = spec.raw(samples(spec, torch.float32)[0])[1]
+    op, args = spec.raw(samples(spec, torch.float32, device)[0])[1]
     saved = [i for i, a in enumerate(args) if isinstance(a, Tensor) and a.shape not in {t.shape for t in args[1:2]}]
     assert len(saved) >= 2
     for i in saved:
@@ -136,10 +150,11 @@ def test_raw_backward_refuses_gradients_of_other_sizes(spec):
                 op(*args[:i], wrong, *args[i + 1 :])
 
 
-def test_fake_shapes_match_real_ones(spec):
+@on_every_device
+def test_fake_shapes_match_real_ones(spec, device):
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    for sample in samples(spec, torch.bfloat16):
+    for sample in samples(spec, torch.bfloat16, device):
         for op, args in spec.raw(sample):
             real = op(*args)
             with FakeTensorMode() as mode:
@@ -148,8 +163,9 @@ def test_fake_shapes_match_real_ones(spec):
             assert all((a.shape, a.dtype, a.stride()) == (b.shape, b.dtype, b.stride()) for a, b in pairs)
 
 
-def test_torch_func_grad_and_vmap(spec):
-    for sample in samples(spec):
+@on_every_device
+def test_torch_func_grad_and_vmap(spec, device):
+    for sample in samples(spec, device=device):
         if sample.tensors[0].dim() == 3 or sample.tensors[0].numel() == 0 or sample.tensors[0].numel() > 1e5:
             continue
         argnums = tuple(range(len(sample.tensors)))
@@ -169,8 +185,9 @@ def test_torch_func_grad_and_vmap(spec):
                 torch.testing.assert_close(a[i], b, rtol=1e-12, atol=1e-15)
 
 
-def test_vmap_with_one_unbatched_input(spec):
-    sample = samples(spec)[0]
+@on_every_device
+def test_vmap_with_one_unbatched_input(spec, device):
+    sample = samples(spec, device=device)[0]
     first, rest = sample.tensors[0], sample.tensors[1:]
     batch = torch.stack([first, first.flip(-1), first.flip(-2)])
     mapped = torch.func.vmap(lambda t: spec.loss(spec.op(t, *rest, **sample.kwargs)))(batch)
@@ -178,8 +195,9 @@ def test_vmap_with_one_unbatched_input(spec):
     torch.testing.assert_close(mapped, alone, rtol=1e-12, atol=1e-15)
 
 
-def test_vmap_over_nothing(spec):
-    sample = samples(spec)[0]
+@on_every_device
+def test_vmap_over_nothing(spec, device):
+    sample = samples(spec, device=device)[0]
     empty = [t.new_zeros(0, *t.shape) for t in sample.tensors]
 
     def loss(*tensors):
@@ -200,8 +218,9 @@ def test_forward_mode_raises(spec):
         torch.func.jacfwd(lambda t: spec.loss(spec.op(t, *rest)))(first)
 
 
-def test_second_derivative_raises(spec):
-    sample = samples(spec)[0]
+@on_every_device
+def test_second_derivative_raises(spec, device):
+    sample = samples(spec, device=device)[0]
     tensors = [t.clone().requires_grad_() for t in sample.tensors]
     loss = spec.loss(spec.op(*tensors, **sample.kwargs)).sum()
     (grad,) = torch.autograd.grad(loss, tensors[0], create_graph=True)
@@ -209,8 +228,9 @@ def test_second_derivative_raises(spec):
         grad.square().sum().backward()
 
 
-def test_unneeded_gradients_and_detached_outputs(spec):
-    sample = samples(spec)[0]
+@on_every_device
+def test_unneeded_gradients_and_detached_outputs(spec, device):
+    sample = samples(spec, device=device)[0]
     first = sample.tensors[0].clone().requires_grad_()
     result = spec.outputs(spec.op(first, *sample.tensors[1:], **sample.kwargs))
     assert result[0].requires_grad
@@ -219,22 +239,24 @@ def test_unneeded_gradients_and_detached_outputs(spec):
         assert not spec.loss(spec.op(first, *sample.tensors[1:], **sample.kwargs)).requires_grad
 
 
-def test_autocast_keeps_float32_sums(spec):
-    sample = samples(spec, torch.float32)[3]
+@on_every_device
+def test_autocast_keeps_float32_sums(spec, device):
+    sample = samples(spec, torch.float32, device)[3]
     want = spec.loss(spec.op(*sample.tensors, **sample.kwargs))
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(device, torch.bfloat16):
         got = spec.loss(spec.op(*sample.tensors, **sample.kwargs))
     assert got.dtype == torch.float32
     assert torch.equal(got, want)
 
 
+@on_every_device
 @pytest.mark.slow
-def test_compile_fullgraph(spec):
+def test_compile_fullgraph(spec, device):
     compiled = torch.compile(
         lambda *tensors, **kwargs: spec.loss(spec.op(*(t.softmax(-1) for t in tensors), **kwargs)),
         fullgraph=True,
     )
-    sample = samples(spec, torch.float32)[3]
+    sample = samples(spec, torch.float32, device)[3]
     outputs, grads = gradients(compiled, sample)
     want, want_grads = gradients(
         lambda *tensors, **kwargs: spec.loss(spec.op(*(t.softmax(-1) for t in tensors), **kwargs)), sample

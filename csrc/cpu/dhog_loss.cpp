@@ -2,8 +2,7 @@
 
 #include <tuple>
 
-#include "../torch/checks.h"
-#include "../torch/dispatch.h"
+#include "../torch/dhog_loss_checks.h"
 #include "../torch/parallel.h"
 #include "joint_kernel.h"
 
@@ -102,12 +101,6 @@ Probs<T> view_of(const Tensor& t) {
   return {static_cast<const T*>(t.data_ptr()), t.stride(0), t.stride(1), t.stride(2), t.stride(3), t.size(3)};
 }
 
-void check(const Tensor& probs) {
-  DC_CHECK(probs.dim() == 4 && is_floating(probs), "dhog_loss", "probs", "a floating-point tensor (A, H, n, C)");
-  DC_CHECK(probs.size(0) >= 2, "dhog_loss", "probs", "of at least two augmentations");
-  DC_CHECK(probs.size(1) >= 1 && probs.size(3) >= 1, "dhog_loss", "probs", "of at least one head and one class");
-}
-
 template <typename T>
 void forward(const Tensor& probs, const DhogPlan& plan, const Outputs& out) {
   const Buffer<T> partials(plan.tasks() * plan.partial_size());
@@ -151,7 +144,7 @@ void backward(const Tensor& probs, const Tensor& pull_grad, const Tensor& push_g
 // pull_grad [H, pairs, C, C], push_grad [H, H, C, C] (strictly lower blocks).
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> dhog_loss(const Tensor& probs, double alpha, bool pooled,
                                                              bool push_by_index, double lamb) {
-  check(probs);
+  check_dhog_probs(probs);
   const ScalarType dtype = accumulator_dtype(probs.scalar_type());
   const DhogPlan plan = plan_of(probs, pooled);
   const int64_t heads = plan.heads, c = plan.classes;
@@ -175,17 +168,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> dhog_loss(const Tensor& probs
 // grad_loss [] -> the gradient of probs, in its dtype.
 Tensor dhog_loss_backward(const Tensor& grad_loss, const Tensor& probs, const Tensor& pull_grad,
                           const Tensor& push_grad, bool pooled) {
-  check(probs);
+  check_dhog_probs(probs);
   const ScalarType dtype = accumulator_dtype(probs.scalar_type());
   const DhogPlan plan = plan_of(probs, pooled);
-  const int64_t heads = plan.heads, c = plan.classes;
-  DC_CHECK(grad_loss.scalar_type() == dtype && has_sizes(grad_loss, {}), "dhog_loss_backward", "grad_loss",
-           "of the loss's dtype and shape");
-  DC_CHECK(pull_grad.scalar_type() == dtype && has_sizes(pull_grad, {heads, plan.pull_pairs(), c, c}) &&
-               pull_grad.is_contiguous(),
-           "dhog_loss_backward", "pull_grad", "what dhog_loss returned");
-  DC_CHECK(push_grad.scalar_type() == dtype && has_sizes(push_grad, {heads, heads, c, c}) && push_grad.is_contiguous(),
-           "dhog_loss_backward", "push_grad", "what dhog_loss returned");
+  check_dhog_backward(grad_loss, probs, pull_grad, push_grad, plan.pull_pairs());
   const Tensor input = as_accumulator(probs);
   Tensor grad = empty(std::vector<int64_t>(probs.sizes().begin(), probs.sizes().end()), dtype, probs);
   dispatch_accumulator(dtype, [&](auto zero) {

@@ -2,8 +2,7 @@
 
 #include <tuple>
 
-#include "../torch/checks.h"
-#include "../torch/dispatch.h"
+#include "../torch/mi_loss_checks.h"
 #include "../torch/parallel.h"
 
 namespace deepclust::cpu {
@@ -29,19 +28,6 @@ struct Batched {
     return {static_cast<const T*>(tensor.data_ptr()) + index * batch_stride, rows, cols, row_stride, col_stride};
   }
 };
-
-std::vector<int64_t> leading_sizes(const Tensor& t) {
-  const auto sizes = t.sizes();
-  return std::vector<int64_t>(sizes.begin(), sizes.end() - 2);
-}
-
-void check(const Tensor& p, const Tensor& q) {
-  DC_CHECK(p.dim() >= 2 && is_floating(p), "mi_loss", "p", "a floating-point tensor of at least two dimensions");
-  DC_CHECK(q.dim() == p.dim() && q.scalar_type() == p.scalar_type(), "mi_loss", "q", "of p's dtype and dimensions");
-  for (int64_t i = 0; i + 1 < p.dim(); ++i)
-    DC_CHECK(p.size(i) == q.size(i), "mi_loss", "q", "of p's shape but for the last dimension");
-  DC_CHECK(p.size(p.dim() - 1) > 0 && q.size(q.dim() - 1) > 0, "mi_loss", "p", "of at least one class");
-}
 
 // Loss and gradient of one joint whose partials lie in `partials`.
 template <typename T>
@@ -106,15 +92,9 @@ void apply(const Batched& x, const Batched& m, const T* grad_loss, T* out) {
 
 // (p [.., n, C], q [.., n, D]) -> loss [..], dL/dJ [.., C, D], both in the accumulator's dtype.
 std::tuple<Tensor, Tensor> mi_loss(const Tensor& p, const Tensor& q, double lamb, bool symmetric) {
-  check(p, q);
-  DC_CHECK(!symmetric || p.size(p.dim() - 1) == q.size(q.dim() - 1), "mi_loss", "q",
-           "as wide as p when symmetric is true");
+  check_mi_forward(p, q, symmetric);
   const ScalarType dtype = accumulator_dtype(p.scalar_type());
-  std::vector<int64_t> sizes = leading_sizes(p);
-  Tensor loss = empty(sizes, dtype, p);
-  sizes.push_back(p.size(p.dim() - 1));
-  sizes.push_back(q.size(q.dim() - 1));
-  Tensor joint_grad = empty(sizes, dtype, p);
+  Tensor loss = empty(leading_sizes(p), dtype, p), joint_grad = empty(joint_sizes(p, q), dtype, p);
   const Batched p3(as_accumulator(p)), q3(as_accumulator(q));
   dispatch_accumulator(dtype, [&](auto zero) {
     using T = decltype(zero);
@@ -127,15 +107,8 @@ std::tuple<Tensor, Tensor> mi_loss(const Tensor& p, const Tensor& q, double lamb
 // grad_loss [..] -> the gradients of p and q; one that is not needed comes back empty.
 std::tuple<Tensor, Tensor> mi_loss_backward(const Tensor& grad_loss, const Tensor& p, const Tensor& q,
                                             const Tensor& joint_grad, bool need_p, bool need_q) {
-  check(p, q);
+  check_mi_backward(grad_loss, p, q, joint_grad);
   const ScalarType dtype = accumulator_dtype(p.scalar_type());
-  std::vector<int64_t> sizes = leading_sizes(p);
-  DC_CHECK(grad_loss.scalar_type() == dtype && has_sizes(grad_loss, sizes), "mi_loss_backward", "grad_loss",
-           "of the loss's dtype and shape");
-  sizes.push_back(p.size(p.dim() - 1));
-  sizes.push_back(q.size(q.dim() - 1));
-  DC_CHECK(joint_grad.scalar_type() == dtype && has_sizes(joint_grad, sizes), "mi_loss_backward", "joint_grad",
-           "what mi_loss returned");
   const Batched p3(as_accumulator(p)), q3(as_accumulator(q)), m(joint_grad);
   const Tensor grads = grad_loss.is_contiguous() ? grad_loss : torch::stable::contiguous(grad_loss);
   const auto side = [&](bool needed, const Tensor& input, const Batched& other, bool transpose) {

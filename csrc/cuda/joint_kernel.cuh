@@ -6,7 +6,7 @@
 // An entry that is 0 or negative counts as 0 and passes no gradient; T = 0 gives loss 0 and gradient 0.
 //
 // Three phases, each over blocks of rows: sum_block, gradient_block, scale_block. A joint of a few thousand entries is
-// finished by one thread block in one launch, with barriers between the phases; a larger one is cut into blocks of
+// finished by one thread block in one launch; a larger one is cut into blocks of
 // sixteen rows, and each phase is a launch. A warp takes a row, its lanes the columns, so no division is needed and
 // reads are whole lines; in the symmetric sum the mirror entries are strided, but 16 neighbouring rows share their
 // lines in the first-level cache.
@@ -177,14 +177,13 @@ DC_DEVICE void clear_block(const Joint<T>& joint, int64_t block) {
 // A Source says what the joints are: source.joint(t), source.wanted(t), and source.finish(t, loss), which all threads
 // of one block call once the joint's loss is known.
 template <typename Source>
-DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) finish_joints(const Source source) {
+DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads, 1) finish_joints(const Source source) {
   const int64_t t = blockIdx.x;
   const auto joint = source.joint(t);
   double loss = 0;
   if (source.wanted(t)) {
     sum_block(joint, 0);
-    DC_SYNC();
-    gradient_block(joint, 0);
+    gradient_block(joint, 0);  // its first barrier, in total_of, stands before it reads the column sums
     DC_SYNC();
     loss = scale_block(joint, 0);
   } else {
@@ -194,19 +193,19 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) finish_joints(const Source source) {
 }
 
 template <typename Source>
-DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) sum_joints(const Source source, int64_t blocks) {
+DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads, 1) sum_joints(const Source source, int64_t blocks) {
   const int64_t t = blockIdx.x / blocks;
   if (source.wanted(t)) sum_block(source.joint(t), blockIdx.x % blocks);
 }
 
 template <typename Source>
-DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) gradient_joints(const Source source, int64_t blocks) {
+DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads, 1) gradient_joints(const Source source, int64_t blocks) {
   const int64_t t = blockIdx.x / blocks;
   if (source.wanted(t)) gradient_block(source.joint(t), blockIdx.x % blocks);
 }
 
 template <typename Source>
-DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) scale_joints(const Source source, int64_t blocks) {
+DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads, 1) scale_joints(const Source source, int64_t blocks) {
   const int64_t t = blockIdx.x / blocks, block = blockIdx.x % blocks;
   const auto joint = source.joint(t);
   double loss = 0;

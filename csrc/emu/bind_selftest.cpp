@@ -42,6 +42,7 @@ const std::map<std::string, Kernel>& kernels() {
       DC_ENTRY(atomics),
       DC_ENTRY(wrong_read_before_write),
       DC_ENTRY(wrong_write_before_read),
+      DC_ENTRY(wrong_scratch_reused),
       DC_ENTRY(wrong_divergent_barrier),
       DC_ENTRY(wrong_early_return),
       DC_ENTRY(wrong_caller_not_in_mask),

@@ -19,7 +19,10 @@ PYBIND11_MODULE(_emu, module) {
         if (name == "forward") return set_schedule(Schedule::kForward, seed);
         if (name == "reverse") return set_schedule(Schedule::kReverse, seed);
         if (name == "random") return set_schedule(Schedule::kRandom, seed);
-        throw py::value_error("emu: 'schedule' must be 'forward', 'reverse' or 'random', got '" + name + "'");
+        if (name == "eager") return set_schedule(Schedule::kEager, seed);
+        if (name == "eager-reverse") return set_schedule(Schedule::kEagerReverse, seed);
+        throw py::value_error(
+            "emu: 'schedule' must be 'forward', 'reverse', 'random', 'eager' or 'eager-reverse', got '" + name + "'");
       },
       py::arg("schedule"), py::arg("seed") = 0);
   module.def("set_step_limit", &set_step_limit, py::arg("steps") = kDefaultStepLimit);
@@ -34,6 +37,7 @@ PYBIND11_MODULE(_emu, module) {
   });
 
   bind_dhog_loss(module);
+  bind_half(module);
   bind_mi_loss(module);
   bind_selftest(module);
 }

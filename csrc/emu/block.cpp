@@ -7,7 +7,7 @@
 namespace deepclust::emu {
 namespace {
 
-// Atomics that a thread may do in a row under the forward and reverse schedules, so that a spin lets others on.
+// Atomics that a thread may do in a row under all schedules but the random one, so that a spin lets others on.
 constexpr int kPatience = 64;
 
 std::string triple(const uint3& index) {
@@ -92,6 +92,7 @@ void Block::run(ThreadBody body, void* argument) {
     make_ready(i);
   }
   if (schedule_ == Schedule::kReverse) cursor_ = size() - 1;
+  first_warp();
   int returned = 0;
   while (returned < size()) {
     current_ = pick();
@@ -122,11 +123,33 @@ int Block::pick() {
     ready_.pop_back();
     return chosen;
   }
+  if (eager()) return pick_eagerly();
   const int step = schedule_ == Schedule::kForward ? 1 : size() - 1;
   for (int tried = 0; tried < size(); ++tried) {
     const int chosen = cursor_;
     cursor_ = (cursor_ + step) % size();
     if (thread(chosen).state == State::kReady) return chosen;
+  }
+  return -1;
+}
+
+void Block::first_warp() {
+  warp_ = schedule_ == Schedule::kEagerReverse ? static_cast<int>(lanes_.size()) - 1 : 0;
+}
+
+// A lane of the warp whose turn it is, lanes in rotation; another warp where all of its lanes wait.
+int Block::pick_eagerly() {
+  const bool forward = schedule_ == Schedule::kEager;
+  const int warps = static_cast<int>(lanes_.size());
+  for (int tried = 0; tried < warps; ++tried, warp_ = (warp_ + (forward ? 1 : warps - 1)) % warps) {
+    const int first = warp_ * kWarpSize, count = std::min(kWarpSize, size() - first);
+    int& turn = lanes_[static_cast<std::size_t>(warp_)].turn;
+    for (int i = 0; i < count; ++i) {
+      const int lane = (turn + i) % count, chosen = first + (forward ? lane : count - 1 - lane);
+      if (thread(chosen).state != State::kReady) continue;
+      turn = (lane + 1) % count;
+      return chosen;
+    }
   }
   return -1;
 }
@@ -157,7 +180,9 @@ void Block::count_step(const char* function, const std::source_location& where) 
   if (++steps_ > step_limit())
     stuck("no end after " + std::to_string(step_limit()) + " steps: the thread spins at " + function + ", " +
           place(where.file_name(), where.line()));
-  if (schedule_ != Schedule::kRandom && --self().patience <= 0) wait(State::kReady);
+  if (schedule_ == Schedule::kRandom || --self().patience > 0) return;
+  if (eager()) warp_ = (warp_ + 1) % static_cast<int>(lanes_.size());  // whoever it spins for may be in any warp
+  wait(State::kReady);
 }
 
 // Nobody can run: either all threads stand at one barrier, or the kernel is wrong.
@@ -173,6 +198,7 @@ void Block::open_barrier() {
   opened_votes_ = votes_;
   votes_ = 0;
   for (int i = 0; i < size(); ++i) make_ready(i);
+  first_warp();
 }
 
 // A lane that has returned leaves behind whoever waits for it.

@@ -32,6 +32,7 @@ struct Thread {
 struct LaneMasks {
   unsigned in_warp = 0;  // waiting in a warp function
   unsigned returned = 0;
+  int turn = 0;  // eager schedules: lanes picked so far
 };
 
 class Block {
@@ -75,6 +76,9 @@ class Block {
   void set_state(int index, State state);
   static Memory poisoned(std::size_t bytes);
   int pick();
+  int pick_eagerly();
+  void first_warp();
+  bool eager() const { return schedule_ == Schedule::kEager || schedule_ == Schedule::kEagerReverse; }
   void open_barrier();
   void on_return();
   std::string waiting() const;
@@ -88,6 +92,7 @@ class Block {
   std::vector<LaneMasks> lanes_;  // a warp each
   std::vector<int> ready_;        // kRandom: who can run
   int cursor_ = 0;                // otherwise: where the search for the next thread starts
+  int warp_ = 0;                  // eager: whose turn it is
   int current_ = -1;
   int votes_ = 0;
   int opened_votes_ = 0;

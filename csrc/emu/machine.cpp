@@ -53,7 +53,7 @@ uint3 narrow(const dim3& size) {
 std::vector<unsigned> block_order(const LaunchConfig& config) {
   std::vector<unsigned> order(static_cast<std::size_t>(config.grid.x * config.grid.y * config.grid.z));
   for (unsigned i = 0; i < order.size(); ++i) order[i] = i;
-  if (schedule == Schedule::kReverse) std::reverse(order.begin(), order.end());
+  if (schedule == Schedule::kReverse || schedule == Schedule::kEagerReverse) std::reverse(order.begin(), order.end());
   if (schedule == Schedule::kRandom)
     for (std::size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[random_bits() % i]);
   return order;

@@ -22,9 +22,10 @@ struct dim3 {
 
 namespace deepclust::emu {
 
-// The order in which threads run between two waits, and blocks run in a grid. kRandom also switches at atomics and
-// warp functions.
-enum class Schedule { kForward, kReverse, kRandom };
+// The order in which threads run between two waits, and blocks run in a grid. Forward, reverse and random give every
+// thread its turn; random also switches at atomics and warp functions. The eager ones let one warp go on to the next
+// barrier before another may start: what it overwrites there too early is then seen by all others.
+enum class Schedule { kForward, kReverse, kRandom, kEager, kEagerReverse };
 void set_schedule(Schedule schedule, std::uint64_t seed = 0);
 
 // Switches and atomics that one block may use up; more is taken for a spin that never ends.

@@ -24,6 +24,19 @@ DC_GLOBAL void wrong_write_before_read(const float* x, float* out, int) {
   out[threadIdx.x] = sum;
 }
 
+// The barrier between two uses of `parts` is missing, and only thread 0 reads them: the other warp must get a whole
+// reduction ahead of it before that shows.
+DC_GLOBAL void wrong_scratch_reused(const float* x, float* out, int) {
+  DC_SHARED(float, parts, 2);
+  for (int round = 0; round < 2; ++round) {
+    float sum = x[threadIdx.x] * static_cast<float>(round + 1);
+    for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
+    if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = sum;
+    DC_SYNC();
+    if (threadIdx.x == 0) out[round] = parts[0] + parts[1];
+  }
+}
+
 DC_GLOBAL void wrong_divergent_barrier(const float*, float* out, int) {
   if (threadIdx.x < 16) {
     DC_SYNC();
