@@ -10,7 +10,7 @@ DEMO := runs/demo
 TORCH ?= torch==2.14.1 torchvision==0.29.1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test emu lint format bench clean
+.PHONY: demo test emu lint format bench test-cuda sanitize-cuda bench-cuda clean
 
 demo: $(VENV)/.built
 	$(BIN)/deepclust fit dhog --config small --data mnist5k --out $(DEMO) --resume auto
@@ -50,6 +50,21 @@ format: $(VENV)/.built
 bench: $(VENV)/.built
 	$(BIN)/deepclust bench --json build/bench.json
 	$(BIN)/python benchmarks/report.py build/bench.json README.md
+
+# For a machine with a GPU: the ops' tests there, the same under compute-sanitizer's four tools, and the kernels' times.
+test-cuda: $(VENV)/.built
+	$(BIN)/python -m pytest -m cuda
+
+SANITIZERS := memcheck racecheck initcheck synccheck
+# torch.compile and the allocator's reuse would drown the tools: one test a kernel, no caching.
+sanitize-cuda: $(addprefix sanitize-cuda-,$(SANITIZERS))
+sanitize-cuda-%: $(VENV)/.built
+	@command -v compute-sanitizer > /dev/null || { echo "No compute-sanitizer here: it is part of the CUDA toolkit"; exit 1; }
+	PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool $* --target-processes all --error-exitcode 1 \
+	  $(BIN)/python -m pytest -m "cuda and not slow" -k "matches_reference or same_bits_on_every_run" python_tests
+
+bench-cuda: $(VENV)/.built
+	$(BIN)/deepclust bench --device cuda --json build/bench-cuda.json
 
 # The compiled library, rebuilt when a source changes; the installed packages, when pyproject.toml does.
 $(VENV)/.built: $(VENV)/.packages setup.py setup_cuda.py $(filter-out csrc/emu/%,$(SOURCES))

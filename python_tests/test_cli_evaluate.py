@@ -116,12 +116,12 @@ def test_info_names_versions_and_devices(capfd):
 def test_bench_hands_its_words_on(monkeypatch):
     calls = []
     module = types.ModuleType("deepclust_ext.benchmark")
-    module.main = lambda ops, *, json_path: calls.append((ops, json_path)) or 3
+    module.main = lambda ops, *, json_path, device: calls.append((ops, json_path, device)) or 3
     monkeypatch.setitem(sys.modules, "deepclust_ext.benchmark", module)
     monkeypatch.setattr(deepclust_ext, "benchmark", module, raising=False)
     assert main(["bench"]) == 3
-    assert main(["bench", "mi_loss", "dhog_loss", "--json", "a.json"]) == 3
-    assert calls == [([], None), (["mi_loss", "dhog_loss"], "a.json")]
+    assert main(["bench", "mi_loss", "dhog_loss", "--json", "a.json", "--device", "cuda"]) == 3
+    assert calls == [([], None, "cpu"), (["mi_loss", "dhog_loss"], "a.json", "cuda")]
 
 
 def test_help_shows_the_configuration_in_force(capfd):

@@ -341,9 +341,7 @@ def test_arrays_keep_their_bits_and_shape():
 
 
 def test_wrong_names_are_refused():
-    with pytest.raises(
-        ValueError, match="'schedule' must be 'forward', 'reverse', 'random', 'eager' or .* got 'sideways'"
-    ):
+    with pytest.raises(ValueError, match=r"'schedule' must be 'forward', .* or 'eager-reverse', got 'sideways'"):
         emu.set_schedule("sideways")
     with pytest.raises(ValueError, match="'steps' must be at least 1, got 0"):
         emu.set_step_limit(0)

@@ -32,10 +32,22 @@ def test_schemas_are_the_recorded_ones():
     assert [str(op._schema) for op in ops()] == json.loads(SCHEMAS.read_text())
 
 
-def test_every_op_has_a_cpu_and_a_fake_kernel():
+def test_every_op_has_a_kernel_for_every_backend(capsys):
+    """Prints the table: op by backend."""
+    cuda = deepclust_ext.build_info()["cuda_library"] is not None
+    rows = []
     for op in ops():
-        assert torch._C._dispatch_has_kernel_for_dispatch_key(op.name(), "CPU"), op
-        assert torch._library.simple_registry.singleton.find(op.name()).fake_impl.kernel is not None, op
+        found = {key: torch._C._dispatch_has_kernel_for_dispatch_key(op.name(), key) for key in ("CPU", "CUDA")}
+        found["fake"] = torch._library.simple_registry.singleton.find(op.name()).fake_impl.kernel is not None
+        rows.append((op.name(), found))
+    with capsys.disabled():
+        print(f"\n{'op':<34}CPU   CUDA  fake")
+        for name, found in rows:
+            print(f"{name:<34}" + "  ".join(f"{'yes' if there else 'NO':<4}" for there in found.values()))
+    needed = ("CPU", "CUDA", "fake") if cuda else ("CPU", "fake")
+    assert [(name, key) for name, found in rows for key in needed if not found[key]] == []
+    if not cuda:
+        pytest.skip(f"the CUDA column is empty, _C_cuda is not loaded: {deepclust_ext.build_info()['cuda_reason']}")
 
 
 def undefined(library: Path) -> list[str]:

@@ -15,7 +15,8 @@ Loss = Callable[..., Tensor]
 class Case:
     """Inputs, our loss and its opponents; each is timed forward and backward.
 
-    `targets` maps an opponent to the ratio the project asks of it.
+    `targets` maps an opponent to the ratio the project asks of it (on the CPU). `work` is what no implementation can do
+    without, forward and backward, in float32: bytes to and from memory, and operations.
     """
 
     op: str
@@ -24,6 +25,7 @@ class Case:
     ours: Loss
     opponents: dict[str, Loss]
     targets: dict[str, float] = field(default_factory=dict)
+    work: tuple[float, float] = (0.0, 0.0)
 
 
 def step(loss: Loss, inputs: tuple[Tensor, ...]) -> Callable[[], tuple[Tensor, ...]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -53,6 +55,11 @@ def cases() -> list[Case]:
         def inputs(generator: torch.Generator, shape: tuple[int, ...] = shape) -> tuple[Tensor]:
             return (torch.randn(*shape, generator=generator).mul_(2).softmax(-1),)
 
+        size, (views, heads, n, classes) = math.prod(shape), shape
+        pair_products = views * n * heads * (heads - 1) // 2 + views * (views - 1) // 2 * n * heads
+        # Each joint once; the pull's gradients for every view, the push's for the later head.
+        products = pair_products + views * n * heads + views * n * heads * (heads - 1) // 2
+        work = (4 * 3 * size, 2 * products * classes**2)
         made.append(
             Case(
                 "dhog_loss",
@@ -61,6 +68,7 @@ def cases() -> list[Case]:
                 lambda probs: deepclust_ext.dhog_loss(probs, alpha=ALPHA).loss,
                 {"batched": batched, "compiled": torch.compile(batched), "loop over pairs": loop_over_pairs},
                 targets,
+                work,
             )
         )
     return made

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -49,5 +51,8 @@ def cases() -> list[Case]:
         if shape[-1] <= 100:
             opponents["outer product"] = outer_product
         label = " x ".join(map(str, shape))
-        made.append(Case("mi_loss", label, inputs, deepclust_ext.mi_loss, opponents, targets))
+        size = math.prod(shape)
+        # p and q are read in both directions, their gradients written; the joint, and a product for each gradient.
+        work = (4 * 6 * size, 6 * size * shape[-1])
+        made.append(Case("mi_loss", label, inputs, deepclust_ext.mi_loss, opponents, targets, work))
     return made

@@ -24,8 +24,17 @@ OPS = ("mi_loss", "dhog_loss")
 ROUNDS = 15
 SECONDS_A_TURN = 0.02
 
+# float32 peaks of GPUs: bytes a second of memory, operations a second without tensor cores.
+ROOFLINES = {
+    "H100": (3.35e12, 67e12),
+    "H200": (4.8e12, 67e12),
+    "A100": (1.94e12, 19.5e12),
+    "L4": (0.3e12, 30.3e12),
+    "T4": (0.32e12, 8.1e12),
+}
 
-def main(ops: Sequence[str] = (), *, json_path: str | None = None, compiled: bool = True) -> int:
+
+def main(ops: Sequence[str] = (), *, json_path: str | None = None, compiled: bool = True, device: str = "cpu") -> int:
     """Run the benchmarks of `ops` (all of them by default), print a table, and write the figures to `json_path`.
 
     Parameters
@@ -36,6 +45,8 @@ def main(ops: Sequence[str] = (), *, json_path: str | None = None, compiled: boo
         Where the figures go as JSON; `benchmarks/report.py` makes the README's table from it.
     compiled : bool, default True
         Whether torch.compile is among the opponents; compiling them takes most of the time.
+    device : str, default "cpu"
+        Where to run: "cpu", or "cuda" for a GPU, where bandwidth and the share of its roofline are shown too.
 
     Returns
     -------
@@ -45,28 +56,31 @@ def main(ops: Sequence[str] = (), *, json_path: str | None = None, compiled: boo
     Raises
     ------
     ValueError
-        An op is unknown.
+        An op is unknown, or the device is not here.
     """
     unknown = [op for op in ops if op not in OPS]
     if unknown:
         raise ValueError(f"bench: unknown op {unknown[0]!r}; known: {', '.join(OPS)}")
+    kind = torch.device(device).type
+    if kind not in ("cpu", "cuda") or (kind == "cuda" and not torch.cuda.is_available()):
+        raise ValueError(f"bench: 'device' must be one that is here, cpu or cuda, got {device!r}")
     results = []
     for op in ops or OPS:
         for case in importlib.import_module(f"deepclust_ext.benchmark.{op}").cases():
             opponents = {k: v for k, v in case.opponents.items() if compiled or k != "compiled"}
-            result = run_case(case, opponents)
+            result = run_case(case, opponents, device)
             results.append(result)
             _print_case(result)
             if result["disagreement"]:
                 return 1
     if json_path:
         with open(json_path, "w", encoding="utf-8") as file:
-            json.dump({"machine": machine(), "results": results}, file, indent=1)
+            json.dump({"machine": machine(device), "results": results}, file, indent=1)
             file.write("\n")
     return 0
 
 
-def machine() -> dict[str, Any]:
+def machine(device: str = "cpu") -> dict[str, Any]:
     """What the figures were taken on."""
     cpu = platform.processor() or platform.machine()
     try:
@@ -80,12 +94,13 @@ def machine() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "deepclust_ext": __version__,
+        **({"gpu": torch.cuda.get_device_name(device)} if torch.device(device).type == "cuda" else {}),
     }
 
 
-def run_case(case: Case, opponents: dict[str, Callable[..., Tensor]]) -> dict[str, Any]:
+def run_case(case: Case, opponents: dict[str, Callable[..., Tensor]], device: str = "cpu") -> dict[str, Any]:
     """Check that everybody agrees, then take the medians of `ROUNDS` turns each."""
-    inputs = case.inputs(torch.Generator().manual_seed(0))
+    inputs = tuple(t.to(device) for t in case.inputs(torch.Generator().manual_seed(0)))
     contestants = {"ours": step(case.ours, inputs)} | {k: step(loss, inputs) for k, loss in opponents.items()}
     disagreement = _disagreement(contestants)
     times: dict[str, list[float]] = {name: [] for name in contestants}
@@ -100,8 +115,22 @@ def run_case(case: Case, opponents: dict[str, Callable[..., Tensor]]) -> dict[st
         "disagreement": disagreement,
         "microseconds": medians,
         "ratios": {name: medians[name] / medians["ours"] for name in medians if name != "ours"},
-        "targets": {name: target for name, target in case.targets.items() if name in medians},
+        "targets": {name: target for name, target in case.targets.items() if name in medians and device == "cpu"},
+        "roofline": _roofline(case, medians["ours"] * 1e-6, device) if medians else {},
     }
+
+
+def _roofline(case: Case, seconds: float, device: str) -> dict[str, float]:
+    """Bytes and operations a second, and the share of the time that the GPU's peaks would need; empty on a CPU."""
+    if torch.device(device).type == "cpu" or not any(case.work):
+        return {}
+    size, operations = case.work
+    rates = {"gigabytes_per_second": size / seconds / 1e9, "gigaflops": operations / seconds / 1e9}
+    name = torch.cuda.get_device_name(device)
+    for known, (bandwidth, peak) in ROOFLINES.items():
+        if known in name:
+            rates["share_of_roofline"] = max(size / bandwidth, operations / peak) / seconds
+    return rates
 
 
 def _disagreement(contestants: dict[str, Callable[[], tuple[Tensor, ...]]]) -> str:
@@ -115,10 +144,18 @@ def _disagreement(contestants: dict[str, Callable[[], tuple[Tensor, ...]]]) -> s
     return ""
 
 
+def _synchronise() -> None:
+    """Wait for the GPU, if one is in use: its calls return before their work is done."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
 def _turn(run: Callable[[], Any], calls: int) -> float:
+    _synchronise()
     start = time.perf_counter()
     for _ in range(calls):
         run()
+    _synchronise()
     return (time.perf_counter() - start) / calls
 
 
@@ -140,4 +177,6 @@ def _print_case(result: dict[str, Any]) -> None:
         out.write(f"{ratio:>8.1f}x" if ratio else "")
         out.write(f"  (target {target:g}x)" if target else "")
         out.write("\n")
+    for name, value in result["roofline"].items():
+        out.write(f"  {name:<24}{value:>8.3g}\n")
     out.flush()

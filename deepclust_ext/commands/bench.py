@@ -10,7 +10,8 @@ def run(words: list[str]) -> int:
     parser = Parser(prog="deepclust bench", description="Time the kernels against plain PyTorch on this machine.")
     parser.add_argument("ops", metavar="OP", nargs="*", help="mi_loss, dhog_loss (default: all)")
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     found = parser.parse_args(words)
     from deepclust_ext import benchmark
 
-    return int(benchmark.main(found.ops, json_path=found.json))
+    return int(benchmark.main(found.ops, json_path=found.json, device=found.device))
