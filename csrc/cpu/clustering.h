@@ -145,6 +145,7 @@ void encode_all_centroids(const Points<T>& points, const T* centroids, CodedCent
   coded.centroids = centroids;
   parallel_tasks(coded.blocks(), coded.padded * points.d * 8,
                  [&](int64_t block) { encode_centroids(points, coded, block); });
+  coded.find_largest();
 }
 
 // labels [n] of all points.

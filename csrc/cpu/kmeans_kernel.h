@@ -127,6 +127,9 @@ double move_centroid(const Clusters<T>& state, int64_t k, bool spherical, double
   for (int64_t j = 0; j < state.d; ++j) {
     const T value = static_cast<T>(fresh[j]);
     const double difference = static_cast<double>(value) - static_cast<double>(centroid[j]);
+    // The sums know their members to 1 / scale: what is less is their rounding, and a centroid that starts on its only
+    // member stays there.
+    if (std::abs(difference) * state.scale[j] <= 1.0) continue;
     step += difference * difference;
     centroid[j] = value;
   }

@@ -3,9 +3,9 @@
 //
 // Kept up to date for every point after every seed, D^2 would cost K passes over x. It may be stale instead, as an
 // upper bound: draw a point by the stale value, compute its true one, and accept it with probability true / stale. That
-// is rejection sampling, so the distribution is the exact one. Seeds collect until there is one for every four brought
-// in before, and then all of D^2 is lowered in one pass of the search (nearest_kernel.h). So K seeds cost about 4 ln K
-// passes over the codes of x, and in products no more than one assignment.
+// is rejection sampling, so the distribution is the exact one. Seeds collect until they are as many as those brought in
+// before, and then all of D^2 is lowered in one pass of the search (nearest_kernel.h). So K seeds cost log2 K passes
+// over the codes of x, and in products no more than one assignment.
 #pragma once
 
 #include <algorithm>

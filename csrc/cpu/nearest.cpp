@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "../common/random.h"
+
 namespace deepclust::cpu {
 namespace {
 
@@ -31,6 +33,19 @@ DC_INLINE void load_some(const T* from, int64_t count, typename VectorOf<T>::typ
   load(padded, vector);
 }
 
+// The lanes by halves, in registers.
+DC_INLINE float sum_lanes(const Vec16& v) {
+  const auto eight = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
+                     __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+  const auto four =
+      __builtin_shufflevector(eight, eight, 0, 1, 2, 3) + __builtin_shufflevector(eight, eight, 4, 5, 6, 7);
+  return (four[0] + four[2]) + (four[1] + four[3]);
+}
+DC_INLINE double sum_lanes(const VectorOf<double>::type& v) {
+  const auto four = __builtin_shufflevector(v, v, 0, 1, 2, 3) + __builtin_shufflevector(v, v, 4, 5, 6, 7);
+  return (four[0] + four[2]) + (four[1] + four[3]);
+}
+
 template <typename T>
 DC_INLINE T distance_inline(const T* __restrict__ x, const T* __restrict__ c, int64_t d) {
   using V = typename VectorOf<T>::type;
@@ -57,28 +72,91 @@ DC_INLINE T distance_inline(const T* __restrict__ x, const T* __restrict__ c, in
     const V difference = a - b;
     sum[i] += difference * difference;
   }
-  T lanes[kL];
-  store(lanes, V((sum[0] + sum[1]) + (sum[2] + sum[3])));
-  for (int64_t half = kL / 2; half > 0; half /= 2)
-    for (int64_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
-  return lanes[0];
+  return sum_lanes(V((sum[0] + sum[1]) + (sum[2] + sum[3])));
 }
 
-DC_INLINE float least_lane(const Vec16& vector) {
-  float lanes[16];
-  store(lanes, vector);
-  for (int half = 8; half > 0; half /= 2)
-    for (int i = 0; i < half; ++i) lanes[i] = lanes[i + half] < lanes[i] ? lanes[i + half] : lanes[i];
-  return lanes[0];
+DC_INLINE float least_lane(const Vec16& v) {
+  const auto least = [](const auto& a, const auto& b) DC_INLINE_LAMBDA { return a < b ? a : b; };
+  const auto eight = least(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7),
+                           __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
+  const auto four =
+      least(__builtin_shufflevector(eight, eight, 0, 1, 2, 3), __builtin_shufflevector(eight, eight, 4, 5, 6, 7));
+  return std::min(std::min(four[0], four[2]), std::min(four[1], four[3]));
 }
 
-// y = x - mean in float, zero up to whole vectors; the sum of its squares and its largest entry.
+// Whether every lane of a comparison holds. Lane by lane this would cost more than the comparison.
+DC_INLINE bool all_lanes(const Mask16& mask) {
+  typedef int8_t Bytes __attribute__((vector_size(16)));
+  const Bytes bytes = __builtin_convertvector(mask, Bytes);
+  int64_t halves[2];
+  __builtin_memcpy(halves, &bytes, sizeof(halves));
+  return (halves[0] & halves[1]) == -1;
+}
+
+// One stage of the Hadamard transform inside a vector: lanes `Step` apart become their sum and difference.
+template <int Step>
+DC_INLINE void mix_lanes(Vec16& v) {
+  Mask16 partner;
+  Vec16 sign;
+  for (int i = 0; i < 16; ++i) {
+    partner[i] = i ^ Step;
+    sign[i] = (i & Step) != 0 ? -1.0f : 1.0f;
+  }
+  v = __builtin_shuffle(v, partner) + v * sign;
+}
+
+// The Hadamard transform of y [size], a power of two of at least 16, with rows of length 1.
+DC_INLINE void hadamard(float* __restrict__ y, int64_t size) {
+  const float factor = 1.0f / std::sqrt(static_cast<float>(size));
+  for (int64_t j = 0; j < size; j += 16) {
+    Vec16 v;
+    load(y + j, v);
+    v *= factor;
+    mix_lanes<1>(v);
+    mix_lanes<2>(v);
+    mix_lanes<4>(v);
+    mix_lanes<8>(v);
+    store(y + j, v);
+  }
+  for (int64_t step = 16; step < size; step *= 2)
+    for (int64_t base = 0; base < size; base += 2 * step)
+      for (int64_t j = base; j < base + step; j += 16) {
+        Vec16 a, b;
+        load(y + j, a);
+        load(y + j + step, b);
+        store(y + j, Vec16(a + b));
+        store(y + j + step, Vec16(a - b));
+      }
+}
+
+// Turns y [padded] by an orthogonal matrix that depends on `padded` alone. Products stay what they are, but the entries
+// become about equally large, so that 8 bits with one scale a row lose a third of what they lose on columns of very
+// different variance (principal components). Signs first: what looks like a row of the transform would end as a spike.
+DC_INLINE void rotate(float* __restrict__ y, int64_t padded) {
+  Mask16 lane;
+  for (int i = 0; i < 16; ++i) lane[i] = i;
+  for (int64_t j = 0; j < padded; j += 16) {
+    Vec16 v;
+    load(y + j, v);
+    const Mask16 word = Mask16{} + static_cast<int32_t>(mix_bits(static_cast<uint64_t>(j)) & 0xffff);
+    const Mask16 flip = (word >> lane) & 1;
+    v = flip != 0 ? -v : v;
+    store(y + j, v);
+  }
+  int64_t size = 16;
+  while (2 * size <= padded) size *= 2;
+  hadamard(y, size);
+  if (size < padded) hadamard(y + padded - size, size);
+}
+
+// y = x - mean in float, zero up to whole vectors, and turned where `turned`; its squared norm and largest entry.
 template <typename T>
-DC_INLINE void centre(const T* __restrict__ x, const T* __restrict__ mean, int64_t d, float* __restrict__ y,
-                      float& square, float& largest) {
+DC_INLINE void centre(const T* __restrict__ x, const T* __restrict__ mean, int64_t d, bool turned,
+                      float* __restrict__ y, float& square, float& largest) {
   const int64_t padded = round_up(d, 16);
   for (int64_t j = 0; j < d; ++j) y[j] = static_cast<float>(x[j] - mean[j]);
   for (int64_t j = d; j < padded; ++j) y[j] = 0.0f;
+  if (turned) rotate(y, padded);
   Vec16 sum = {}, most = {};
   for (int64_t j = 0; j < padded; j += 16) {
     Vec16 v;
@@ -87,11 +165,9 @@ DC_INLINE void centre(const T* __restrict__ x, const T* __restrict__ mean, int64
     const Vec16 absolute = v < 0.0f ? -v : v;
     most = absolute > most ? absolute : most;
   }
-  square = largest = 0.0f;
-  for (int i = 0; i < 16; ++i) {
-    square += sum[i];
-    largest = std::max(largest, most[i]);
-  }
+  square = sum_lanes(sum);
+  largest = 0.0f;
+  for (int i = 0; i < 16; ++i) largest = std::max(largest, most[i]);
 }
 
 // Codes of y [padded] at `scale`, and the squared norm of what they miss.
@@ -133,11 +209,11 @@ DC_INLINE void encode_points_inline(const Points<T>& points, int64_t begin, int6
   const Buffer<int8_t> codes(padded);
   for (int64_t i = begin; i < end; ++i) {
     float square, largest;
-    centre(points.x + i * points.d, points.mean, points.d, row.get(), square, largest);
+    centre(points.x + i * points.d, points.mean, points.d, points.turned(), row.get(), square, largest);
     const float norm = std::sqrt(square) * kSafe;
     CodeBounds& bounds = points.bounds[i];
-    // y itself is x - mean rounded once, or twice from double.
-    bounds = {1.0f, norm, norm * kRounding, 0};
+    // y itself is x - mean rounded, and turned in float.
+    bounds = {1.0f, norm, 2.0f * kRounding * norm, 0};
     if (points.codes == nullptr) continue;
     int32_t total, squares;
     bounds.scale = largest / 127.0f;
@@ -166,7 +242,7 @@ DC_INLINE void encode_centroids_inline(const Points<T>& points, CodedCentroids<T
       std::fill(codes.get(), codes.get() + padded, int8_t{0});
     } else {
       float square, largest, scale = 1.0f, missed = 0.0f;
-      centre(coded.centroids + k * d, points.mean, d, row, square, largest);
+      centre(coded.centroids + k * d, points.mean, d, points.turned(), row, square, largest);
       double half = 0.0;
       for (int64_t j = 0; j < d; ++j) {
         const double z = static_cast<double>(coded.centroids[k * d + j]) - static_cast<double>(points.mean[j]);
@@ -199,30 +275,32 @@ DC_INLINE void encode_centroids_inline(const Points<T>& points, CodedCentroids<T
   }
 }
 
-// The lower ends of a tile's brackets, and the running least of their upper ends. low [rows, ld], least [rows, 16].
-template <typename T>
-DC_INLINE void bracket(const float* __restrict__ dots, const CodeBounds* __restrict__ bounds, int64_t rows,
-                       const CodedCentroids<T>& coded, int64_t first, int64_t width, float* __restrict__ low,
-                       int64_t ld, float* __restrict__ least) {
-  for (int64_t col = 0; col < width; col += 16) {
-    const int64_t k = first + col;
-    Vec16 half_low, half_high, scale, code_error, length;
-    load(coded.half_low.get() + k, half_low);
-    load(coded.half_high.get() + k, half_high);
-    load(coded.scale.get() + k, scale);
-    load(coded.code_error.get() + k, code_error);
-    load(coded.length.get() + k, length);
-    for (int64_t m = 0; m < rows; ++m) {
-      Vec16 dot, top;
-      load(dots + m * kTileCols + col, dot);
-      load(least + m * 16, top);
-      const Vec16 product = dot * scale * bounds[m].scale;
-      const Vec16 error = code_error * bounds[m].length + length * bounds[m].error;
-      const Vec16 high = half_high - product + error;
-      top = high < top ? high : top;  // keeps `top` where high is NaN, from an overflow
-      store(least + m * 16, top);
-      store(low + m * ld + col, Vec16(half_low - product - error));
+// The lower ends of a tile's brackets, V vectors of centroids wide, and the running least of them.
+// low [rows, ld], least [rows, 16]. Upper ends are left to the few centroids that pass the first look.
+template <int V, typename T>
+DC_INLINE void lower_ends(const float* __restrict__ dots, const CodeBounds* __restrict__ bounds, int64_t rows,
+                          const CodedCentroids<T>& coded, int64_t first, float* __restrict__ low, int64_t ld,
+                          float* __restrict__ least) {
+  Vec16 half_low[V], scale[V], code_error[V], length[V];
+  for (int v = 0; v < V; ++v) {
+    load(coded.half_low.get() + first + 16 * v, half_low[v]);
+    load(coded.scale.get() + first + 16 * v, scale[v]);
+    load(coded.code_error.get() + first + 16 * v, code_error[v]);
+    load(coded.length.get() + first + 16 * v, length[v]);
+  }
+  for (int64_t m = 0; m < rows; ++m) {
+    Vec16 bottom;
+    load(least + m * 16, bottom);
+    for (int v = 0; v < V; ++v) {
+      Vec16 dot;
+      load(dots + m * kTileCols + 16 * v, dot);
+      Vec16 end = half_low[v] - code_error[v] * bounds[m].length;
+      end -= length[v] * bounds[m].error;
+      end -= dot * scale[v] * bounds[m].scale;
+      bottom = end < bottom ? end : bottom;  // keeps `bottom` where the end is NaN, from an overflow
+      store(low + m * ld + 16 * v, end);
     }
+    store(least + m * 16, bottom);
   }
 }
 
@@ -230,6 +308,49 @@ struct Candidate {
   int32_t row, centroid;
   float low;
 };
+
+// Appends the centroids [first, last) of one point whose lower end is not above `limit`. Before, lowers `limit` to the
+// least upper end, with what the errors of two computed distances allow. `passed` [(last - first) / 16] is scratch.
+template <typename T>
+DC_INLINE void look_at_row(const CodedCentroids<T>& coded, const CodeBounds& bounds, int64_t first, int64_t last,
+                           const float* __restrict__ low, float least, double wrong, int32_t row, float& limit,
+                           int64_t* __restrict__ passed, std::vector<Candidate>& found) {
+  // Upper ends lie at most this far above lower ones, so that the least upper end is among what passes here.
+  const float widest =
+      (2.0f * (coded.most_code_error * bounds.length + coded.most_length * bounds.error) + coded.widest_half) * kSafe;
+  const double reach = double{bounds.length} + bounds.error;
+  const auto allowed = [&](float upper) DC_INLINE_LAMBDA {
+    return upper + static_cast<float>(wrong / 2 * (reach * reach + 2 * std::max(0.0, double{upper}))) * kSafe;
+  };
+  const Vec16 coarse = Vec16{} + std::min(limit, allowed(least + widest));
+  Vec16 top = Vec16{} + kInfinity;
+  int64_t count = 0;
+  for (int64_t k = first; k < last; k += 16) {
+    Vec16 end;
+    load(low + k - first, end);
+    if (all_lanes(end > coarse)) continue;  // NaN, from an overflow, passes
+    passed[count++] = k;
+    Vec16 code_error, length, half_low, half_high;
+    load(coded.code_error.get() + k, code_error);
+    load(coded.length.get() + k, length);
+    load(coded.half_low.get() + k, half_low);
+    load(coded.half_high.get() + k, half_high);
+    const Vec16 gap = (code_error * bounds.length + length * bounds.error) * 2.0f + (half_high - half_low);
+    const Vec16 upper = end + gap * kSafe;
+    top = upper < top ? upper : top;
+  }
+  const float upper = allowed(least_lane(top));
+  limit = upper < limit ? upper : limit;
+  const Vec16 bound = Vec16{} + limit;
+  for (int64_t p = 0; p < count; ++p) {
+    const int64_t k = passed[p];
+    Vec16 end;
+    load(low + k - first, end);
+    if (all_lanes(end > bound)) continue;
+    for (int64_t i = 0; i < 16 && k + i < coded.clusters; ++i)
+      if (!(low[k - first + i] > limit)) found.push_back({row, static_cast<int32_t>(k + i), low[k - first + i]});
+  }
+}
 
 // What is left of the centroids for points [begin, end): candidates in the order of centroids, and for every point the
 // limit that their lower ends must not exceed. `distance`, where given, is a distance already reached.
@@ -250,6 +371,7 @@ DC_INLINE void candidates_inline(const Points<T>& points, const CodedCentroids<T
   const int64_t block = std::max(kTileCols, (int64_t{1} << 19) / coded.depth / kTileCols * kTileCols);
   const int64_t ld = std::min(coded.padded, block);
   const Buffer<float> low(kTileRows * ld), y(coded.int8 ? 1 : kTileRows * round_up(d, 16));
+  const Buffer<int64_t> passed(ld / 16);
   const Panels<float> float_panels{coded.float_panels.get(), d, coded.padded};
   alignas(64) float dots[kTileRows * kTileCols], least[kTileRows * 16];
   for (int64_t first = 0; first < coded.padded; first += block) {
@@ -263,7 +385,8 @@ DC_INLINE void candidates_inline(const Points<T>& points, const CodedCentroids<T
       if (!coded.int8)
         for (int64_t m = 0; m < rows; ++m) {
           float square, largest;
-          centre(points.x + (begin + row + m) * d, points.mean, d, y.get() + m * round_up(d, 16), square, largest);
+          centre(points.x + (begin + row + m) * d, points.mean, d, false, y.get() + m * round_up(d, 16), square,
+                 largest);
         }
       for (int64_t k = first; k < last; k += kTileCols) {
         const int64_t width = std::min(kTileCols, last - k);
@@ -273,28 +396,18 @@ DC_INLINE void candidates_inline(const Points<T>& points, const CodedCentroids<T
         else
           product(Matrix<const float>{y.get(), d, rows, 1, round_up(d, 16)}, float_panels, k, k + width, dots,
                   kTileCols, false);
-        bracket(dots, bounds, rows, coded, k, width, low.get() + k - first, ld, least);
+        float* ends = low.get() + k - first;
+        switch (width / 16) {
+          case 1: lower_ends<1>(dots, bounds, rows, coded, k, ends, ld, least); break;
+          case 2: lower_ends<2>(dots, bounds, rows, coded, k, ends, ld, least); break;
+          default: lower_ends<3>(dots, bounds, rows, coded, k, ends, ld, least); break;
+        }
       }
       for (int64_t m = 0; m < rows; ++m) {
-        Vec16 top;
-        load(least + m * 16, top);
-        const float upper = least_lane(top);
-        const double reach = double{bounds[m].length} + bounds[m].error;
-        const double allowed = wrong / 2 * (reach * reach + 2 * std::max(0.0, double{upper}));
-        limit[row + m] = std::min(limit[row + m], upper + static_cast<float>(allowed) * kSafe);
-        const float* __restrict__ ends = low.get() + m * ld;
-        const Vec16 bound = Vec16{} + limit[row + m];
-        for (int64_t k = first; k < last; k += 16) {
-          Vec16 end_of;
-          load(ends + k - first, end_of);
-          const Mask16 out = end_of > bound;
-          int32_t all = -1;
-          for (int i = 0; i < 16; ++i) all &= out[i];
-          if (all == -1) continue;
-          for (int64_t i = 0; i < 16 && k + i < coded.clusters; ++i)
-            if (!(ends[k - first + i] > limit[row + m]))  // NaN, from an overflow, stays in
-              found.push_back({static_cast<int32_t>(row + m), static_cast<int32_t>(k + i), ends[k - first + i]});
-        }
+        Vec16 bottom;
+        load(least + m * 16, bottom);
+        look_at_row(coded, bounds[m], first, last, low.get() + m * ld, least_lane(bottom), wrong,
+                    static_cast<int32_t>(row + m), limit[row + m], passed.get(), found);
       }
     }
   }

@@ -14,12 +14,16 @@
 // inflated by more than their own error, and the bracket by the error of D itself (see kDistanceError), so that a
 // centroid left out is one whose *computed* D is larger.
 //
+// Both sides are turned by one orthogonal matrix before they are coded, which changes no product and makes the entries
+// of a row alike (see rotate()): columns of very different variance would waste most of the 8 bits.
+//
 // Without 8-bit instructions the codes are y and z in float, and the same bounds hold with the rounding of the product.
 //
 // Traffic: a quarter of x, once a pass, and the rows of x that are in doubt. The codes of up to 512 KB of centroids
 // stay in the second-level cache while 256 points pass. Of size N x K nothing exists.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <vector>
@@ -49,8 +53,10 @@ struct Points {
   int8_t* codes = nullptr;       // [n, depth]
   CodeBounds* bounds = nullptr;  // [n]
 
-  static int64_t depth_of(int64_t d) { return round_up(d, 4); }
+  // Narrow points are coded as they are: turning them would fill up a vector.
+  static int64_t depth_of(int64_t d) { return round_up(d, d < 16 ? 4 : 16); }
   int64_t depth() const { return depth_of(d); }
+  bool turned() const { return codes != nullptr && d >= 16; }
 };
 
 // K centroids with everything the bounds need: of every centroid its distance from the mean and what its codes miss.
@@ -77,8 +83,19 @@ class CodedCentroids {
   Buffer<float> float_panels;
   Buffer<float> half_low, half_high;  // |z|^2 / 2, rounded down and up
   Buffer<float> scale, code_error, length;
+  float widest_half = 0, most_code_error = 0, most_length = 0;  // over all centroids
 
-  // Tasks of `encode`.
+  // After all blocks are encoded.
+  void find_largest() {
+    widest_half = most_code_error = most_length = 0;
+    for (int64_t k = 0; k < clusters; ++k) {
+      widest_half = std::max(widest_half, half_high.get()[k] - half_low.get()[k]);
+      most_code_error = std::max(most_code_error, code_error.get()[k]);
+      most_length = std::max(most_length, length.get()[k]);
+    }
+  }
+
+  // Tasks of `encode_centroids`.
   int64_t blocks() const { return (padded + kTileCols - 1) / kTileCols; }
 };
 

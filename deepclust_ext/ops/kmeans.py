@@ -184,7 +184,7 @@ def _check(x: object, n_clusters: object, init: object) -> tuple[Tensor, Tensor 
 
 
 def _unit_rows(x: Tensor) -> Tensor:
-    x = x.to(accumulator_dtype(x.dtype))
+    x = x.to(accumulator_dtype(x.dtype)).contiguous()  # a sum's order follows the strides
     # By the largest entry first: the squares of a huge or tiny row leave the range of floats.
     x = x / _or_one(x.abs().amax(-1, keepdim=True))
     return x / _or_one(x.square().sum(-1, keepdim=True).sqrt())
@@ -201,7 +201,8 @@ def _draw(x: Tensor, n_clusters: int, init: str, seed: int, number: int) -> Tens
     if init == "k-means++":
         indices = checked_by_value("kmeans", _raw.kmeans_plusplus, x, n_clusters, seed)
     else:
-        generator = torch.Generator().manual_seed(seed)
+        seed %= 2**64
+        generator = torch.Generator().manual_seed((seed ^ seed >> 32) % 2**32)  # it would look at these bits alone
         batch, n = x.shape[:-2].numel(), x.shape[-2]
         drawn = [torch.randperm(n, generator=generator)[:n_clusters] for _ in range(batch)]
         indices = torch.stack(drawn) if drawn else torch.empty(0, n_clusters, dtype=torch.int64)
@@ -213,7 +214,7 @@ def _lower(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> tuple[Tenso
     """Of two starts, the one of lower inertia, for each matrix of the batch; the first where they are equal."""
     better = second[2] < first[2]
     return tuple(
-        torch.where(better.view(*better.shape, *[1] * (a.dim() - better.dim())), b, a)
+        torch.where(better.view(better.shape + (1,) * (a.dim() - better.dim())), b, a)
         for a, b in zip(first, second, strict=True)
     )
 
