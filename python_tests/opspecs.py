@@ -173,7 +173,8 @@ def _kmeans_raw(sample: Sample) -> list[tuple[Any, tuple[Any, ...]]]:
     x, start = sample.tensors
     ops = torch.ops.deepclust
     return [
-        (ops.kmeans.default, (x, start, 4, 0.0, 0, False)),
+        (ops.kmeans.default, (x, start, start.shape[-2], 0, 4, 0.0, 0, False)),
+        (ops.kmeans.default, (x, None, 2, 5, 3, 0.0, 1, True)),
         (ops.kmeans_plusplus.default, (x, 2, 7)),
     ]
 

@@ -1,8 +1,9 @@
 #include "kmeans_kernel.h"
 
+#include <optional>
 #include <tuple>
 
-#include "clustering.h"
+#include "seeding.h"
 
 namespace deepclust::cpu {
 namespace {
@@ -100,22 +101,28 @@ int64_t lloyd(const ReadyPoints<T>& ready, T* centroids, int64_t clusters, const
 
 }  // namespace
 
-// (x [.., N, d], centroids [.., K, d]) -> centroids [.., K, d], labels [.., N], inertia [..], n_iter [..],
+// (x [.., N, d], start [.., K, d] or none) -> centroids [.., K, d], labels [.., N], inertia [..], n_iter [..],
 // history [.., max_iter, 3] in float64 (objective, moved, imbalance), empty [.., max_iter] in int64.
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> kmeans(const Tensor& x, const Tensor& centroids,
-                                                                  int64_t max_iter, double tol, int64_t empty_rule,
-                                                                  bool spherical) {
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> kmeans(const Tensor& x, const std::optional<Tensor>& start,
+                                                                  int64_t n_clusters, int64_t seed, int64_t max_iter,
+                                                                  double tol, int64_t empty_rule, bool spherical) {
   check_points("kmeans", x);
-  check_centroids("kmeans", x, centroids);
-  const Matrices points(x), start(centroids);
-  STD_TORCH_CHECK(start.rows <= points.rows, "kmeans: 'centroids' must have at most x's ", points.rows, " rows, got ",
-                  start.rows);
+  const Matrices points(x);
+  STD_TORCH_CHECK(n_clusters >= 1 && n_clusters <= points.rows && n_clusters < (int64_t{1} << 31),
+                  "kmeans: 'n_clusters' must be between 1 and x's ", points.rows, " rows, got ", n_clusters);
+  if (start.has_value()) {
+    check_centroids("kmeans", x, *start);
+    STD_TORCH_CHECK(start->size(x.dim() - 2) == n_clusters, "kmeans: 'centroids' must have n_clusters=", n_clusters,
+                    " rows, got ", start->size(x.dim() - 2));
+  }
+  const Matrices given(start.has_value() ? *start : x);
   DC_CHECK(max_iter >= 0, "kmeans", "max_iter", "at least 0");
   DC_CHECK(tol >= 0, "kmeans", "tol", "at least 0");
   DC_CHECK(empty_rule >= 0 && empty_rule <= 2, "kmeans", "empty", "0 (split), 1 (farthest) or 2 (keep)");
   const Options options{max_iter, tol, static_cast<Empty>(empty_rule), spherical};
   const ScalarType dtype = accumulator_dtype(x.scalar_type());
-  Tensor moved = empty(sizes_with(centroids, 0, {}), dtype, x);
+  const int64_t n = points.rows, d = points.cols;
+  Tensor centroids = empty(sizes_with(x, 2, {n_clusters, d}), dtype, x);
   Tensor labels = empty(sizes_with(x, 1, {}), ScalarType::Long, x);
   Tensor inertia = empty(sizes_with(x, 2, {}), dtype, x);
   Tensor n_iter = empty(sizes_with(x, 2, {}), ScalarType::Long, x);
@@ -124,21 +131,30 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> kmeans(const Tensor& 
   dispatch_accumulator(dtype, [&](auto zero) {
     using T = decltype(zero);
     for (int64_t b = 0; b < points.batch; ++b) {
-      const T* first = start.matrix<T>(b);
-      T* centres = static_cast<T*>(moved.mutable_data_ptr()) + b * start.rows * start.cols;
-      std::copy(first, first + start.rows * start.cols, centres);
-      const ReadyPoints<T> ready("kmeans", points.matrix<T>(b), points.rows, points.cols);
-      check_finite("kmeans", "centroids", first, start.rows, start.cols);
+      T* centres = static_cast<T*>(centroids.mutable_data_ptr()) + b * n_clusters * d;
+      const ReadyPoints<T> ready("kmeans", points.matrix<T>(b), n, d);
+      if (start.has_value()) {
+        const T* first = given.matrix<T>(b);
+        check_finite("kmeans", "centroids", first, n_clusters, d);
+        std::copy(first, first + n_clusters * d, centres);
+      } else {
+        std::vector<int64_t> seeds(static_cast<size_t>(n_clusters));
+        draw_seeds(ready, seed, b, n_clusters, seeds.data());
+        for (int64_t k = 0; k < n_clusters; ++k) {
+          const T* row = ready.points.x + seeds[static_cast<size_t>(k)] * d;
+          std::copy(row, row + d, centres + k * d);
+        }
+      }
       const Records records{static_cast<double*>(history.mutable_data_ptr()) + b * max_iter * 3,
                             static_cast<int64_t*>(empties.mutable_data_ptr()) + b * max_iter};
-      int64_t* label = static_cast<int64_t*>(labels.mutable_data_ptr()) + b * points.rows;
-      static_cast<int64_t*>(n_iter.mutable_data_ptr())[b] = lloyd(ready, centres, start.rows, options, label, records);
-      const Buffer<T> distance(points.rows);
+      int64_t* label = static_cast<int64_t*>(labels.mutable_data_ptr()) + b * n;
+      static_cast<int64_t*>(n_iter.mutable_data_ptr())[b] = lloyd(ready, centres, n_clusters, options, label, records);
+      const Buffer<T> distance(n);
       static_cast<T*>(inertia.mutable_data_ptr())[b] =
           static_cast<T>(all_label_distances(ready, centres, label, distance.get()));
     }
   });
-  return {moved, labels, inertia, n_iter, history, empties};
+  return {centroids, labels, inertia, n_iter, history, empties};
 }
 
 }  // namespace deepclust::cpu

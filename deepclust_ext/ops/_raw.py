@@ -16,7 +16,10 @@ MILoss = Callable[[Tensor, Tensor, float, bool], tuple[Tensor, Tensor]]
 MILossBackward = Callable[[Tensor, Tensor, Tensor, Tensor, bool, bool], tuple[Tensor, Tensor]]
 DHOGLoss = Callable[[Tensor, float, bool, bool, float], tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]
 DHOGLossBackward = Callable[[Tensor, Tensor, Tensor, Tensor, bool], Tensor]
-KMeans = Callable[[Tensor, Tensor, int, float, int, bool], tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]]
+KMeans = Callable[
+    [Tensor, Tensor | None, int, int, int, float, int, bool],
+    tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor],
+]
 KMeansAssign = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 KMeansPlusPlus = Callable[[Tensor, int, int], Tensor]
 

@@ -131,7 +131,7 @@ def kmeans(
     >>> result.inertia.item(), [record.objective.item() for record in result.history][-1]
     (1.0, 1.0)
     """
-    points, start = _check(x, n_clusters, init)
+    points, clusters, start = _check(x, n_clusters, init)
     max_iter = check_integer("kmeans", "max_iter", max_iter, 0)
     n_init = check_integer("kmeans", "n_init", n_init, 1)
     seed = check_integer("kmeans", "seed", seed)
@@ -146,19 +146,21 @@ def kmeans(
         points = _unit_rows(points)
         start = None if start is None else _unit_rows(start)
 
+    rule = _EMPTY.index(empty)
     best: tuple[Tensor, ...] | None = None
     for number in range(n_init):
-        centroids = start if start is not None else _draw(points, n_clusters, str(init), seed, number)
-        found: tuple[Tensor, ...] = checked_by_value(
-            "kmeans", _raw.kmeans, points, centroids, max_iter, tol, _EMPTY.index(empty), spherical, centroids="init"
-        )
+        # An odd step, so that no two starts of a seed coincide, and far from other seeds in use; brought to int64.
+        own_seed = (seed + number * 0x9E3779B97F4A7C15 + 2**63) % 2**64 - 2**63
+        given = _random_rows(points, clusters, own_seed) if isinstance(init, str) and init == "random" else start
+        inputs = (points, given, clusters, own_seed, max_iter, tol, rule, spherical)
+        found: tuple[Tensor, ...] = checked_by_value("kmeans", _raw.kmeans, *inputs, centroids="init")
         best = found if best is None else _lower(best, found)
     assert best is not None
     return _result(best)
 
 
-def _check(x: object, n_clusters: object, init: object) -> tuple[Tensor, Tensor | None]:
-    """The points, and the starting centroids where they are given."""
+def _check(x: object, n_clusters: object, init: object) -> tuple[Tensor, int, Tensor | None]:
+    """The points, K, and the starting centroids where they are given."""
     points = check_points("kmeans", x)
     clusters = check_integer("kmeans", "n_clusters", n_clusters, 1)
     if clusters > points.shape[-2]:
@@ -168,7 +170,7 @@ def _check(x: object, n_clusters: object, init: object) -> tuple[Tensor, Tensor 
     if not isinstance(init, Tensor):
         if init not in _INIT:
             raise ValueError(f"kmeans: 'init' must be 'k-means++', 'random' or a tensor of centroids, got {init!r}")
-        return points, None
+        return points, clusters, None
     if init.dim() < 2 or init.shape[-2] != clusters:
         raise ValueError(
             f"kmeans: 'init' must have shape (..., {clusters}, {points.shape[-1]}) for n_clusters={clusters}, "
@@ -180,7 +182,7 @@ def _check(x: object, n_clusters: object, init: object) -> tuple[Tensor, Tensor 
         raise ValueError(
             f"kmeans: 'init' must have x's leading dimensions {tuple(leading)} or fewer, got {tuple(init.shape[:-2])}"
         )
-    return points, start
+    return points, clusters, start
 
 
 def _unit_rows(x: Tensor) -> Tensor:
@@ -194,20 +196,15 @@ def _or_one(x: Tensor) -> Tensor:
     return torch.where(x == 0, torch.ones_like(x), x)
 
 
-def _draw(x: Tensor, n_clusters: int, init: str, seed: int, number: int) -> Tensor:
-    """The starting centroids of start `number`."""
-    # An odd step, so that no two starts of a seed coincide, and far from other seeds in use; brought to int64.
-    seed = (seed + number * 0x9E3779B97F4A7C15 + 2**63) % 2**64 - 2**63
-    if init == "k-means++":
-        indices = checked_by_value("kmeans", _raw.kmeans_plusplus, x, n_clusters, seed)
-    else:
-        seed %= 2**64
-        generator = torch.Generator().manual_seed((seed ^ seed >> 32) % 2**32)  # it would look at these bits alone
-        batch, n = x.shape[:-2].numel(), x.shape[-2]
-        drawn = [torch.randperm(n, generator=generator)[:n_clusters] for _ in range(batch)]
-        indices = torch.stack(drawn) if drawn else torch.empty(0, n_clusters, dtype=torch.int64)
-        indices = indices.view(*x.shape[:-2], n_clusters).to(x.device)
-    return x.gather(-2, indices.unsqueeze(-1).expand(*indices.shape, x.shape[-1]))
+def _random_rows(x: Tensor, n_clusters: int, seed: int) -> Tensor:
+    """Distinct points of every matrix."""
+    seed %= 2**64
+    generator = torch.Generator().manual_seed((seed ^ seed >> 32) % 2**32)  # it would look at these bits alone
+    batch, n = x.shape[:-2].numel(), x.shape[-2]
+    drawn = [torch.randperm(n, generator=generator)[:n_clusters] for _ in range(batch)]
+    indices = torch.stack(drawn) if drawn else torch.empty(0, n_clusters, dtype=torch.int64)
+    indices = indices.view(*x.shape[:-2], n_clusters, 1).to(x.device)
+    return x.gather(-2, indices.expand(*indices.shape[:-1], x.shape[-1]))
 
 
 def _lower(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -232,11 +229,18 @@ def _result(raw: tuple[Tensor, ...]) -> KMeansResult:
 
 @torch.library.register_fake("deepclust::kmeans")
 def _(
-    x: Tensor, centroids: Tensor, max_iter: int, tol: float, empty: int, spherical: bool
+    x: Tensor,
+    centroids: Tensor | None,
+    n_clusters: int,
+    seed: int,
+    max_iter: int,
+    tol: float,
+    empty: int,
+    spherical: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     batch, dtype = x.shape[:-2], accumulator_dtype(x.dtype)
     return (
-        x.new_empty(centroids.shape, dtype=dtype),
+        x.new_empty((*batch, n_clusters, x.shape[-1]), dtype=dtype),
         x.new_empty(x.shape[:-1], dtype=torch.int64),
         x.new_empty(batch, dtype=dtype),
         x.new_empty(batch, dtype=torch.int64),
