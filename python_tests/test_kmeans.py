@@ -156,6 +156,13 @@ def test_split_takes_from_the_largest_and_farthest_from_anywhere():
     )
 
 
+def test_the_only_member_of_a_cluster_is_not_taken():
+    x = torch.tensor([[0.0], [1.0], [1.0], [50.0]])
+    for rule in ("split", "farthest"):
+        result = kmeans(x, 3, init=torch.tensor([[0.0], [40.0], [1000.0]]), empty=rule, max_iter=1)
+        assert result.centroids.tolist() == [[0.5], [50.0], [1.0]]
+
+
 def test_empty_clusters_are_seeded_one_after_another():
     x = torch.tensor([[0.0], [1.0], [3.0], [7.0]])
     start = torch.tensor([[0.0], [100.0], [200.0], [300.0]])
@@ -185,6 +192,22 @@ def test_assignment_is_the_one_of_its_own_distances(road, scale, offset, generat
         assert (squared <= own).all()
         assert (labels[own == squared] <= k).all()
         assert torch.equal(own[labels == k], squared[labels == k])
+
+
+@pytest.mark.parametrize("side", ["points", "centroids"])
+@pytest.mark.parametrize("d", [2, 3, 5, 8, 20])
+def test_bounds_hold_where_codes_err_most(d, side, generator):
+    """Almost one distance in all directions: every code errs in its own way, and one that is left out shows."""
+    x = torch.randint(-127, 128, (300, 4, d), generator=generator).float()
+    x[:, 1:] = -x[:, :1] / 3  # the mean is 0, and the first point is far from it
+    directions = torch.nn.functional.normalize(torch.randn(300, 40, d, generator=generator), dim=-1)
+    centroids = x[:, :1] + directions * (20 + 0.5 * torch.rand(300, 40, 1, generator=generator))
+    if side == "points":
+        x, centroids = centroids.round() * 0.987, x[:, :1] + torch.randn(300, 40, d, generator=generator).sign()
+    labels, squared = kmeans_assign(x, centroids)
+    own = kmeans_assign(x.unsqueeze(1).expand(-1, 40, -1, -1), centroids.unsqueeze(2)).squared_distances
+    assert torch.equal(squared, own.amin(1))
+    assert torch.equal(labels, own.argmin(1))
 
 
 def test_points_far_from_the_origin_keep_their_distances(generator):
@@ -303,9 +326,9 @@ def test_plusplus_draws_by_squared_distance():
 
 
 def test_plusplus_stays_exact_where_its_weights_are_stale():
-    """The fourth seed is drawn by rejection from weights that know of two seeds."""
-    x = torch.tensor([[0.0], [10.0], [11.0], [30.0], [70.0]])
-    drawn, expected = torch.zeros(5), torch.zeros(5)
+    """The fourth seed is drawn by rejection from weights that do not know of the third yet."""
+    x = torch.tensor([[0.0], [1.0], [100.0], [101.0], [102.0], [200.0], [201.0]])
+    drawn, expected = torch.zeros(7), torch.zeros(7)
     for seed in range(6000):
         *before, fourth = torch.ops.deepclust.kmeans_plusplus(x, 4, seed).tolist()
         drawn[fourth] += 1

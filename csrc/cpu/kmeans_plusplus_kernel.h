@@ -74,9 +74,9 @@ class Weights {
   std::vector<double> sums_;
 };
 
-// Seeds wait for a pass until they are a quarter of those brought in.
+// Seeds wait for a pass until they are as many as those brought in.
 inline bool worth_a_pass(int64_t waiting, int64_t done) {
-  return waiting >= std::max<int64_t>(1, done / 4);
+  return waiting >= std::max<int64_t>(1, done);
 }
 
 // After so many rejections of one seed the stale weights have become too loose.
