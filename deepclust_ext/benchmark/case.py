@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,6 +27,23 @@ class Case:
     opponents: dict[str, Loss]
     targets: dict[str, float] = field(default_factory=dict)
     work: tuple[float, float] = (0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Whole runs instead of a loss and its gradient; the contestant called "ours" is ours.
+
+    `disagreement` looks at what they returned and names whoever differs from ours, `remarks` adds lines of figures to
+    the medians (in microseconds).
+    """
+
+    op: str
+    label: str
+    contestants: Callable[[], dict[str, Callable[[], Any]]]
+    disagreement: Callable[[dict[str, Any]], str]
+    targets: dict[str, float] = field(default_factory=dict)
+    turns: int = 5
+    remarks: Callable[[dict[str, float]], list[str]] = lambda _medians: []
 
 
 def step(loss: Loss, inputs: tuple[Tensor, ...]) -> Callable[[], tuple[Tensor, ...]]:

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from deepclust_ext._version import __version__
-from deepclust_ext.benchmark.case import Case, step
+from deepclust_ext.benchmark.case import Case, Contest, step
 
-OPS = ("mi_loss", "dhog_loss")
+OPS = ("mi_loss", "dhog_loss", "kmeans")
 
 # A contestant is called for about this long in each of the rounds, all contestants in turn, so that a slow moment of
 # the machine meets all of them alike.
@@ -67,8 +67,13 @@ def main(ops: Sequence[str] = (), *, json_path: str | None = None, compiled: boo
     results = []
     for op in ops or OPS:
         for case in importlib.import_module(f"deepclust_ext.benchmark.{op}").cases():
-            opponents = {k: v for k, v in case.opponents.items() if compiled or k != "compiled"}
-            result = run_case(case, opponents, device)
+            if isinstance(case, Contest):
+                if kind != "cpu":
+                    continue  # its peers run on the CPU
+                result = run_contest(case)
+            else:
+                opponents = {k: v for k, v in case.opponents.items() if compiled or k != "compiled"}
+                result = run_case(case, opponents, device)
             results.append(result)
             _print_case(result)
             if result["disagreement"]:
@@ -108,22 +113,41 @@ def run_case(case: Case, opponents: dict[str, Callable[..., Tensor]], device: st
     for _ in range(0 if disagreement else ROUNDS):
         for name, run in contestants.items():
             times[name].append(_turn(run, calls[name]))
+    result = _summary(case, disagreement, times)
+    if torch.device(device).type == "cuda" and not disagreement:
+        result["targets"] = {}  # they are the CPU's
+        result["roofline"] = _roofline(case, result["microseconds"]["ours"] * 1e-6, device)
+    return result
+
+
+def run_contest(contest: Contest) -> dict[str, Any]:
+    """The same for whole runs: the calls that are compared serve as warm-up."""
+    contestants = contest.contestants()
+    disagreement = contest.disagreement({name: run() for name, run in contestants.items()})
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(0 if disagreement else contest.turns):
+        for name, run in contestants.items():
+            times[name].append(_turn(run, 1))
+    result = _summary(contest, disagreement, times)
+    result["remarks"] = [] if disagreement else contest.remarks(result["microseconds"])
+    return result
+
+
+def _summary(case: Case | Contest, disagreement: str, times: dict[str, list[float]]) -> dict[str, Any]:
     medians = {name: statistics.median(t) * 1e6 for name, t in times.items() if t}
     return {
         "op": case.op,
         "label": case.label,
         "disagreement": disagreement,
         "microseconds": medians,
+        "least": {name: min(t) * 1e6 for name, t in times.items() if t},
         "ratios": {name: medians[name] / medians["ours"] for name in medians if name != "ours"},
-        "targets": {name: target for name, target in case.targets.items() if name in medians and device == "cpu"},
-        "roofline": _roofline(case, medians["ours"] * 1e-6, device) if medians else {},
+        "targets": {name: target for name, target in case.targets.items() if name in medians},
     }
 
 
 def _roofline(case: Case, seconds: float, device: str) -> dict[str, float]:
-    """Bytes and operations a second, and the share of the time that the GPU's peaks would need; empty on a CPU."""
-    if torch.device(device).type == "cpu" or not any(case.work):
-        return {}
+    """Bytes and operations a second, and the share of the time that the GPU's peaks need, where they are known."""
     size, operations = case.work
     rates = {"gigabytes_per_second": size / seconds / 1e9, "gigaflops": operations / seconds / 1e9}
     name = torch.cuda.get_device_name(device)
@@ -166,7 +190,7 @@ def _calls_a_turn(run: Callable[[], Any]) -> int:
 
 def _print_case(result: dict[str, Any]) -> None:
     out = sys.stdout
-    out.write(f"{result['op']}  {result['label']}  (forward + backward)\n")
+    out.write(f"{result['op']}  {result['label']}{'' if 'remarks' in result else '  (forward + backward)'}\n")
     if result["disagreement"]:
         out.write(f"  DISAGREEMENT {result['disagreement']}\n")
         return
@@ -174,9 +198,12 @@ def _print_case(result: dict[str, Any]) -> None:
         ratio = result["ratios"].get(name)
         target = result["targets"].get(name)
         out.write(f"  {name:<16}{microseconds:>12,.1f} us")
+        out.write(f"  (least {result['least'][name]:,.0f})" if "remarks" in result else "")
         out.write(f"{ratio:>8.1f}x" if ratio else "")
         out.write(f"  (target {target:g}x)" if target else "")
         out.write("\n")
-    for name, value in result["roofline"].items():
+    for name, value in result.get("roofline", {}).items():
         out.write(f"  {name:<24}{value:>8.3g}\n")
+    for remark in result.get("remarks", ()):
+        out.write(f"  {remark}\n")
     out.flush()

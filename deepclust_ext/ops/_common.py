@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
-from numbers import Real
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+
+_Result = TypeVar("_Result")
 
 FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -29,6 +32,14 @@ def check_floating(op: str, arg: str, value: object) -> Tensor:
     return value
 
 
+def check_on_cpu(op: str, arg: str, value: Tensor) -> None:
+    """Raise where an op that has no CUDA kernel yet is given a tensor of a GPU."""
+    if value.is_cuda:
+        raise NotImplementedError(
+            f"{op}: '{arg}' must be on the CPU, got {value.device}: there is no CUDA kernel yet; move it with .cpu()"
+        )
+
+
 def check_number(op: str, arg: str, value: object) -> float:
     """`value` as a finite float, or an error that names the argument."""
     if isinstance(value, bool) or not isinstance(value, Real):
@@ -40,6 +51,15 @@ def check_number(op: str, arg: str, value: object) -> float:
     if number != number or number in (math.inf, -math.inf):
         raise ValueError(f"{op}: '{arg}' must be finite, got {value}")
     return number
+
+
+def check_integer(op: str, arg: str, value: object, least: int | None = None) -> int:
+    """`value` as an int, or an error that names the argument; a bool or a float is none."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{op}: '{arg}' must be a whole number, got {value!r}")
+    if least is not None and value < least:
+        raise ValueError(f"{op}: '{arg}' must be at least {least}, got {value}")
+    return int(value)
 
 
 def check_flag(op: str, arg: str, value: object) -> None:
@@ -132,3 +152,21 @@ def batch_first(batch_size: int, value: Any, dim: int | None) -> Any:
     if dim is None:
         return value.unsqueeze(0).expand(batch_size, *value.shape)
     return value.movedim(dim, 0)
+
+
+def checked_by_value(op: str, run: Callable[..., _Result], *inputs: Any, **names: str) -> _Result:
+    """`run(*inputs)`, where the kernel's complaint about an argument's values becomes a ValueError of `op`.
+
+    Looking at the values here would cost a pass over them; a compiled graph keeps the kernel's RuntimeError. `names`
+    says what the public function calls an argument of the kernel.
+    """
+    if torch.compiler.is_compiling():
+        return run(*inputs)
+    try:
+        return run(*inputs)
+    except RuntimeError as error:
+        found = re.search(r"\w+: '(\w+)' (must be .*)", str(error))
+        if found is None:
+            raise
+        name = names.get(found.group(1), found.group(1))
+        raise ValueError(f"{op}: '{name}' {found.group(2)}") from None

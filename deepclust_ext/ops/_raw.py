@@ -16,8 +16,17 @@ MILoss = Callable[[Tensor, Tensor, float, bool], tuple[Tensor, Tensor]]
 MILossBackward = Callable[[Tensor, Tensor, Tensor, Tensor, bool, bool], tuple[Tensor, Tensor]]
 DHOGLoss = Callable[[Tensor, float, bool, bool, float], tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]
 DHOGLossBackward = Callable[[Tensor, Tensor, Tensor, Tensor, bool], Tensor]
+KMeans = Callable[
+    [Tensor, Tensor | None, int, int, int, float, int, bool],
+    tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor],
+]
+KMeansAssign = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+KMeansPlusPlus = Callable[[Tensor, int, int], Tensor]
 
 mi_loss = cast(MILoss, _ops.mi_loss.default)
 mi_loss_backward = cast(MILossBackward, _ops.mi_loss_backward.default)
 dhog_loss = cast(DHOGLoss, _ops.dhog_loss.default)
 dhog_loss_backward = cast(DHOGLossBackward, _ops.dhog_loss_backward.default)
+kmeans = cast(KMeans, _ops.kmeans.default)
+kmeans_assign = cast(KMeansAssign, _ops.kmeans_assign.default)
+kmeans_plusplus = cast(KMeansPlusPlus, _ops.kmeans_plusplus.default)

@@ -1,0 +1,256 @@
+"""k-means: the public function, its starts, and the fake kernels."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from deepclust_ext.ops import _raw
+from deepclust_ext.ops._common import (
+    accumulator_dtype,
+    check_choice,
+    check_flag,
+    check_integer,
+    check_number,
+    checked_by_value,
+)
+from deepclust_ext.ops.kmeans_assign import check_pair, check_points
+
+__all__ = ["KMeansIteration", "KMeansResult", "kmeans"]
+
+_EMPTY = ("split", "farthest", "keep")
+_INIT = ("k-means++", "random")
+
+
+class KMeansIteration(NamedTuple):
+    """One iteration, as the assignment found it; tensors of x's leading dimensions (no dimension for one matrix)."""
+
+    objective: Tensor
+    """float64: sum of squared distances to the centroids that the assignment used."""
+    moved: Tensor
+    """float64: share of points that changed cluster; 1 at first, 0 once a matrix of a batch has settled."""
+    empty: Tensor
+    """int64: clusters without a member."""
+    imbalance: Tensor
+    """float64: K sum n_k^2 / N^2, 1 for equal clusters and K for one that holds everything."""
+
+
+class KMeansResult(NamedTuple):
+    """What `kmeans` returns."""
+
+    centroids: Tensor
+    """(..., K, d)."""
+    labels: Tensor
+    """(..., N), int64: the nearest of these centroids, the lowest where several are. A cluster may be empty."""
+    inertia: Tensor
+    """(...): sum of squared distances to them."""
+    n_iter: Tensor
+    """(...), int64: updates made."""
+    history: list[KMeansIteration]
+    """One record an iteration, of the start that was kept."""
+    n_empty: Tensor
+    """(...), int64: empty clusters met, over all iterations."""
+
+
+def kmeans(
+    x: Tensor,
+    n_clusters: int,
+    *,
+    init: str | Tensor = "k-means++",
+    max_iter: int = 20,
+    tol: float = 0.0,
+    n_init: int = 1,
+    empty: str = "split",
+    spherical: bool = False,
+    seed: int = 0,
+) -> KMeansResult:
+    r"""Cluster points by k-means: exact Lloyd iterations.
+
+    .. math:: \min_{c, a} \sum_i \lVert x_i - c_{a_i} \rVert^2
+
+    Alternates the nearest centroid of every point (ties to the lowest) with the mean of every cluster, for at most
+    `max_iter` updates, and ends with an assignment to the last centroids. Nothing is subsampled and no N x K matrix
+    exists. Sums are exact integers and counts are int64, so that neither the number of points nor of threads shows in
+    the result. Not differentiable: the results are detached.
+
+    Parameters
+    ----------
+    x : Tensor, shape (..., N, d), float16, bfloat16, float32 or float64
+        Points, in any strides; every matrix of the leading dimensions is clustered on its own. Computed in float32
+        (float64 for float64).
+    n_clusters : int
+        K, between 1 and N.
+    init : {"k-means++", "random"} or Tensor of shape (..., K, d), default "k-means++"
+        The starting centroids. "k-means++" draws them one after another with probability proportional to the squared
+        distance from those before (plain, not greedy); "random" draws distinct points.
+    max_iter : int, default 20
+        The most updates of the centroids.
+    tol : float, default 0.0
+        Stop when no centroid's squared step is longer. 0 stops when none moves.
+    n_init : int, default 1
+        Starts, of which the one with the lowest inertia counts.
+    empty : {"split", "farthest", "keep"}, default "split"
+        What becomes of a cluster without members. "split": it takes over the farthest member of the largest cluster
+        ("farthest" where that lies on its centroid). "farthest": the point farthest from its centroid, among clusters
+        of two members or more. "keep": its centroid stays. Where every point lies on its centroid, as with fewer
+        different points than clusters, it stays as well.
+    spherical : bool, default False
+        Bring rows of `x` and centroids to unit length: clusters by cosine. A zero row stays zero.
+    seed : int, default 0
+        Seeds generators of their own; torch's global one is not touched.
+
+    Returns
+    -------
+    KMeansResult
+        `centroids` (..., K, d), `labels` (..., N), `inertia` and `n_iter` (...), `history`, `n_empty` (...).
+
+    Raises
+    ------
+    NotImplementedError
+        `x` is on a GPU: there is no CUDA kernel yet.
+    TypeError
+        `x` or `init` is not a floating-point tensor, an option not of its type.
+    ValueError
+        K is not between 1 and N, shapes do not fit together, an option is unknown or out of range, `x` or `init`
+        holds NaN or Inf.
+
+    References
+    ----------
+    Lloyd, "Least squares quantization in PCM", IEEE Trans. Information Theory 28, 1982; Arthur and Vassilvitskii,
+    "k-means++: the advantages of careful seeding", SODA 2007; Dhillon and Modha, "Concept decompositions for large
+    sparse text data using clustering", Machine Learning 42, 2001 (spherical).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from deepclust_ext import kmeans
+    >>> x = torch.tensor([[0.0, 0.0], [0.0, 1.0], [9.0, 9.0], [9.0, 8.0]])
+    >>> result = kmeans(x, 2)
+    >>> bool(result.labels[0] == result.labels[1]), bool(result.labels[0] == result.labels[2])
+    (True, False)
+    >>> result.inertia.item(), [record.objective.item() for record in result.history][-1]
+    (1.0, 1.0)
+    """
+    points, clusters, start = _check(x, n_clusters, init)
+    max_iter = check_integer("kmeans", "max_iter", max_iter, 0)
+    n_init = check_integer("kmeans", "n_init", n_init, 1)
+    seed = check_integer("kmeans", "seed", seed)
+    tol = check_number("kmeans", "tol", tol)
+    if tol < 0:
+        raise ValueError(f"kmeans: 'tol' must be at least 0, got {tol}")
+    check_choice("kmeans", "empty", empty, _EMPTY)
+    check_flag("kmeans", "spherical", spherical)
+    if start is not None and n_init != 1:
+        raise ValueError(f"kmeans: 'n_init' must be 1 when 'init' is a tensor, got {n_init}")
+    if spherical:
+        points = _unit_rows(points)
+        start = None if start is None else _unit_rows(start)
+
+    rule = _EMPTY.index(empty)
+    best: tuple[Tensor, ...] | None = None
+    for number in range(n_init):
+        # An odd step, so that no two starts of a seed coincide, and far from other seeds in use; brought to int64.
+        own_seed = (seed + number * 0x9E3779B97F4A7C15 + 2**63) % 2**64 - 2**63
+        given = _random_rows(points, clusters, own_seed) if isinstance(init, str) and init == "random" else start
+        inputs = (points, given, clusters, own_seed, max_iter, tol, rule, spherical)
+        found: tuple[Tensor, ...] = checked_by_value("kmeans", _raw.kmeans, *inputs, centroids="init")
+        best = found if best is None else _lower(best, found)
+    assert best is not None
+    return _result(best)
+
+
+def _check(x: object, n_clusters: object, init: object) -> tuple[Tensor, int, Tensor | None]:
+    """The points, K, and the starting centroids where they are given."""
+    points = check_points("kmeans", x)
+    clusters = check_integer("kmeans", "n_clusters", n_clusters, 1)
+    if clusters > points.shape[-2]:
+        raise ValueError(
+            f"kmeans: 'n_clusters' must be at most the number of points, {points.shape[-2]}, got {clusters}"
+        )
+    if not isinstance(init, Tensor):
+        if init not in _INIT:
+            raise ValueError(f"kmeans: 'init' must be 'k-means++', 'random' or a tensor of centroids, got {init!r}")
+        return points, clusters, None
+    if init.dim() < 2 or init.shape[-2] != clusters:
+        raise ValueError(
+            f"kmeans: 'init' must have shape (..., {clusters}, {points.shape[-1]}) for n_clusters={clusters}, "
+            f"got {tuple(init.shape)}"
+        )
+    leading = points.shape[:-2]
+    points, start = check_pair("kmeans", "init", points, init)
+    if points.shape[:-2] != leading:
+        raise ValueError(
+            f"kmeans: 'init' must have x's leading dimensions {tuple(leading)} or fewer, got {tuple(init.shape[:-2])}"
+        )
+    return points, clusters, start
+
+
+def _unit_rows(x: Tensor) -> Tensor:
+    x = x.to(accumulator_dtype(x.dtype)).contiguous()  # a sum's order follows the strides
+    # By the largest entry first: the squares of a huge or tiny row leave the range of floats.
+    x = x / _or_one(x.abs().amax(-1, keepdim=True))
+    return x / _or_one(x.square().sum(-1, keepdim=True).sqrt())
+
+
+def _or_one(x: Tensor) -> Tensor:
+    return torch.where(x == 0, torch.ones_like(x), x)
+
+
+def _random_rows(x: Tensor, n_clusters: int, seed: int) -> Tensor:
+    """Distinct points of every matrix."""
+    seed %= 2**64
+    generator = torch.Generator().manual_seed((seed ^ seed >> 32) % 2**32)  # it would look at these bits alone
+    batch, n = x.shape[:-2].numel(), x.shape[-2]
+    drawn = [torch.randperm(n, generator=generator)[:n_clusters] for _ in range(batch)]
+    indices = torch.stack(drawn) if drawn else torch.empty(0, n_clusters, dtype=torch.int64)
+    indices = indices.view(*x.shape[:-2], n_clusters, 1).to(x.device)
+    return x.gather(-2, indices.expand(*indices.shape[:-1], x.shape[-1]))
+
+
+def _lower(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Of two starts, the one of lower inertia, for each matrix of the batch; the first where they are equal."""
+    better = second[2] < first[2]
+    return tuple(
+        torch.where(better.view(better.shape + (1,) * (a.dim() - better.dim())), b, a)
+        for a, b in zip(first, second, strict=True)
+    )
+
+
+def _result(raw: tuple[Tensor, ...]) -> KMeansResult:
+    centroids, labels, inertia, n_iter, history, empties = raw
+    length = int(n_iter.max()) if n_iter.numel() else 0
+    records = [
+        KMeansIteration(history[..., i, 0], history[..., i, 1], empties[..., i], history[..., i, 2])
+        for i in range(length)
+    ]
+    ran = torch.arange(empties.shape[-1], device=empties.device) < n_iter.unsqueeze(-1)
+    return KMeansResult(centroids, labels, inertia, n_iter, records, (empties * ran).sum(-1))
+
+
+@torch.library.register_fake("deepclust::kmeans")
+def _(
+    x: Tensor,
+    centroids: Tensor | None,
+    n_clusters: int,
+    seed: int,
+    max_iter: int,
+    tol: float,
+    empty: int,
+    spherical: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    batch, dtype = x.shape[:-2], accumulator_dtype(x.dtype)
+    return (
+        x.new_empty((*batch, n_clusters, x.shape[-1]), dtype=dtype),
+        x.new_empty(x.shape[:-1], dtype=torch.int64),
+        x.new_empty(batch, dtype=dtype),
+        x.new_empty(batch, dtype=torch.int64),
+        x.new_empty((*batch, max_iter, 3), dtype=torch.float64),
+        x.new_empty((*batch, max_iter), dtype=torch.int64),
+    )
+
+
+@torch.library.register_fake("deepclust::kmeans_plusplus")
+def _(x: Tensor, n_clusters: int, seed: int) -> Tensor:
+    return x.new_empty((*x.shape[:-2], n_clusters), dtype=torch.int64)

@@ -1,0 +1,74 @@
+"""cluster.KMeans: scikit-learn's own checks, and what it adds to the function."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from opspecs import points
+from sklearn.base import clone
+from sklearn.utils.estimator_checks import check_estimator
+
+from deepclust_ext import kmeans
+from deepclust_ext.cluster import KMeans
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("options", [{}, {"spherical": True, "init": "random", "n_init": 2}], ids=str)
+def test_scikit_learns_checks(options):
+    check_estimator(KMeans(3, **options))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_is_the_function(dtype, generator):
+    x = points(generator, 300, 4).numpy().astype(dtype)
+    model = KMeans(5, seed=3, n_init=2).fit(x)
+    result = kmeans(torch.from_numpy(x), 5, max_iter=100, seed=3, n_init=2)
+    assert np.array_equal(model.labels_, result.labels.numpy())
+    assert np.array_equal(model.cluster_centers_, result.centroids.numpy())
+    assert model.cluster_centers_.dtype == model.transform(x).dtype == dtype
+    assert model.inertia_ == result.inertia.item()
+    assert len(model.history_) == model.n_iter_ == result.n_iter.item()
+    assert model.history_[0]["moved"] == 1
+    assert np.array_equal(model.predict(x), model.labels_)
+    assert model.score(x) == pytest.approx(-model.inertia_, rel=1e-5)
+    assert np.array_equal(model.transform(x).argmin(1), model.labels_)
+    assert np.array_equal(clone(model).fit_predict(x), model.labels_)
+
+
+def test_arrays_tensors_and_read_only_memory(generator):
+    x = points(generator, 50, 3)
+    want = KMeans(3, init=x[:3].numpy()).fit(x.numpy())
+    locked = x.numpy().copy()
+    locked.setflags(write=False)
+    for other in (x, locked, np.asfortranarray(locked), x.tolist()):
+        assert np.array_equal(KMeans(3, init=x[:3].numpy()).fit(other).labels_, want.labels_)
+
+
+def test_spherical_predicts_by_direction(generator):
+    x = points(generator, 200, 4).numpy() - 3
+    model = KMeans(6, spherical=True).fit(x)
+    assert np.array_equal(model.predict(x * 7), model.labels_)
+    assert np.allclose(np.linalg.norm(model.cluster_centers_, axis=1), 1)
+
+
+def test_more_clusters_than_rows_raises():
+    with pytest.raises(ValueError, match=r"'n_clusters' must be at most the number of points, 4, got 8"):
+        KMeans().fit(np.zeros((4, 2)))
+
+
+def test_importing_it_without_scikit_learn_names_the_extra():
+    code = """
+import sys
+sys.modules["sklearn"] = None
+import deepclust_ext
+try:
+    import deepclust_ext.cluster
+except ImportError as error:
+    print(error)
+"""
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "pip install 'deepclust_ext[train]'" in output
