@@ -17,4 +17,8 @@ STABLE_TORCH_LIBRARY(deepclust, library) {
   library.def(
       "dhog_loss_backward(Tensor grad_loss, Tensor probs, Tensor pull_grad, Tensor push_grad, bool pooled) "
       "-> Tensor");
+
+  // The k nearest points of x [.., n, d] to each query [.., q, d], or to each other: squared distances ("euclidean") or
+  // similarities ("cosine", "inner"), and indices, [.., q or n, k].
+  library.def("knn(Tensor x, Tensor? query, SymInt k, str metric) -> (Tensor values, Tensor indices)");
 }
