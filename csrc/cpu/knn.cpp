@@ -136,13 +136,15 @@ void neighbours(Points<T> points, Points<T>* queries, const std::string& metric,
   const QueryPlan by_query(rows.count, points.count);
   const int64_t parts = queries != nullptr && bounded ? by_query.parts : 1, count = parts * rows.count;
   const int64_t capacity = Lists<T>::room(k, points.count - (queries != nullptr ? 0 : 1));
-  const Buffer<Candidate<T>> candidates(count * capacity);
-  const Buffer<int32_t> counts(count);
+  const Buffer<T> uppers(count * capacity), slacks(count);
+  const Buffer<int32_t> candidates(count * capacity), counts(count);
   const Buffer<T> limits(Points<T>::padded(count));
   std::fill(counts.get(), counts.get() + count, 0);
+  std::fill(slacks.get(), slacks.get() + count, T(0));
   std::fill(limits.get(), limits.get() + count, -std::numeric_limits<T>::infinity());
   std::fill(limits.get() + count, limits.get() + Points<T>::padded(count), std::numeric_limits<T>::infinity());
-  const Lists<T> lists{squared, bounded, k, capacity, candidates.get(), counts.get(), limits.get()};
+  const Lists<T> lists{squared,      bounded,      k,           capacity, uppers.get(), candidates.get(),
+                       counts.get(), slacks.get(), limits.get()};
 
   if (!bounded) {
     parallel_tasks(rows.count, rows.count * points.count * depth,

@@ -20,7 +20,8 @@
 #pragma once
 
 #include <cmath>
-#include <cstring>
+#include <limits>
+#include <utility>
 
 #include "knn_lists.h"
 
@@ -91,7 +92,7 @@ template <typename T>
 void visit_tile(const Lists<T>& lists, const Points<T>& points, int64_t a_first, int64_t m, int64_t list0,
                 const Points<T>& others, int64_t b_first, int64_t n, bool both, bool skip_self) {
   const Buffer<T> dots(std::min(kBlockRows, round_up(m, kStripRows)) * kBlockCols);
-  const Buffer<int32_t> found(kBlockCols + kLanes<T>);
+  const Buffer<int32_t> row_found(kBlockCols + kLanes<T>), col_found(kBlockCols + kLanes<T>);
   for (int64_t col = b_first; col < b_first + n; col += kBlockCols) {
     const int64_t cols = std::min(kBlockCols, b_first + n - col);
     const int64_t ld = round_up(cols, kLanes<T>);
@@ -101,14 +102,20 @@ void visit_tile(const Lists<T>& lists, const Points<T>& points, int64_t a_first,
       for (int64_t r = 0; r < rows; ++r) {
         const int64_t i = a_first + row + r, list = list0 + row + r;
         const T* line = dots.get() + r * ld;
-        // Without `both` the columns' limits are not read.
-        const int64_t hits = filter_row(line, ld, both, lists.limits[list], points.offset[i],
-                                        both ? lists.limits + col : nullptr, others.offset + col, found.get());
-        for (int64_t h = 0; h < hits; ++h) {
-          const int64_t c = found.get()[h], j = col + c;
-          if (skip_self && i == j) continue;
-          if (line[c] >= lists.limits[list] + others.offset[j]) lists.add(list, points, i, others, j, line[c]);
-          if (both && line[c] >= points.offset[i] + lists.limits[j]) lists.add(j, others, j, points, i, line[c]);
+        const Filtered hits =
+            filter_row(line, ld, lists.limits[list], points.offset[i], both ? lists.limits + col : nullptr,
+                       others.offset + col, row_found.get(), col_found.get());
+        // A column's list lies anywhere: ask for its end before it is needed.
+        for (int64_t h = 0; h < hits.for_cols; ++h) lists.prefetch(col + col_found.get()[h]);
+        for (int64_t h = 0; h < hits.for_row; ++h) {
+          const int64_t c = row_found.get()[h];
+          // The limit may have risen since.
+          if (!(line[c] >= lists.limits[list] + others.offset[col + c]) || (skip_self && i == col + c)) continue;
+          lists.add(list, points, i, others, col + c, line[c]);
+        }
+        for (int64_t h = 0; h < hits.for_cols; ++h) {
+          const int64_t c = col_found.get()[h];
+          lists.add(col + c, others, col + c, points, i, line[c]);
         }
       }
     }
@@ -153,7 +160,9 @@ void plain_task(const Lists<T>& lists, const Points<T>& points, int64_t i, const
   for (int64_t j = 0; j < others.count; ++j) {
     if (skip_self && i == j) continue;
     if (lists.counts[i] == lists.capacity) lists.keep_exact(i, points, i, others);
-    lists.of(i)[lists.counts[i]++] = {T(0), static_cast<int32_t>(j)};
+    const int64_t at = i * lists.capacity + lists.counts[i]++;
+    lists.uppers[at] = 0;
+    lists.indices[at] = static_cast<int32_t>(j);
   }
 }
 
