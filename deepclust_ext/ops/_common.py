@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from numbers import Real
 from typing import Any
 
@@ -42,6 +43,12 @@ def check_number(op: str, arg: str, value: object) -> float:
     return number
 
 
+def check_count(op: str, arg: str, value: object) -> None:
+    """Raise a TypeError unless `value` is a whole number: 2.0 and True would pass for one."""
+    if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
+        raise TypeError(f"{op}: '{arg}' must be a whole number, got {value!r}")
+
+
 def check_flag(op: str, arg: str, value: object) -> None:
     """Raise a TypeError unless `value` is True or False: None or a string would pass for one of them."""
     if not isinstance(value, bool):
@@ -52,6 +59,19 @@ def check_choice(op: str, arg: str, value: object, choices: tuple[str, ...]) -> 
     """Raise a ValueError unless `value` is one of `choices`."""
     if value not in choices:
         raise ValueError(f"{op}: '{arg}' must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+@contextmanager
+def value_errors(op: str) -> Iterator[None]:
+    """What a kernel says about the values of its arguments, raised as a ValueError instead of a RuntimeError."""
+    try:
+        yield
+    except RuntimeError as error:
+        # The kernel's place in its source stands before the sentence.
+        _, found, rest = str(error).partition(f"{op}: '")
+        if not found:
+            raise
+        raise ValueError(found + rest.splitlines()[0]) from None
 
 
 def accumulator_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -16,8 +16,10 @@ MILoss = Callable[[Tensor, Tensor, float, bool], tuple[Tensor, Tensor]]
 MILossBackward = Callable[[Tensor, Tensor, Tensor, Tensor, bool, bool], tuple[Tensor, Tensor]]
 DHOGLoss = Callable[[Tensor, float, bool, bool, float], tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]
 DHOGLossBackward = Callable[[Tensor, Tensor, Tensor, Tensor, bool], Tensor]
+KNN = Callable[[Tensor, Tensor | None, int, str], tuple[Tensor, Tensor]]
 
 mi_loss = cast(MILoss, _ops.mi_loss.default)
 mi_loss_backward = cast(MILossBackward, _ops.mi_loss_backward.default)
 dhog_loss = cast(DHOGLoss, _ops.dhog_loss.default)
 dhog_loss_backward = cast(DHOGLossBackward, _ops.dhog_loss_backward.default)
+knn = cast(KNN, _ops.knn.default)
