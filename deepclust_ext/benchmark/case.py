@@ -13,9 +13,10 @@ Loss = Callable[..., Tensor]
 
 @dataclass(frozen=True)
 class Case:
-    """Inputs, our loss and its opponents; each is timed forward and backward.
+    """Inputs, our loss and its opponents; each is timed forward and backward, unless there is no gradient.
 
-    `targets` maps an opponent to the ratio the project asks of it.
+    `targets` maps an opponent to the ratio the project asks of it. A `slow` case takes seconds a call: it gets few
+    turns, of one call.
     """
 
     op: str
@@ -24,10 +25,14 @@ class Case:
     ours: Loss
     opponents: dict[str, Loss]
     targets: dict[str, float] = field(default_factory=dict)
+    gradient: bool = True
+    slow: bool = False
 
 
-def step(loss: Loss, inputs: tuple[Tensor, ...]) -> Callable[[], tuple[Tensor, ...]]:
+def step(loss: Loss, inputs: tuple[Tensor, ...], gradient: bool = True) -> Callable[[], tuple[Tensor, ...]]:
     """A call of `loss` and its gradients, ready to be timed; returns (loss, *gradients)."""
+    if not gradient:
+        return lambda: (loss(*inputs),)
     leaves = tuple(t.detach().clone().requires_grad_() for t in inputs)
 
     def run() -> tuple[Tensor, ...]:

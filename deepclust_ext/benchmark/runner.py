@@ -17,11 +17,12 @@ from torch import Tensor
 from deepclust_ext._version import __version__
 from deepclust_ext.benchmark.case import Case, step
 
-OPS = ("mi_loss", "dhog_loss")
+OPS = ("mi_loss", "dhog_loss", "knn")
 
 # A contestant is called for about this long in each of the rounds, all contestants in turn, so that a slow moment of
 # the machine meets all of them alike.
 ROUNDS = 15
+ROUNDS_IF_SLOW = 3
 SECONDS_A_TURN = 0.02
 
 
@@ -52,13 +53,16 @@ def main(ops: Sequence[str] = (), *, json_path: str | None = None, compiled: boo
         raise ValueError(f"bench: unknown op {unknown[0]!r}; known: {', '.join(OPS)}")
     results = []
     for op in ops or OPS:
-        for case in importlib.import_module(f"deepclust_ext.benchmark.{op}").cases():
+        module = importlib.import_module(f"deepclust_ext.benchmark.{op}")
+        for case in module.cases():
             opponents = {k: v for k, v in case.opponents.items() if compiled or k != "compiled"}
             result = run_case(case, opponents)
             results.append(result)
             _print_case(result)
             if result["disagreement"]:
                 return 1
+        for remark in module.remarks() if hasattr(module, "remarks") else ():
+            sys.stdout.write(f"{op}  {remark}\n")
     if json_path:
         with open(json_path, "w", encoding="utf-8") as file:
             json.dump({"machine": machine(), "results": results}, file, indent=1)
@@ -84,21 +88,24 @@ def machine() -> dict[str, Any]:
 
 
 def run_case(case: Case, opponents: dict[str, Callable[..., Tensor]]) -> dict[str, Any]:
-    """Check that everybody agrees, then take the medians of `ROUNDS` turns each."""
+    """Check that everybody agrees, then take the medians of the case's turns."""
     inputs = case.inputs(torch.Generator().manual_seed(0))
-    contestants = {"ours": step(case.ours, inputs)} | {k: step(loss, inputs) for k, loss in opponents.items()}
+    contestants = {name: step(loss, inputs, case.gradient) for name, loss in {"ours": case.ours, **opponents}.items()}
     disagreement = _disagreement(contestants)
     times: dict[str, list[float]] = {name: [] for name in contestants}
-    calls = {name: _calls_a_turn(run) for name, run in contestants.items()}
-    for _ in range(0 if disagreement else ROUNDS):
+    calls = {name: 1 if case.slow or disagreement else _calls_a_turn(run) for name, run in contestants.items()}
+    for _ in range(0 if disagreement else ROUNDS_IF_SLOW if case.slow else ROUNDS):
         for name, run in contestants.items():
             times[name].append(_turn(run, calls[name]))
     medians = {name: statistics.median(t) * 1e6 for name, t in times.items() if t}
+    fastest = {name: min(t) * 1e6 for name, t in times.items() if t}
     return {
         "op": case.op,
         "label": case.label,
+        "gradient": case.gradient,
         "disagreement": disagreement,
         "microseconds": medians,
+        "fastest": fastest,
         "ratios": {name: medians[name] / medians["ours"] for name in medians if name != "ours"},
         "targets": {name: target for name, target in case.targets.items() if name in medians},
     }
@@ -129,7 +136,7 @@ def _calls_a_turn(run: Callable[[], Any]) -> int:
 
 def _print_case(result: dict[str, Any]) -> None:
     out = sys.stdout
-    out.write(f"{result['op']}  {result['label']}  (forward + backward)\n")
+    out.write(f"{result['op']}  {result['label']}{'  (forward + backward)' if result['gradient'] else ''}\n")
     if result["disagreement"]:
         out.write(f"  DISAGREEMENT {result['disagreement']}\n")
         return
@@ -137,7 +144,8 @@ def _print_case(result: dict[str, Any]) -> None:
         ratio = result["ratios"].get(name)
         target = result["targets"].get(name)
         out.write(f"  {name:<16}{microseconds:>12,.1f} us")
-        out.write(f"{ratio:>8.1f}x" if ratio else "")
+        out.write(f" (fastest {result['fastest'][name]:,.1f})")
+        out.write(f"{ratio:>8.2f}x" if ratio else "")
         out.write(f"  (target {target:g}x)" if target else "")
         out.write("\n")
     out.flush()
