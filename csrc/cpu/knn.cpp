@@ -39,13 +39,18 @@ void check(const Tensor& x, const std::optional<Tensor>& query, int64_t k, const
 
 template <typename T>
 struct Scratch {
+  bool rounded;
+  int64_t packed_depth;
   Buffer<T> packed, offset, slack;
   explicit Scratch(int64_t count, int64_t depth)
-      : packed(PackedRows<T>::size(count, depth)), offset(Points<T>::padded(count)), slack(Points<T>::padded(count)) {}
+      : rounded(std::is_same_v<T, float> && have_gemm_tile_bf16()),
+        packed_depth(rounded ? bf16_depth(depth) : depth),
+        packed(PackedRows<T>::size(count, packed_depth)),
+        offset(Points<T>::padded(count)),
+        slack(Points<T>::padded(count)) {}
   Points<T> points(const T* rows, int64_t row_stride, int64_t count, int64_t depth) const {
-    Points<T> made{rows, count, depth, row_stride, {packed.get(), count, depth}, offset.get(), slack.get()};
     for (int64_t i = count; i < Points<T>::padded(count); ++i) offset.get()[i] = std::numeric_limits<T>::infinity();
-    return made;
+    return {rows, count, depth, row_stride, rounded, {packed.get(), count, packed_depth}, offset.get(), slack.get()};
   }
 };
 

@@ -19,6 +19,7 @@ template <typename T>
 struct Points {
   const T* rows = nullptr;  // [count, depth], rows row_stride apart
   int64_t count = 0, depth = 0, row_stride = 0;
+  bool rounded = false;  // packed as bfloat16
   PackedRows<T> packed;
   T* offset = nullptr;  // [padded]: the similarity of (i, j) is at most dot(i, j) - offset[i] - offset[j]
   T* slack = nullptr;   // [padded]: and at least that less slack[i] + slack[j]
@@ -56,10 +57,10 @@ struct Lists {
     slacks[list] = std::max(slacks[list], others.slack[j]);
   }
 
-  // Leaves what the bounds cannot exclude; if that is more than half of the free room, the exact costs decide.
+  // Leaves what the bounds cannot exclude; if that is nearly all, the exact costs decide.
   void cut(int64_t list, const Points<T>& points, int64_t i, const Points<T>& others) const {
     T reach = prune(list, points, i);
-    if (counts[list] > k + (capacity - k) / 2) {
+    if (counts[list] > capacity - (capacity - k) / 4) {
       const T cost = keep_exact(list, points, i, others);
       reach = std::max(reach, squared ? cost * T(-0.5) : -cost);
     }
