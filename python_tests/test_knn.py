@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -366,3 +370,44 @@ def test_what_the_classifier_refuses():
         knn_classify(bank, labels, bank[:, :2])
     with pytest.raises(ValueError, match="must be finite"):
         knn_classify(bank, labels, bank * torch.nan)
+
+
+def test_the_filter_in_bfloat16_and_in_float32_give_the_same_bits():
+    """Where the processor lacks the instruction, both runs are the second."""
+    code = """
+import hashlib, torch, deepclust_ext
+digest = hashlib.sha256()
+x = torch.randn(1500, 30, generator=torch.Generator().manual_seed(0)) * torch.linspace(2, 0.1, 30) + 1
+for metric in ("euclidean", "cosine", "inner"):
+    for query in (None, x[:200] + 0.1):
+        for k in (1, 20, 150):
+            for part in deepclust_ext.knn(x, k, query=query, metric=metric):
+                digest.update(part.numpy().tobytes())
+print(digest.hexdigest())
+"""
+    digests = set()
+    for environment in ({}, {"DEEPCLUST_NO_BF16": "1"}):
+        run = subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, check=True
+        )
+        digests.add(run.stdout)
+    assert len(digests) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="needs Linux's peak memory counter")
+@pytest.mark.parametrize("k", [1, 200])
+def test_memory_beyond_inputs_and_outputs(k):
+    x = points(60_000, 16)
+    knn(x[:100], 1)
+
+    def megabytes(name):
+        with open("/proc/self/status", encoding="utf-8") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith(name)) / 1024
+
+    with open("/proc/self/clear_refs", "w", encoding="utf-8") as file:
+        file.write("5")  # forgets the peak
+    before = megabytes("VmRSS")
+    values, indices = knn(x, k)
+    outputs = (values.nbytes + indices.nbytes) / 2**20
+    assert megabytes("VmHWM") - before - outputs < 200

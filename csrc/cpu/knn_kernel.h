@@ -141,12 +141,7 @@ void visit_tile(const Lists<T>& lists, const Points<T>& points, int64_t a_first,
                        others.offset + col, row_found.get(), col_found.get());
         // A column's list lies anywhere: ask for its end before it is needed.
         for (int64_t h = 0; h < hits.for_cols; ++h) lists.prefetch(col + col_found.get()[h]);
-        for (int64_t h = 0; h < hits.for_row; ++h) {
-          const int64_t c = row_found.get()[h];
-          // The limit may have risen since.
-          if (!(line[c] >= lists.limits[list] + others.offset[col + c]) || (skip_self && i == col + c)) continue;
-          lists.add(list, points, i, others, col + c, line[c]);
-        }
+        lists.add_all(list, points, i, others, col, row_found.get(), hits.for_row, line, skip_self ? i : -1);
         for (int64_t h = 0; h < hits.for_cols; ++h) {
           const int64_t c = col_found.get()[h];
           lists.add(col + c, others, col + c, points, i, line[c]);

@@ -88,10 +88,24 @@ DC_INLINE void add_columns_inline(const Matrix<const T>& x, double* __restrict__
 // Counting is one pass of vectors, so halving an interval costs less than moving values about.
 template <typename T>
 DC_INLINE T reached_by_inline(const T* __restrict__ values, int64_t count, int64_t least, int64_t most) {
-  T low = values[0], high = values[0];
-  for (int64_t c = 0; c < count; ++c) {
-    low = values[c] < low ? values[c] : low;
-    high = values[c] > high ? values[c] : high;
+  // In vectors by hand: g++ does not reorder a minimum of floats.
+  using V = typename Lanes<T>::type;
+  constexpr int64_t kStep = kLanes<T>;
+  V lows = V{} + values[0], highs = lows;
+  int64_t c = 0;
+  for (; c + kStep <= count; c += kStep) {
+    const V v = reinterpret_cast<const typename Lanes<T>::Anywhere*>(values + c)->vector;
+    lows = v < lows ? v : lows;
+    highs = v > highs ? v : highs;
+  }
+  T low = lows[0], high = highs[0];
+  for (int64_t i = 1; i < kStep; ++i) {
+    low = std::min<T>(low, lows[i]);
+    high = std::max<T>(high, highs[i]);
+  }
+  for (; c < count; ++c) {
+    low = std::min(low, values[c]);
+    high = std::max(high, values[c]);
   }
   // All values reach `low`; fewer than `least` need reach `high`. Equal values end it after a few steps.
   for (int step = 0; step < 24; ++step) {

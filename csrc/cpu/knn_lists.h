@@ -49,6 +49,7 @@ struct Lists {
     __builtin_prefetch(uppers + list * capacity + counts[list], 1);
     __builtin_prefetch(indices + list * capacity + counts[list], 1);
   }
+  // Point j of `others` for the list of point i, whose dot product reached the limit.
   void add(int64_t list, const Points<T>& points, int64_t i, const Points<T>& others, int64_t j, T dot) const {
     if (counts[list] == capacity) cut(list, points, i, others);
     const int64_t at = list * capacity + counts[list]++;
@@ -57,9 +58,37 @@ struct Lists {
     slacks[list] = std::max(slacks[list], others.slack[j]);
   }
 
+  // Several of them: points first + found[h], unless it is `skip`, with dots[found[h]].
+  void add_all(int64_t list, const Points<T>& points, int64_t i, const Points<T>& others, int64_t first,
+               const int32_t* found, int64_t hits, const T* dots, int64_t skip) const {
+    T* const upper = uppers + list * capacity;
+    int32_t* const index = indices + list * capacity;
+    const T own_offset = points.offset[i];
+    int32_t count = counts[list];
+    T slack = slacks[list], limit = limits[list];
+    for (int64_t h = 0; h < hits; ++h) {
+      const int64_t j = first + found[h];
+      const T dot = dots[found[h]], offset = others.offset[j];
+      if (!(dot >= limit + offset) || j == skip) continue;  // the limit may have risen since
+      if (count == capacity) {
+        counts[list] = count;
+        slacks[list] = slack;
+        cut(list, points, i, others);
+        count = counts[list];
+        slack = slacks[list];
+        limit = limits[list];
+      }
+      upper[count] = dot - own_offset - offset;
+      index[count++] = static_cast<int32_t>(j);
+      slack = std::max(slack, others.slack[j]);
+    }
+    counts[list] = count;
+    slacks[list] = slack;
+  }
+
   // Leaves what the bounds cannot exclude; if that is nearly all, the exact costs decide.
   void cut(int64_t list, const Points<T>& points, int64_t i, const Points<T>& others) const {
-    T reach = prune(list, points, i);
+    T reach = prune(list, points, i, (capacity - k) / 8);  // the limit need not be sharper
     if (counts[list] > capacity - (capacity - k) / 4) {
       const T cost = keep_exact(list, points, i, others);
       reach = std::max(reach, squared ? cost * T(-0.5) : -cost);
@@ -70,10 +99,9 @@ struct Lists {
     slacks[list] = slack;
   }
 
-  // By bounds alone; returns a similarity that the k-th nearest so far is sure to reach.
-  T prune(int64_t list, const Points<T>& points, int64_t i) const {
+  // By bounds alone, to within `spare` places; returns a similarity that the k-th nearest so far is sure to reach.
+  T prune(int64_t list, const Points<T>& points, int64_t i, int64_t spare) const {
     T* const upper = uppers + list * capacity;
-    const int64_t spare = (capacity - k) / 8;  // the limit need not be sharper
     const T reach = reached_by(upper, counts[list], k, k + spare) - (points.slack[i] + slacks[list]);
     counts[list] = static_cast<int32_t>(keep_reaching(upper, indices + list * capacity, counts[list], reach));
     return reach;
@@ -108,7 +136,7 @@ struct Lists {
               T* values, int64_t* nearest) const {
     int64_t count = 0;
     for (int64_t part = list; part < list + parts * apart; part += apart) {
-      if (bounded && counts[part] > k) prune(part, points, i);
+      if (bounded && counts[part] > k) prune(part, points, i, 0);
       count += counts[part];
     }
     const Buffer<int32_t> index(count);
