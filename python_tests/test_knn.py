@@ -127,6 +127,19 @@ def test_near_points_far_from_the_origin_keep_their_digits(offset):
     torch.testing.assert_close(values.double(), exact, rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_order_holds_where_the_filter_sees_nothing(metric, dtype):
+    """Two clusters so far apart that the rounding of their norms exceeds the distances within."""
+    x = points(700, 12, dtype=dtype) * 1e-3
+    x[::2] += 1e4 if dtype == torch.float32 else 1e8
+    table = complete(x, metric)
+    values, indices = knn(x, 9, metric=metric)
+    want_values, want_indices = by_definition(table, 9, metric != "euclidean")
+    assert torch.equal(values, want_values)
+    assert torch.equal(indices, want_indices)
+
+
 def test_distant_clusters_keep_their_digits():
     # No centre serves both: norms of 1e8 against distances of 1e-2.
     x = points(400, 8) * 0.03
@@ -175,9 +188,17 @@ def test_zero_rows_have_cosine_zero_with_everything():
     assert values.abs().max() <= 1 + 1e-6
 
 
-@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e18, 1e30])
-def test_cosine_knows_no_scale(scale):
-    x = points(60, 5)
+@pytest.mark.parametrize(
+    ("scale", "dtype"),
+    [
+        (1e-30, torch.float32),
+        (1e-20, torch.float32),
+        (1e30, torch.float32),
+        *((s, torch.float64) for s in (1e-200, 1e300)),
+    ],
+)
+def test_cosine_knows_no_scale(scale, dtype):
+    x = points(60, 5, dtype=dtype)
     exact, exact_indices = knn(x, 5, metric="cosine")
     values, indices = knn(x * scale, 5, metric="cosine")
     torch.testing.assert_close(values, exact, rtol=0, atol=1e-6)
@@ -275,6 +296,9 @@ def test_features_must_be_finite(bad, metric):
         knn(broken, 3, query=query, metric=metric)
     with pytest.raises(ValueError, match="knn: 'query' must be finite, got NaN or infinity in row 17"):
         knn(x, 3, query=broken, metric=metric)
+    batch = torch.stack([x, x, x, broken]).repeat(5, 1, 1)  # items side by side on the threads
+    with pytest.raises(ValueError, match="got NaN or infinity in row 17; drop or mend such rows first$"):
+        knn(batch, 29, metric=metric)
     knn(torch.full((4, 2), 3e38), 2, metric=metric)  # large is not infinite
     knn(torch.full((4, 2), 1.7e308, dtype=torch.float64), 2, metric=metric)
 

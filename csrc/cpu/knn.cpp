@@ -69,9 +69,9 @@ double largest_of_pieces(int64_t count, int64_t depth, const F& f) {
   return all;
 }
 
-// Raises where a row holds NaN or infinity. Columns are summed on the way: sums [depth].
+// The first row that holds NaN or infinity, -1 if none does. Columns are summed on the way: sums [depth].
 template <typename T>
-void sum_finite(const char* arg, const Points<T>& points, double* sums) {
+int64_t sum_finite(const Points<T>& points, double* sums) {
   const int64_t depth = points.depth, pieces = (points.count + kPrepareRows - 1) / kPrepareRows;
   const Buffer<double> partial(std::max<int64_t>(1, pieces) * depth);
   std::fill(partial.get(), partial.get() + pieces * depth, 0.0);
@@ -82,11 +82,10 @@ void sum_finite(const char* arg, const Points<T>& points, double* sums) {
   std::fill(sums, sums + depth, 0.0);
   for (int64_t i = 0; i < pieces * depth; ++i) sums[i % depth] += partial.get()[i];
   // A sum of finite doubles may overflow, so the rows decide.
-  if (std::all_of(sums, sums + depth, [](double sum) { return std::isfinite(sum); })) return;
+  if (std::all_of(sums, sums + depth, [](double sum) { return std::isfinite(sum); })) return -1;
   for (int64_t i = 0; i < points.count; ++i)
-    for (int64_t k = 0; k < depth; ++k)
-      STD_TORCH_CHECK(std::isfinite(points.row(i)[k]), "knn: '", arg, "' must be finite, got NaN or infinity in row ",
-                      i, "; drop or mend such rows first");
+    if (!std::all_of(points.row(i), points.row(i) + depth, [](T value) { return std::isfinite(value); })) return i;
+  return -1;
 }
 
 // Rows of length 1 in `out`, a zero row as it is. Scaled by the largest entry first: squares neither over- nor
@@ -107,15 +106,22 @@ void normalise(const Points<T>& points, T* out) {
   });
 }
 
+// The row of an argument that is not finite. Tasks must not raise: they hand it back.
+struct BadRow {
+  const char* arg = nullptr;
+  int64_t row = -1;
+};
+
 // One graph, or one set of queries: values and indices [rows, k].
 template <typename T>
-void neighbours(Points<T> points, Points<T>* queries, const std::string& metric, int64_t k, T* values,
-                int64_t* indices) {
+BadRow neighbours(Points<T> points, Points<T>* queries, const std::string& metric, int64_t k, T* values,
+                  int64_t* indices) {
   const bool squared = metric == "euclidean";
   const int64_t depth = points.depth;
   const Buffer<double> sums(depth);
-  if (queries != nullptr) sum_finite("query", *queries, sums.get());
-  sum_finite("x", points, sums.get());
+  if (queries != nullptr)
+    if (const int64_t row = sum_finite(*queries, sums.get()); row >= 0) return {"query", row};
+  if (const int64_t row = sum_finite(points, sums.get()); row >= 0) return {"x", row};
 
   const bool cosine = metric == "cosine";
   const Buffer<T> unit(cosine ? points.count * depth : 0), unit_queries(cosine && queries ? queries->count * depth : 0);
@@ -142,14 +148,15 @@ void neighbours(Points<T> points, Points<T>* queries, const std::string& metric,
   const int64_t parts = queries != nullptr && bounded ? by_query.parts : 1, count = parts * rows.count;
   const int64_t capacity = Lists<T>::room(k, points.count - (queries != nullptr ? 0 : 1));
   const Buffer<T> uppers(count * capacity), slacks(count);
-  const Buffer<int32_t> candidates(count * capacity), counts(count);
+  const Buffer<int32_t> candidates(count * capacity), counts(count), lasts(count);
   const Buffer<T> limits(Points<T>::padded(count));
   std::fill(counts.get(), counts.get() + count, 0);
+  std::fill(lasts.get(), lasts.get() + count, std::numeric_limits<int32_t>::max());
   std::fill(slacks.get(), slacks.get() + count, T(0));
   std::fill(limits.get(), limits.get() + count, -std::numeric_limits<T>::infinity());
   std::fill(limits.get() + count, limits.get() + Points<T>::padded(count), std::numeric_limits<T>::infinity());
-  const Lists<T> lists{squared,      bounded,      k,           capacity, uppers.get(), candidates.get(),
-                       counts.get(), slacks.get(), limits.get()};
+  const Lists<T> lists{squared,      bounded,      k,           capacity,    uppers.get(), candidates.get(),
+                       counts.get(), slacks.get(), lasts.get(), limits.get()};
 
   if (!bounded) {
     parallel_tasks(rows.count, rows.count * points.count * depth,
@@ -173,6 +180,7 @@ void neighbours(Points<T> points, Points<T>* queries, const std::string& metric,
     for (int64_t i = piece * kFinishRows; i < end; ++i)
       lists.finish(i, parts, rows.count, rows, i, points, values + i * k, indices + i * k);
   });
+  return {};
 }
 
 }  // namespace
@@ -190,6 +198,7 @@ std::tuple<Tensor, Tensor> knn(const Tensor& x, const std::optional<Tensor>& que
 
   const Tensor points = as_rows(x), queries = query ? as_rows(*query) : points;
   const int64_t batch = points.size(0), count = points.size(1), depth = points.size(2), out = queries.size(1) * k;
+  std::vector<BadRow> bad(static_cast<size_t>(batch));
   dispatch_accumulator(dtype, [&](auto zero) {
     using T = decltype(zero);
     const auto item = [&](int64_t b) {
@@ -199,9 +208,9 @@ std::tuple<Tensor, Tensor> knn(const Tensor& x, const std::optional<Tensor>& que
       };
       const Scratch<T> own(count, depth), other(query ? queries.size(1) : 0, depth);
       Points<T> asked = read(queries, query ? other : own);
-      neighbours(read(points, own), query ? &asked : nullptr, metric, k,
-                 static_cast<T*>(values.mutable_data_ptr()) + b * out,
-                 static_cast<int64_t*>(indices.mutable_data_ptr()) + b * out);
+      bad[static_cast<size_t>(b)] = neighbours(read(points, own), query ? &asked : nullptr, metric, k,
+                                               static_cast<T*>(values.mutable_data_ptr()) + b * out,
+                                               static_cast<int64_t*>(indices.mutable_data_ptr()) + b * out);
     };
     // Small items side by side, large ones one after another on all threads.
     const int64_t work = queries.size(1) * count * depth;
@@ -210,6 +219,9 @@ std::tuple<Tensor, Tensor> knn(const Tensor& x, const std::optional<Tensor>& que
     else
       for (int64_t b = 0; b < batch; ++b) item(b);
   });
+  for (const BadRow& found : bad)
+    STD_TORCH_CHECK(found.arg == nullptr, "knn: '", found.arg == nullptr ? "" : found.arg,
+                    "' must be finite, got NaN or infinity in row ", found.row, "; drop or mend such rows first");
   return {values, indices};
 }
 

@@ -38,6 +38,7 @@ struct Lists {
   int32_t* indices = nullptr;  // [lists, capacity]
   int32_t* counts = nullptr;   // [lists]
   T* slacks = nullptr;         // [lists]: the largest slack among a list's candidates
+  int32_t* lasts = nullptr;    // [lists]: no index beyond can be among the nearest; copies would all be compared
   T* limits = nullptr;         // [padded lists]: a dot product must reach limits[list] + offset[j]
 
   // Room to keep k and take enough new ones for a cut to be worth it; all candidates where there are few.
@@ -51,6 +52,7 @@ struct Lists {
   }
   // Point j of `others` for the list of point i, whose dot product reached the limit.
   void add(int64_t list, const Points<T>& points, int64_t i, const Points<T>& others, int64_t j, T dot) const {
+    if (j > lasts[list]) return;
     if (counts[list] == capacity) cut(list, points, i, others);
     const int64_t at = list * capacity + counts[list]++;
     uppers[at] = dot - points.offset[i] - others.offset[j];
@@ -65,11 +67,12 @@ struct Lists {
     int32_t* const index = indices + list * capacity;
     const T own_offset = points.offset[i];
     int32_t count = counts[list];
+    int32_t last = lasts[list];
     T slack = slacks[list], limit = limits[list];
     for (int64_t h = 0; h < hits; ++h) {
       const int64_t j = first + found[h];
       const T dot = dots[found[h]], offset = others.offset[j];
-      if (!(dot >= limit + offset) || j == skip) continue;  // the limit may have risen since
+      if (!(dot >= limit + offset) || j == skip || j > last) continue;  // the limit may have risen since
       if (count == capacity) {
         counts[list] = count;
         slacks[list] = slack;
@@ -77,6 +80,7 @@ struct Lists {
         count = counts[list];
         slack = slacks[list];
         limit = limits[list];
+        last = lasts[list];
       }
       upper[count] = dot - own_offset - offset;
       index[count++] = static_cast<int32_t>(j);
@@ -128,7 +132,9 @@ struct Lists {
       index[c] = items.get()[c].index;
     }
     counts[list] = static_cast<int32_t>(k);
-    return items.get()[k - 1].cost;
+    const Item& worst = items.get()[k - 1];
+    if (squared && worst.cost == 0) lasts[list] = worst.index;  // none is nearer: only a lower index can take its place
+    return worst.cost;
   }
 
   // The k nearest of point i's lists, in order: values [k], nearest [k]. The lists are `apart` from each other.
