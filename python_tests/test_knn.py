@@ -297,7 +297,7 @@ def test_features_must_be_finite(bad, metric):
     with pytest.raises(ValueError, match="knn: 'query' must be finite, got NaN or infinity in row 17"):
         knn(x, 3, query=broken, metric=metric)
     batch = torch.stack([x, x, x, broken]).repeat(5, 1, 1)  # items side by side on the threads
-    with pytest.raises(ValueError, match="got NaN or infinity in row 17; drop or mend such rows first$"):
+    with pytest.raises(ValueError, match=r"got NaN or infinity in row 17; drop or mend such rows first$"):
         knn(batch, 29, metric=metric)
     knn(torch.full((4, 2), 3e38), 2, metric=metric)  # large is not infinite
     knn(torch.full((4, 2), 1.7e308, dtype=torch.float64), 2, metric=metric)
