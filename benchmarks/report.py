@@ -18,7 +18,7 @@ def table(data: dict) -> str:
     machine = data["machine"]
     lines = [
         f"{machine['threads']} threads of {machine['cpu']} ({machine['simd']}), torch {machine['torch']}, float32,",
-        "forward + backward, medians of alternating turns:",
+        "forward + backward where there is a gradient, medians of alternating turns:",
         "",
         "| Op | Size | ours | opponent | time | ratio | target |",
         "|---|---|---:|---|---:|---:|---:|",

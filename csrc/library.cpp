@@ -30,4 +30,7 @@ STABLE_TORCH_LIBRARY(deepclust, library) {
   library.def("kmeans_assign(Tensor x, Tensor centroids) -> (Tensor labels, Tensor squared_distances)");
   // The indices [.., n_clusters] of the points that k-means++ draws as starting centroids.
   library.def("kmeans_plusplus(Tensor x, SymInt n_clusters, int seed) -> Tensor");
+  // The k nearest points of x [.., n, d] to each query [.., q, d], or to each other: squared distances ("euclidean") or
+  // similarities ("cosine", "inner"), and indices, [.., q or n, k].
+  library.def("knn(Tensor x, Tensor? query, SymInt k, str metric) -> (Tensor values, Tensor indices)");
 }

@@ -8,15 +8,19 @@ from deepclust_ext._warnings import DeepclustWarning
 from deepclust_ext.ops.dhog_loss import DHOGLoss, dhog_loss
 from deepclust_ext.ops.kmeans import KMeansIteration, KMeansResult, kmeans
 from deepclust_ext.ops.kmeans_assign import KMeansAssignment, kmeans_assign
+from deepclust_ext.ops.knn import KNN, knn
+from deepclust_ext.ops.knn_classify import KNNClassification, knn_classify
 from deepclust_ext.ops.mi_loss import iic_loss, mi_loss
 from deepclust_ext.ops.pca_whiten import PCAWhitening, pca_whiten
 
 __all__ = [
+    "KNN",
     "DHOGLoss",
     "DeepclustWarning",
     "KMeansAssignment",
     "KMeansIteration",
     "KMeansResult",
+    "KNNClassification",
     "PCAWhitening",
     "__version__",
     "build_info",
@@ -24,6 +28,8 @@ __all__ = [
     "iic_loss",
     "kmeans",
     "kmeans_assign",
+    "knn",
+    "knn_classify",
     "mi_loss",
     "pca_whiten",
 ]

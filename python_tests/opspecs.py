@@ -1,4 +1,4 @@
-"""One OpSpec an op: what the generic tests of test_ops.py need to know about it."""
+"""One spec an op: an OpSpec for a loss (test_ops.py), a SearchSpec for one without a gradient (test_ops_search.py)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 import deepclust_ext
 from deepclust_ext import reference
+from deepclust_ext.reference.knn import pair_values
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,15 @@ class AssignmentSpec:
     samples: Callable[[torch.Generator], list[Sample]]  # float64; odd, prime, empty and batched shapes
     raw: Callable[[Sample], list[tuple[Any, tuple[Any, ...]]]]
     agrees: Callable[[Sample, Any, Any], None]
+
+
+@dataclass(frozen=True)
+class SearchSpec(OpSpec):
+    """A public op whose outputs carry no gradient, such as indices."""
+
+    # (outputs, the reference's, the sample in float64, tolerance): raises an AssertionError unless both are right.
+    # Where values tie up to rounding, either choice is: so it compares what was chosen, not the numbers of it.
+    agree: Callable[[tuple[Tensor, ...], tuple[Tensor, ...], Sample, float], None]
 
 
 def rows(generator: torch.Generator, *shape: int, sharpness: float = 2.0) -> Tensor:
@@ -230,4 +240,66 @@ ASSIGNMENT_SPECS = [
         lambda sample: [(torch.ops.deepclust.kmeans_assign.default, sample.tensors)],
         _assign_agrees,
     ),
+]
+
+
+def _knn(x: Tensor, query: Tensor | None = None, **kwargs: Any) -> Any:
+    return deepclust_ext.knn(x, query=query, **kwargs)
+
+
+def _knn_reference(x: Tensor, query: Tensor | None = None, **kwargs: Any) -> Any:
+    return reference.knn(x, query=query, **kwargs)
+
+
+def _knn_samples(g: torch.Generator) -> list[Sample]:
+    def points(*shape: int, k: int, query: int | None = None, **kwargs: Any) -> Sample:
+        tensors = [torch.randn(*shape, generator=g, dtype=torch.float64)]
+        if query is not None:
+            tensors.append(torch.randn(*shape[:-2], query, shape[-1], generator=g, dtype=torch.float64))
+        return Sample(tuple(tensors), {"k": k, **kwargs})
+
+    return [
+        points(31, 5, k=4),
+        points(31, 5, k=4, query=7, metric="cosine"),
+        points(2, 1, k=1),
+        points(257, 17, k=20),
+        points(4, 53, 3, k=52, metric="inner"),
+        points(2, 0, 40, 3, k=3, query=5),
+        points(3, 40, 3, k=3, query=0),
+        points(997, 64, k=1, metric="cosine"),
+        points(1999, 33, k=9),  # tiles of 96, a last one of 79
+        points(480, 130, k=13, query=193),  # a block of queries and one more
+        points(2003, 8, k=200, query=31, metric="inner"),  # few queries: the points in parts
+        points(150, 700, k=5, query=150),  # more than one piece of the depth
+    ]
+
+
+def _knn_raw(sample: Sample) -> list[tuple[Any, tuple[Any, ...]]]:
+    x, *query = sample.tensors
+    args = (query[0] if query else None, sample.kwargs["k"], sample.kwargs.get("metric", "euclidean"))
+    return [(torch.ops.deepclust.knn.default, (x, *args))]
+
+
+def _knn_agree(got: tuple[Tensor, ...], exact: tuple[Tensor, ...], sample: Sample, tolerance: float) -> None:
+    values, indices = got
+    x, *query = sample.tensors
+    metric = sample.kwargs.get("metric", "euclidean")
+    scale = max(1.0, exact[0].abs().max().item()) if exact[0].numel() else 1.0
+    torch.testing.assert_close(values.double(), exact[0], rtol=0, atol=tolerance * scale)
+    assert values.shape == indices.shape == exact[1].shape
+    if indices.numel() == 0:
+        return
+    # The values belong to the indices, which are distinct, in order, and none is the row itself.
+    chosen = pair_values(x, query[0] if query else x, metric).gather(-1, indices)
+    torch.testing.assert_close(values.double(), chosen, rtol=0, atol=tolerance * scale)
+    steps = values.diff(dim=-1) if metric == "euclidean" else -values.diff(dim=-1)
+    assert (steps >= 0).all()
+    assert (indices.diff(dim=-1)[steps == 0] > 0).all()
+    assert (indices.sort(-1).values.diff(dim=-1) > 0).all()
+    if not query:
+        assert (indices != torch.arange(x.shape[-2]).unsqueeze(-1)).all()
+
+
+SEARCHSPECS = [
+    SearchSpec("knn", _knn, _knn_reference, _knn_samples, _knn_raw, _knn_agree),
 ]

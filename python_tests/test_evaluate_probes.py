@@ -45,13 +45,6 @@ def test_knn_weighs_near_neighbours_more():
     assert knn_accuracy(train, [1, 0, 0], [[3.0, 0.0]], [1], k=3, temperature=0.30) == 0.0
 
 
-def test_knn_in_chunks_is_the_same(monkeypatch):
-    train, test = blobs(50, 0, noise=2.0), blobs(23, 1, noise=2.0)
-    whole = knn_accuracy(*train, *test, k=5)
-    monkeypatch.setattr("deepclust_ext.evaluate.probes.QUERY_CHUNK", 4)
-    assert knn_accuracy(*train, *test, k=5) == whole
-
-
 def test_knn_takes_what_there_is():
     train, test = blobs(20), blobs(10, 1)
     assert knn_accuracy(*train, *test, k=200) == knn_accuracy(*train, *test, k=20)

@@ -14,10 +14,11 @@ Loss = Callable[..., Tensor]
 
 @dataclass(frozen=True)
 class Case:
-    """Inputs, our loss and its opponents; each is timed forward and backward.
+    """Inputs, our loss and its opponents; each is timed forward and backward, unless there is no gradient.
 
     `targets` maps an opponent to the ratio the project asks of it (on the CPU). `work` is what no implementation can do
-    without, forward and backward, in float32: bytes to and from memory, and operations.
+    without, forward and backward, in float32: bytes to and from memory, and operations. A `slow`
+    case takes seconds a call: it gets few turns, of one call.
     """
 
     op: str
@@ -27,6 +28,8 @@ class Case:
     opponents: dict[str, Loss]
     targets: dict[str, float] = field(default_factory=dict)
     work: tuple[float, float] = (0.0, 0.0)
+    gradient: bool = True
+    slow: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,10 @@ class Contest:
     remarks: Callable[[dict[str, float]], list[str]] = lambda _medians: []
 
 
-def step(loss: Loss, inputs: tuple[Tensor, ...]) -> Callable[[], tuple[Tensor, ...]]:
+def step(loss: Loss, inputs: tuple[Tensor, ...], gradient: bool = True) -> Callable[[], tuple[Tensor, ...]]:
     """A call of `loss` and its gradients, ready to be timed; returns (loss, *gradients)."""
+    if not gradient:
+        return lambda: (loss(*inputs),)
     leaves = tuple(t.detach().clone().requires_grad_() for t in inputs)
 
     def run() -> tuple[Tensor, ...]:

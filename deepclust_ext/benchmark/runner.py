@@ -17,11 +17,12 @@ from torch import Tensor
 from deepclust_ext._version import __version__
 from deepclust_ext.benchmark.case import Case, Contest, step
 
-OPS = ("mi_loss", "dhog_loss", "kmeans")
+OPS = ("mi_loss", "dhog_loss", "kmeans", "knn")
 
 # A contestant is called for about this long in each of the rounds, all contestants in turn, so that a slow moment of
 # the machine meets all of them alike.
 ROUNDS = 15
+ROUNDS_IF_SLOW = 3
 SECONDS_A_TURN = 0.02
 
 # float32 peaks of GPUs: bytes a second of memory, operations a second without tensor cores.
@@ -66,11 +67,14 @@ def main(ops: Sequence[str] = (), *, json_path: str | None = None, compiled: boo
         raise ValueError(f"bench: 'device' must be one that is here, cpu or cuda, got {device!r}")
     results = []
     for op in ops or OPS:
-        for case in importlib.import_module(f"deepclust_ext.benchmark.{op}").cases():
+        module = importlib.import_module(f"deepclust_ext.benchmark.{op}")
+        for case in module.cases():
             if isinstance(case, Contest):
                 if kind != "cpu":
                     continue  # its peers run on the CPU
                 result = run_contest(case)
+            elif kind != "cpu" and not case.gradient:
+                continue  # an op without a CUDA kernel
             else:
                 opponents = {k: v for k, v in case.opponents.items() if compiled or k != "compiled"}
                 result = run_case(case, opponents, device)
@@ -78,6 +82,8 @@ def main(ops: Sequence[str] = (), *, json_path: str | None = None, compiled: boo
             _print_case(result)
             if result["disagreement"]:
                 return 1
+        for remark in module.remarks() if hasattr(module, "remarks") else ():
+            sys.stdout.write(f"{op}  {remark}\n")
     if json_path:
         with open(json_path, "w", encoding="utf-8") as file:
             json.dump({"machine": machine(device), "results": results}, file, indent=1)
@@ -104,13 +110,13 @@ def machine(device: str = "cpu") -> dict[str, Any]:
 
 
 def run_case(case: Case, opponents: dict[str, Callable[..., Tensor]], device: str = "cpu") -> dict[str, Any]:
-    """Check that everybody agrees, then take the medians of `ROUNDS` turns each."""
+    """Check that everybody agrees, then take the medians of the case's turns."""
     inputs = tuple(t.to(device) for t in case.inputs(torch.Generator().manual_seed(0)))
-    contestants = {"ours": step(case.ours, inputs)} | {k: step(loss, inputs) for k, loss in opponents.items()}
+    contestants = {name: step(loss, inputs, case.gradient) for name, loss in {"ours": case.ours, **opponents}.items()}
     disagreement = _disagreement(contestants)
     times: dict[str, list[float]] = {name: [] for name in contestants}
-    calls = {name: _calls_a_turn(run) for name, run in contestants.items()}
-    for _ in range(0 if disagreement else ROUNDS):
+    calls = {name: 1 if case.slow or disagreement else _calls_a_turn(run) for name, run in contestants.items()}
+    for _ in range(0 if disagreement else ROUNDS_IF_SLOW if case.slow else ROUNDS):
         for name, run in contestants.items():
             times[name].append(_turn(run, calls[name]))
     result = _summary(case, disagreement, times)
@@ -135,12 +141,14 @@ def run_contest(contest: Contest) -> dict[str, Any]:
 
 def _summary(case: Case | Contest, disagreement: str, times: dict[str, list[float]]) -> dict[str, Any]:
     medians = {name: statistics.median(t) * 1e6 for name, t in times.items() if t}
+    fastest = {name: min(t) * 1e6 for name, t in times.items() if t}
     return {
         "op": case.op,
         "label": case.label,
+        "gradient": isinstance(case, Case) and case.gradient,
         "disagreement": disagreement,
         "microseconds": medians,
-        "least": {name: min(t) * 1e6 for name, t in times.items() if t},
+        "fastest": fastest,
         "ratios": {name: medians[name] / medians["ours"] for name in medians if name != "ours"},
         "targets": {name: target for name, target in case.targets.items() if name in medians},
     }
@@ -190,7 +198,7 @@ def _calls_a_turn(run: Callable[[], Any]) -> int:
 
 def _print_case(result: dict[str, Any]) -> None:
     out = sys.stdout
-    out.write(f"{result['op']}  {result['label']}{'' if 'remarks' in result else '  (forward + backward)'}\n")
+    out.write(f"{result['op']}  {result['label']}{'  (forward + backward)' if result['gradient'] else ''}\n")
     if result["disagreement"]:
         out.write(f"  DISAGREEMENT {result['disagreement']}\n")
         return
@@ -198,8 +206,8 @@ def _print_case(result: dict[str, Any]) -> None:
         ratio = result["ratios"].get(name)
         target = result["targets"].get(name)
         out.write(f"  {name:<16}{microseconds:>12,.1f} us")
-        out.write(f"  (least {result['least'][name]:,.0f})" if "remarks" in result else "")
-        out.write(f"{ratio:>8.1f}x" if ratio else "")
+        out.write(f" (fastest {result['fastest'][name]:,.1f})")
+        out.write(f"{ratio:>8.2f}x" if ratio else "")
         out.write(f"  (target {target:g}x)" if target else "")
         out.write("\n")
     for name, value in result.get("roofline", {}).items():

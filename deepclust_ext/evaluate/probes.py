@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from deepclust_ext._optional import require
 from deepclust_ext.evaluate._checks import Array, Labels, as_features, as_labels
-
-QUERY_CHUNK = 1024
+from deepclust_ext.ops.knn_classify import knn_classify
 
 
 def knn_accuracy(
@@ -63,19 +61,9 @@ def knn_accuracy(
     if not temperature > 0:
         raise ValueError(f"knn_accuracy: 'temperature' must be positive, got {temperature!r}")
     gallery, classes, queries, truth = _probe_arguments("knn_accuracy", train, y_train, test, y_test)
-    bank, votes_for = _unit_rows(gallery), torch.from_numpy(classes)
-    answer = torch.from_numpy(truth)
-    n_classes = int(max(classes.max(), truth.max())) + 1
-    k = min(k, len(bank))
-    correct = 0
-    for start in range(0, len(queries), QUERY_CHUNK):
-        chunk = _unit_rows(queries[start : start + QUERY_CHUNK])
-        similarity, neighbours = (chunk @ bank.T).topk(k, dim=1)
-        # The largest similarity comes first; without it the weights overflow at small temperatures.
-        weights = ((similarity - similarity[:, :1]) / temperature).exp()
-        votes = weights.new_zeros(len(chunk), n_classes).scatter_add_(1, votes_for[neighbours], weights)
-        correct += int((votes.argmax(dim=1) == answer[start : start + QUERY_CHUNK]).sum())
-    return correct / len(answer)
+    bank, labels, asked = (torch.from_numpy(a) for a in (gallery, classes, queries))
+    found = knn_classify(bank, labels, asked, k=k, temperature=temperature).labels
+    return float((found == torch.from_numpy(truth)).double().mean())
 
 
 def linear_probe(
@@ -135,9 +123,3 @@ def _probe_arguments(
             f"{function}: 'test' must have as many columns as 'train' ({gallery.shape[1]}), got {queries.shape[1]}"
         )
     return gallery, classes, queries, truth
-
-
-def _unit_rows(features: Array) -> Tensor:
-    """Rows of unit length, zero rows kept zero, as float32 or float64."""
-    rows = torch.from_numpy(features)
-    return torch.nn.functional.normalize(rows if rows.dtype == torch.float64 else rows.float(), dim=1)

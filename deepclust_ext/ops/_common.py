@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable
 from numbers import Integral, Real
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -54,12 +54,12 @@ def check_number(op: str, arg: str, value: object) -> float:
 
 
 def check_integer(op: str, arg: str, value: object, least: int | None = None) -> int:
-    """`value` as an int, or an error that names the argument; a bool or a float is none."""
-    if isinstance(value, bool) or not isinstance(value, Integral):
+    """`value` as an int (a SymInt as it is), or an error that names the argument; 2.0 and True are not."""
+    if isinstance(value, bool) or not isinstance(value, (Integral, torch.SymInt)):
         raise TypeError(f"{op}: '{arg}' must be a whole number, got {value!r}")
     if least is not None and value < least:
         raise ValueError(f"{op}: '{arg}' must be at least {least}, got {value}")
-    return int(value)
+    return cast(int, value) if isinstance(value, torch.SymInt) else int(value)
 
 
 def check_flag(op: str, arg: str, value: object) -> None:

@@ -22,6 +22,7 @@ KMeans = Callable[
 ]
 KMeansAssign = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 KMeansPlusPlus = Callable[[Tensor, int, int], Tensor]
+KNN = Callable[[Tensor, Tensor | None, int, str], tuple[Tensor, Tensor]]
 
 mi_loss = cast(MILoss, _ops.mi_loss.default)
 mi_loss_backward = cast(MILossBackward, _ops.mi_loss_backward.default)
@@ -30,3 +31,4 @@ dhog_loss_backward = cast(DHOGLossBackward, _ops.dhog_loss_backward.default)
 kmeans = cast(KMeans, _ops.kmeans.default)
 kmeans_assign = cast(KMeansAssign, _ops.kmeans_assign.default)
 kmeans_plusplus = cast(KMeansPlusPlus, _ops.kmeans_plusplus.default)
+knn = cast(KNN, _ops.knn.default)

@@ -1,0 +1,144 @@
+"""The nearest neighbours of points: the public function, its fake kernel and vmap rule. It has no gradient."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from deepclust_ext.ops import _raw
+from deepclust_ext.ops._common import (
+    accumulator_dtype,
+    batch_first,
+    check_choice,
+    check_floating,
+    check_integer,
+    check_on_cpu,
+    checked_by_value,
+)
+
+__all__ = ["KNN", "knn"]
+
+METRICS = ("euclidean", "cosine", "inner")
+
+
+class KNN(NamedTuple):
+    """What `knn` returns: k neighbours a row, the nearest first."""
+
+    values: Tensor
+    """(..., Q or N, k): squared distances, ascending, or similarities, descending."""
+    indices: Tensor
+    """(..., Q or N, k), int64: rows of x."""
+
+
+def knn(x: Tensor, k: int, *, query: Tensor | None = None, metric: str = "euclidean") -> KNN:
+    r"""The k nearest points of `x` to each query, or to each point of `x` itself; exact.
+
+    .. math:: v_{ij} = \sum_d (q_{id} - x_{jd})^2, \quad \frac{q_i \cdot x_j}{|q_i| |x_j|} \quad \text{or} \quad
+              q_i \cdot x_j
+
+    for the metrics "euclidean", "cosine" and "inner". The values returned are the k best of all the values as computed,
+    in their order, and ties go to the lowest index. Distances are sums of squared differences as they stand, so equal
+    points are at distance 0 however far from the origin they lie, and v_ij and v_ji have the same bits. So has every
+    result, for any number of threads. A matrix product (over half the pairs, without a query) decides which pairs are
+    looked at; nothing of size Q x N exists.
+
+    Parameters
+    ----------
+    x : Tensor, shape (..., N, d), float16, bfloat16, float32 or float64
+        The points. Any strides; leading dimensions are batches, each with neighbours of its own.
+    k : int
+        Neighbours a row: at least 1, at most the number of candidates (N, or N - 1 without a query).
+    query : Tensor, shape (..., Q, d), optional
+        Where to look from. Leading dimensions broadcast against those of `x`; a different dtype is promoted. Without
+        it each point looks for the others: it is left out of its own list by its index, so copies of it stay.
+    metric : {"euclidean", "cosine", "inner"}, default "euclidean"
+        Squared Euclidean distance, or similarity; a zero row has cosine 0 with everything.
+
+    Returns
+    -------
+    KNN
+        `values`, float32 (float64 for float64 inputs), and `indices`, int64, both (..., Q or N, k). No gradient
+        passes.
+
+    Raises
+    ------
+    NotImplementedError
+        `x` is on a GPU: there is no CUDA kernel yet.
+    TypeError
+        `x` or `query` is not a floating-point tensor, `k` not a whole number.
+    ValueError
+        Shapes or devices do not fit together, `k` is out of range, `metric` is unknown, or `x` or `query` holds NaN or
+        infinity (a RuntimeError under torch.compile).
+
+    References
+    ----------
+    Exact search by brute force; its order (value, then index) is total, so there is one right answer.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from deepclust_ext import knn
+    >>> points = torch.tensor([[0.0], [1.0], [3.0]])
+    >>> values, indices = knn(points, 1)
+    >>> values.flatten().tolist(), indices.flatten().tolist()
+    ([1.0, 1.0, 4.0], [1, 0, 1])
+    """
+    x, query = _check(x, k, query, metric)
+    return KNN(*checked_by_value("knn", _raw.knn, x, query, k, metric))
+
+
+def _check(x: Tensor, k: int, query: Tensor | None, metric: str) -> tuple[Tensor, Tensor | None]:
+    check_choice("knn", "metric", metric, METRICS)
+    check_integer("knn", "k", k)
+    x = check_floating("knn", "x", x).detach()
+    check_on_cpu("knn", "x", x)
+    if x.dim() < 2 or x.shape[-1] < 1:
+        raise ValueError(f"knn: 'x' must have shape (..., N, d) with d >= 1, got {tuple(x.shape)}")
+    candidates = x.shape[-2]
+    if query is None:
+        candidates -= 1
+    else:
+        x, query = _pair(x, check_floating("knn", "query", query).detach())
+    if not 1 <= k <= candidates:
+        rows = "points" if query is not None else "other points"
+        raise ValueError(f"knn: 'k' must be at least 1 and at most the number of {rows}, {max(candidates, 0)}, got {k}")
+    return x, query
+
+
+def _pair(x: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
+    if query.dim() < 2 or query.shape[-1] != x.shape[-1]:
+        raise ValueError(f"knn: 'query' must have shape (..., Q, {x.shape[-1]}) as 'x' has, got {tuple(query.shape)}")
+    if query.device != x.device:
+        raise ValueError(
+            f"knn: 'query' must be on x's device {x.device}, got {query.device}; move it with .to({str(x.device)!r})"
+        )
+    if query.dtype != x.dtype:
+        dtype = torch.promote_types(x.dtype, query.dtype)
+        x, query = x.to(dtype), query.to(dtype)
+    if x.shape[:-2] != query.shape[:-2]:
+        try:
+            leading = torch.broadcast_shapes(x.shape[:-2], query.shape[:-2])
+        except RuntimeError:
+            raise ValueError(
+                f"knn: 'query' must have leading dimensions that broadcast with x's {tuple(x.shape[:-2])}, "
+                f"got {tuple(query.shape[:-2])}"
+            ) from None
+        x, query = x.expand(*leading, *x.shape[-2:]), query.expand(*leading, *query.shape[-2:])
+    return x, query
+
+
+@torch.library.register_fake("deepclust::knn")
+def _(x: Tensor, query: Tensor | None, k: int, metric: str) -> tuple[Tensor, Tensor]:
+    rows = x if query is None else query
+    shape = (*rows.shape[:-1], k)
+    return x.new_empty(shape, dtype=accumulator_dtype(x.dtype)), x.new_empty(shape, dtype=torch.int64)
+
+
+@torch.library.register_vmap("deepclust::knn")
+def _(
+    info: Any, in_dims: tuple[Any, ...], x: Tensor, query: Tensor | None, k: int, metric: str
+) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
+    x, query = (batch_first(info.batch_size, t, dim) for t, dim in zip((x, query), in_dims[:2], strict=True))
+    return _raw.knn(x, query, k, metric), (0, 0)

@@ -1,0 +1,437 @@
+"""knn at the edges: copies, ties, far from the origin, tiles, batches, and errors."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deepclust_ext import knn, knn_classify, reference
+
+METRICS = ["euclidean", "cosine", "inner"]
+DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+
+
+def points(n, d, seed=0, dtype=torch.float32):
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def complete(x, metric="euclidean", query=None):
+    """All pairs' values as the op computes them: row i, column j."""
+    n, both = len(x), query is not None
+    values, indices = knn(x, n if both else n - 1, query=query, metric=metric)
+    table = torch.full((len(query) if both else n, n), torch.nan, dtype=values.dtype)
+    return table.scatter_(1, indices, values)
+
+
+def by_definition(table, k, largest):
+    """The k best of a table of values by (value, index); NaN stands for the row itself."""
+    worst = -torch.inf if largest else torch.inf
+    filled = table.nan_to_num(nan=worst)
+    indices = filled.sort(dim=1, stable=True, descending=largest).indices[:, :k]
+    return table.gather(1, indices), indices
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(("n", "d"), [(2, 1), (3, 2), (47, 5), (97, 16), (193, 33), (961, 7), (1021, 129)])
+def test_the_k_best_of_the_computed_values(n, d, metric):
+    x = points(n, d)
+    table = complete(x, metric)
+    for k in {1, 2, min(20, n - 1), n // 2, n - 1} - {0} if n > 2 else {1}:
+        values, indices = knn(x, k, metric=metric)
+        want_values, want_indices = by_definition(table, k, metric != "euclidean")
+        assert torch.equal(values, want_values)
+        assert torch.equal(indices, want_indices)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_pair_has_the_same_bits_both_ways_and_from_a_query(metric):
+    x = points(1300, 37)
+    table = complete(x, metric)
+    assert torch.equal(table, table.T) or torch.equal(table.nan_to_num(), table.T.nan_to_num())
+    asked = complete(x, metric, query=x)
+    inside = ~torch.eye(len(x), dtype=torch.bool)
+    assert torch.equal(asked[inside], table[inside])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(2, 400), st.integers(1, 40), st.integers(0, 2**31), st.sampled_from(METRICS), st.booleans())
+def test_a_permutation_of_the_points_permutes_the_result(n, d, seed, metric, coarse):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, d, generator=generator)
+    x = x.round() if coarse else x  # many ties
+    k = 1 + seed % (n - 1) if n > 2 else 1
+    order = torch.randperm(n, generator=generator)
+    values, _ = knn(x, k, metric=metric)
+    permuted_values, permuted_indices = knn(x[order], k, metric=metric)
+    assert torch.equal(permuted_values, values[order])
+    # By value: among equal ones a permutation changes which index is the lowest.
+    pair_values = complete(x, metric).gather(1, order[permuted_indices][order.argsort()])
+    assert torch.equal(pair_values, values)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.sampled_from([95, 96, 97, 191, 192, 193, 479, 480, 481, 960, 961, 1009]),
+    st.sampled_from([1, 3, 15, 16, 17, 31, 64, 65, 161]),
+    st.integers(0, 2**31),
+    st.sampled_from(METRICS),
+)
+def test_agrees_with_the_reference_around_the_edges_of_tiles(n, d, seed, metric):
+    x = points(n, d, seed)
+    k = 1 + seed % 30
+    values, indices = knn(x, k, metric=metric)
+    exact, _ = reference.knn(x.double(), k, metric=metric)
+    scale = exact.abs().max().item()
+    torch.testing.assert_close(values.double(), exact, rtol=0, atol=2e-6 * scale)
+    chosen = reference.knn(x.double(), n - 1, metric=metric)
+    lookup = torch.zeros(n, n, dtype=torch.float64).scatter_(1, chosen[1], chosen[0])
+    torch.testing.assert_close(lookup.gather(1, indices), exact, rtol=0, atol=2e-6 * scale)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 700), st.integers(1, 3000), st.integers(1, 20), st.integers(0, 2**31))
+def test_queries_do_not_depend_on_how_they_are_cut(q, n, d, seed):
+    generator = torch.Generator().manual_seed(seed)
+    x, query = torch.randn(n, d, generator=generator), torch.randn(q, d, generator=generator)
+    k = 1 + seed % min(n, 60)
+    whole = knn(x, k, query=query)
+    cut = seed % q
+    for part, rows in ((query[: cut + 1], slice(0, cut + 1)), (query[cut:], slice(cut, q))):
+        values, indices = knn(x, k, query=part)
+        assert torch.equal(values, whole.values[rows])
+        assert torch.equal(indices, whole.indices[rows])
+
+
+@pytest.mark.parametrize("offset", [0.0, 1.0, 1e3, 1e6])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_copies_are_at_distance_zero_however_far_out(offset, dtype):
+    base = points(300, 24, dtype=dtype) + offset
+    x = torch.cat([base, base, base])
+    values, indices = knn(x, 2)
+    assert (values == 0).all()
+    i = torch.arange(900)
+    assert torch.equal(indices, torch.stack([(i + 300) % 900, (i + 600) % 900], 1).sort(1).values)
+
+
+@pytest.mark.parametrize("offset", [1e2, 1e4])
+def test_near_points_far_from_the_origin_keep_their_digits(offset):
+    x = points(500, 8) * 0.1 + offset  # rounded: compare with what is really there
+    values, _ = knn(x, 10)
+    exact, _ = reference.knn(x.double(), 10)
+    torch.testing.assert_close(values.double(), exact, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_order_holds_where_the_filter_sees_nothing(metric, dtype):
+    """Two clusters so far apart that the rounding of their norms exceeds the distances within."""
+    x = points(700, 12, dtype=dtype) * 1e-3
+    x[::2] += 1e4 if dtype == torch.float32 else 1e8
+    table = complete(x, metric)
+    values, indices = knn(x, 9, metric=metric)
+    want_values, want_indices = by_definition(table, 9, metric != "euclidean")
+    assert torch.equal(values, want_values)
+    assert torch.equal(indices, want_indices)
+
+
+def test_distant_clusters_keep_their_digits():
+    # No centre serves both: norms of 1e8 against distances of 1e-2.
+    x = points(400, 8) * 0.03
+    x[::2] += 1e4
+    values, _ = knn(x, 10)
+    exact, _ = reference.knn(x.double(), 10)
+    torch.testing.assert_close(values.double(), exact, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("n", [2, 50, 97, 700, 2100])
+def test_all_points_equal(n, metric):
+    x = torch.full((n, 3), 0.7)
+    k = min(n - 1, 70)
+    values, indices = knn(x, k, metric=metric)
+    assert (values == values[0, 0]).all()
+    i = torch.arange(n).unsqueeze(1)
+    want = torch.arange(k).expand(n, k)
+    assert torch.equal(indices, want + (want >= i))
+
+
+def test_ties_go_to_the_lowest_index():
+    grid = torch.cartesian_prod(torch.arange(25.0), torch.arange(25.0))
+    order = torch.randperm(625, generator=torch.Generator().manual_seed(0))
+    x = grid[order]
+    values, indices = knn(x, 12)
+    exact, exact_indices = reference.knn(x.double(), 12)
+    assert torch.equal(values.double(), exact)
+    assert torch.equal(indices, exact_indices)
+
+
+def test_a_point_is_left_out_by_its_index_and_its_copies_stay():
+    x = torch.tensor([[1.0, 1.0], [1.0, 1.0], [5.0, 5.0]])
+    values, indices = knn(x, 2)
+    assert indices.tolist() == [[1, 2], [0, 2], [0, 1]]
+    assert values[0].tolist() == [0.0, 32.0]
+    assert knn(x, 1, query=x[:1]).indices.tolist() == [[0]]
+
+
+def test_zero_rows_have_cosine_zero_with_everything():
+    x = torch.cat([torch.zeros(2, 4), points(20, 4)])
+    values, indices = knn(x, 21, metric="cosine")
+    assert (values[:2] == 0).all()
+    assert indices[0].tolist() == list(range(1, 22))
+    assert indices[1].tolist() == [0, *range(2, 22)]
+    assert values.abs().max() <= 1 + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("scale", "dtype"),
+    [
+        (1e-30, torch.float32),
+        (1e-20, torch.float32),
+        (1e30, torch.float32),
+        *((s, torch.float64) for s in (1e-200, 1e300)),
+    ],
+)
+def test_cosine_knows_no_scale(scale, dtype):
+    x = points(60, 5, dtype=dtype)
+    exact, exact_indices = knn(x, 5, metric="cosine")
+    values, indices = knn(x * scale, 5, metric="cosine")
+    torch.testing.assert_close(values, exact, rtol=0, atol=1e-6)
+    assert torch.equal(indices, exact_indices)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "inner"])
+@pytest.mark.parametrize("scale", [1e-25, 1e-18, 1e15, 1e18, 1e25])
+def test_squares_that_leave_the_range_of_float32(scale, metric):
+    """They become 0, lose digits or become infinite, and are ordered as that."""
+    x = points(150, 6) * scale
+    table = complete(x, metric)
+    values, indices = knn(x, 7, metric=metric)
+    want_values, want_indices = by_definition(table, 7, metric != "euclidean")
+    assert torch.equal(values, want_values)
+    assert torch.equal(indices, want_indices)
+    if 1e-18 <= scale <= 1e15:
+        exact, _ = reference.knn(x.double(), 7, metric=metric)
+        torch.testing.assert_close(values.double(), exact, rtol=2e-5, atol=1e-37)
+
+
+def test_one_far_point_among_near_ones():
+    x = points(3000, 10)
+    x[1234] = 1e6
+    values, indices = knn(x, 5)
+    exact, exact_indices = reference.knn(x.double(), 5)
+    torch.testing.assert_close(values.double(), exact, rtol=1e-5, atol=0)
+    assert (indices != exact_indices).float().mean() < 1e-3
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_one_dimension_two_points(dtype):
+    values, indices = knn(torch.tensor([[1.0], [4.0]], dtype=dtype), 1)
+    assert values.tolist() == [[9.0], [9.0]]
+    assert indices.tolist() == [[1], [0]]
+
+
+def test_batches_are_apart():
+    x, query = points(6 * 70, 5).view(2, 3, 70, 5), points(3 * 9, 5, 1).view(3, 9, 5)
+    graph, asked = knn(x, 6), knn(x, 6, query=query)
+    assert asked.values.shape == (2, 3, 9, 6)
+    for a in range(2):
+        for b in range(3):
+            for got, alone in ((graph, knn(x[a, b], 6)), (asked, knn(x[a, b], 6, query=query[b]))):
+                assert torch.equal(got.values[a, b], alone.values)
+                assert torch.equal(got.indices[a, b], alone.indices)
+
+
+@pytest.mark.parametrize("shape", [(0, 7, 3), (2, 0, 7, 3)])
+def test_empty_batches(shape):
+    values, indices = knn(torch.zeros(shape), 2)
+    assert values.shape == indices.shape == (*shape[:-1], 2)
+    assert knn(torch.zeros(5, 3), 2, query=torch.zeros(0, 3)).values.shape == (0, 2)
+
+
+def test_large_batch_items_use_the_threads_and_small_ones_too(threads):
+    x = points(2 * 2200, 20).view(2, 2200, 20)
+    threads(1)
+    want = knn(x, 8)
+    threads(2)
+    assert torch.equal(knn(x, 8).indices, want.indices)
+    assert torch.equal(knn(x[1], 8).indices, want.indices[1])
+
+
+def test_mixed_dtypes_are_promoted():
+    x, query = points(40, 3), points(5, 3, 1, torch.float64)
+    assert knn(x, 2, query=query).values.dtype == torch.float64
+    assert knn(x.half(), 2, query=query.half()).values.dtype == torch.float32
+
+
+def test_the_threads_do_not_matter_where_lists_overflow(threads):
+    # Rounded coordinates: ties that the bounds cannot tell apart, so the exact costs decide inside of lists too.
+    x = (points(2500, 4) * 2).round()
+    threads(1)
+    want = knn(x, 30)
+    for count in (2, 3):
+        threads(count)
+        got = knn(x, 30)
+        assert torch.equal(got.values, want.values)
+        assert torch.equal(got.indices, want.indices)
+    exact, exact_indices = reference.knn(x.double(), 30)
+    assert torch.equal(want.values.double(), exact)
+    assert torch.equal(want.indices, exact_indices)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("metric", METRICS)
+def test_features_must_be_finite(bad, metric):
+    x, query = points(30, 4), points(6, 4)
+    broken = x.clone()
+    broken[17, 2] = bad
+    with pytest.raises(ValueError, match=r"^knn: 'x' must be finite, got NaN or infinity in row 17; drop or mend"):
+        knn(broken, 3, metric=metric)
+    with pytest.raises(ValueError, match="knn: 'x' must be finite"):
+        knn(broken, 3, query=query, metric=metric)
+    with pytest.raises(ValueError, match="knn: 'query' must be finite, got NaN or infinity in row 17"):
+        knn(x, 3, query=broken, metric=metric)
+    batch = torch.stack([x, x, x, broken]).repeat(5, 1, 1)  # items side by side on the threads
+    with pytest.raises(ValueError, match=r"got NaN or infinity in row 17; drop or mend such rows first$"):
+        knn(batch, 29, metric=metric)
+    knn(torch.full((4, 2), 3e38), 2, metric=metric)  # large is not infinite
+    knn(torch.full((4, 2), 1.7e308, dtype=torch.float64), 2, metric=metric)
+
+
+def test_what_knn_refuses():
+    x = points(6, 3)
+    for k, query in ((6, None), (0, None), (-1, None), (7, x), (0, x)):
+        with pytest.raises(ValueError, match=rf"knn: 'k' must be at least 1 and at most .*{5 if query is None else 6}"):
+            knn(x, k, query=query)
+    with pytest.raises(
+        ValueError, match="knn: 'k' must be at least 1 and at most the number of other points, 0, got 1"
+    ):
+        knn(x[:1], 1)
+    for k in (2.0, True, None, "3"):
+        with pytest.raises(TypeError, match="knn: 'k' must be a whole number"):
+            knn(x, k)
+    with pytest.raises(ValueError, match="knn: 'metric' must be one of 'euclidean', 'cosine', 'inner', got 'l2'"):
+        knn(x, 2, metric="l2")
+    with pytest.raises(TypeError, match="knn: 'x' must be float16"):
+        knn(x.long(), 2)
+    with pytest.raises(TypeError, match=r"knn: 'query' must be a torch\.Tensor, got list"):
+        knn(x, 2, query=[[1.0]])
+    for shape in ((6,), (6, 0)):
+        with pytest.raises(ValueError, match=r"knn: 'x' must have shape \(\.\.\., N, d\)"):
+            knn(torch.zeros(shape), 1)
+    for shape in ((3,), (4, 2)):
+        with pytest.raises(ValueError, match=r"knn: 'query' must have shape \(\.\.\., Q, 3\)"):
+            knn(x, 1, query=torch.zeros(shape))
+    with pytest.raises(ValueError, match="knn: 'query' must have leading dimensions that broadcast"):
+        knn(torch.zeros(2, 6, 3), 1, query=torch.zeros(3, 6, 3))
+    with pytest.raises(ValueError, match="knn: 'query' must be on x's device cpu, got meta"):
+        knn(x, 1, query=torch.zeros(2, 3, device="meta"))
+
+
+def test_what_the_raw_op_refuses():
+    x, op = points(6, 3), torch.ops.deepclust.knn
+    for args, arg in (
+        ((x, None, 6, "euclidean"), "k"),
+        ((x, x, 7, "euclidean"), "k"),
+        ((x, None, 0, "euclidean"), "k"),
+        ((x, None, 1, "l2"), "metric"),
+        ((x, x.double(), 1, "euclidean"), "query"),
+        ((x, x[:, :2], 1, "euclidean"), "query"),
+        ((x[0], None, 1, "euclidean"), "x"),
+        ((x[:, :0], None, 1, "euclidean"), "x"),
+    ):
+        with pytest.raises(RuntimeError, match=f"knn: '{arg}' must be"):
+            op(*args)
+
+
+@pytest.mark.parametrize(("k", "temperature"), [(1, 0.1), (7, 0.1), (7, 2.0), (200, 0.5)])
+def test_classifier_is_its_definition(k, temperature, generator):
+    bank, query = points(80, 6), points(30, 6, 1)
+    labels = torch.randint(4, (80,), generator=generator)
+    found, scores = knn_classify(bank, labels, query, k=k, temperature=temperature)
+    want, want_scores = reference.knn_classify(
+        bank.double(), labels, query.double(), k=k, temperature=temperature, n_classes=4
+    )
+    assert torch.equal(found, want)
+    torch.testing.assert_close(scores.double(), want_scores, rtol=0, atol=1e-5)
+    torch.testing.assert_close(scores.sum(-1), torch.ones(30))
+
+
+def test_classifier_at_its_edges():
+    bank, labels = torch.eye(3), torch.tensor([2, 0, 1])
+    found, scores = knn_classify(bank, labels, torch.zeros(1, 3), n_classes=5)  # similarity 0 with all: a tie
+    assert found.tolist() == [0]
+    assert scores.tolist() == [pytest.approx([1 / 3, 1 / 3, 1 / 3, 0, 0])]
+    assert knn_classify(bank, labels, bank, temperature=1e-6).labels.tolist() == [2, 0, 1]
+    assert knn_classify(bank.half(), labels, bank.double(), k=1).scores.dtype == torch.float64
+    assert knn_classify(bank, labels, torch.zeros(0, 3)).scores.shape == (0, 3)
+    batched = knn_classify(bank.expand(2, 3, 3), torch.stack([labels, labels.flip(0)]), bank.expand(2, 3, 3), k=1)
+    assert batched.labels.tolist() == [[2, 0, 1], [1, 0, 2]]
+
+
+def test_what_the_classifier_refuses():
+    bank, labels = torch.eye(3), torch.tensor([2, 0, 1])
+    with pytest.raises(ValueError, match="knn_classify: 'temperature' must be positive, got 0"):
+        knn_classify(bank, labels, bank, temperature=0)
+    with pytest.raises(ValueError, match="knn_classify: 'k' must be at least 1, got 0"):
+        knn_classify(bank, labels, bank, k=0)
+    with pytest.raises(TypeError, match=r"knn_classify: 'labels' must be an int64 tensor, got torch\.float32"):
+        knn_classify(bank, labels.float(), bank)
+    with pytest.raises(ValueError, match=r"knn_classify: 'labels' must have shape \(3,\)"):
+        knn_classify(bank, labels[:2], bank)
+    with pytest.raises(ValueError, match="knn_classify: 'labels' must be non-negative, got -1"):
+        knn_classify(bank, labels - 1, bank)
+    with pytest.raises(ValueError, match="knn_classify: 'labels' must be between 0 and n_classes - 1 = 1, got 2"):
+        knn_classify(bank, labels, bank, n_classes=2)
+    with pytest.raises(ValueError, match="knn_classify: 'bank' must have shape"):
+        knn_classify(bank[:0], labels[:0], bank)
+    with pytest.raises(ValueError, match="knn_classify: 'query' must have shape"):
+        knn_classify(bank, labels, bank[:, :2])
+    with pytest.raises(ValueError, match="must be finite"):
+        knn_classify(bank, labels, bank * torch.nan)
+
+
+def test_the_filter_in_bfloat16_and_in_float32_give_the_same_bits():
+    """Where the processor lacks the instruction, both runs are the second."""
+    code = """
+import hashlib, torch, deepclust_ext
+digest = hashlib.sha256()
+x = torch.randn(1500, 30, generator=torch.Generator().manual_seed(0)) * torch.linspace(2, 0.1, 30) + 1
+for metric in ("euclidean", "cosine", "inner"):
+    for query in (None, x[:200] + 0.1):
+        for k in (1, 20, 150):
+            for part in deepclust_ext.knn(x, k, query=query, metric=metric):
+                digest.update(part.numpy().tobytes())
+print(digest.hexdigest())
+"""
+    digests = set()
+    for environment in ({}, {"DEEPCLUST_NO_BF16": "1"}):
+        run = subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, check=True
+        )
+        digests.add(run.stdout)
+    assert len(digests) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="needs Linux's peak memory counter")
+@pytest.mark.parametrize("k", [1, 200])
+def test_memory_beyond_inputs_and_outputs(k):
+    x = points(60_000, 16)
+    knn(x[:100], 1)
+
+    def megabytes(name):
+        with open("/proc/self/status", encoding="utf-8") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith(name)) / 1024
+
+    with open("/proc/self/clear_refs", "w", encoding="utf-8") as file:
+        file.write("5")  # forgets the peak
+    before = megabytes("VmRSS")
+    values, indices = knn(x, k)
+    outputs = (values.nbytes + indices.nbytes) / 2**20
+    assert megabytes("VmHWM") - before - outputs < 200
