@@ -6,10 +6,9 @@
 // An entry that is 0 or negative counts as 0 and passes no gradient; T = 0 gives loss 0 and gradient 0.
 //
 // Three phases, each over blocks of rows: sum_block, gradient_block, scale_block. A joint of a few thousand entries is
-// finished by one thread block in one launch; a larger one is cut into blocks of
-// sixteen rows, and each phase is a launch. A warp takes a row, its lanes the columns, so no division is needed and
-// reads are whole lines; in the symmetric sum the mirror entries are strided, but 16 neighbouring rows share their
-// lines in the first-level cache.
+// finished by one thread block in one launch; a larger one is cut into blocks of sixteen rows, and each phase is a
+// launch. A warp takes a row, its lanes the columns, so no division is needed and reads are whole lines; in the
+// symmetric sum the mirror entries are strided, but 16 neighbouring rows share their lines in the first-level cache.
 //
 // Traffic: chunks + 3 times the joint, from the second-level cache. The small launch is bound by latency (about ten
 // dependent trips to that cache, some 5 us), the large ones by bandwidth: 1000 x 1000 moves 16 MB, 5 us on an H100.
