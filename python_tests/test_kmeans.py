@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -402,6 +403,13 @@ def nan_at(row):
         (lambda x: kmeans(x, 2.0), TypeError, r"kmeans: 'n_clusters' must be a whole number, got 2.0"),
         (lambda x: kmeans(x, True), TypeError, r"kmeans: 'n_clusters' must be a whole number, got True"),
         (lambda x: kmeans(x, 2, init="kmeans"), ValueError, r"'init' must be 'k-means\+\+', 'random' or .* 'kmeans'"),
+        (
+            lambda x: kmeans(x, 2, init=x[:2].numpy()),
+            TypeError,
+            r"'init' must be .* a tensor of centroids, got ndarray",
+        ),
+        (lambda x: kmeans(x, 2, init=x[:2].long()), TypeError, r"kmeans: 'init' must be float16, .* got torch.int64"),
+        (lambda x: kmeans(x, 2, init=torch.nested.nested_tensor([x])), TypeError, r"kmeans: 'init' must be a dense"),
         (lambda x: kmeans(x, 2, init=x[:3]), ValueError, r"'init' must have shape \(\.\.\., 2, 3\) .* got \(3, 3\)"),
         (lambda x: kmeans(x, 2, init=x[:2, :2]), ValueError, r"kmeans: 'init' must have x's 3 columns, got 2"),
         (lambda x: kmeans(x, 2, init=x[:2].expand(4, 2, 3)), ValueError, r"'init' must have x's leading dimensions"),
@@ -409,15 +417,30 @@ def nan_at(row):
         (lambda x: kmeans(x, 2, init=x[:2], n_init=3), ValueError, r"'n_init' must be 1 when 'init' is a tensor"),
         (lambda x: kmeans(x, 2, init=x[:2] * math.nan), ValueError, r"kmeans: 'init' must be finite, .* row 0"),
         (lambda x: kmeans(x, 2, max_iter=-1), ValueError, r"kmeans: 'max_iter' must be at least 0, got -1"),
+        (
+            lambda x: kmeans(x, 2, max_iter=2**70),
+            ValueError,
+            r"kmeans: 'max_iter' must be at most 2147483647, got 11805",
+        ),
+        (
+            lambda x: kmeans(x * 1e30, 2),
+            ValueError,
+            r"'x' must have squared distances that torch.float32 can .* 2.6e\+31",
+        ),
         (lambda x: kmeans(x, 2, n_init=0), ValueError, r"kmeans: 'n_init' must be at least 1, got 0"),
         (lambda x: kmeans(x, 2, tol=-1e-3), ValueError, r"kmeans: 'tol' must be at least 0, got -0.001"),
         (lambda x: kmeans(x, 2, tol=math.nan), ValueError, r"kmeans: 'tol' must be finite, got nan"),
         (lambda x: kmeans(x, 2, empty="drop"), ValueError, r"kmeans: 'empty' must be one of 'split', .* got 'drop'"),
+        (
+            lambda x: kmeans(x, 2, empty=np.array(["split", "keep"])),
+            ValueError,
+            r"kmeans: 'empty' must be one of 'split'",
+        ),
         (lambda x: kmeans(x, 2, spherical=1), TypeError, r"kmeans: 'spherical' must be True or False, got 1"),
         (lambda x: kmeans(x, 2, seed=0.5), TypeError, r"kmeans: 'seed' must be a whole number, got 0.5"),
-        (lambda x: kmeans(nan_at(5), 2), ValueError, r"kmeans: 'x' must be finite, got NaN or Inf in row 5; drop"),
+        (lambda x: kmeans(nan_at(5), 2), ValueError, r"kmeans: 'x' must be finite, got NaN or infinity in row 5; drop"),
         (lambda x: kmeans(nan_at(5), 2, init="random"), ValueError, r"kmeans: 'x' must be finite, .* row 5"),
-        (lambda x: kmeans(x + math.inf, 2), ValueError, r"kmeans: 'x' must be finite, got NaN or Inf in row 0"),
+        (lambda x: kmeans(x + math.inf, 2), ValueError, r"kmeans: 'x' must be finite, got NaN or infinity in row 0"),
         (lambda x: kmeans(nan_at(2), 2, spherical=True), ValueError, r"kmeans: 'x' must be finite"),
         (lambda x: kmeans_assign(nan_at(8), x), ValueError, r"kmeans_assign: 'x' must be finite, .* row 8"),
         (lambda x: kmeans_assign(x, nan_at(1)), ValueError, r"kmeans_assign: 'centroids' must be finite, .* row 1"),
@@ -449,13 +472,3 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert int(output) < 60
-
-
-def test_a_tensor_of_a_gpu_is_refused_with_the_mend():
-    from types import SimpleNamespace
-
-    from deepclust_ext.ops._common import check_on_cpu
-
-    check_on_cpu("kmeans", "x", torch.zeros(1))
-    with pytest.raises(NotImplementedError, match=r"kmeans: 'x' must be on the CPU, got cuda:0: .* with \.cpu\(\)"):
-        check_on_cpu("kmeans", "x", SimpleNamespace(is_cuda=True, device="cuda:0"))

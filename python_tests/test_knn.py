@@ -297,7 +297,7 @@ def test_features_must_be_finite(bad, metric):
     with pytest.raises(ValueError, match="knn: 'query' must be finite, got NaN or infinity in row 17"):
         knn(x, 3, query=broken, metric=metric)
     batch = torch.stack([x, x, x, broken]).repeat(5, 1, 1)  # items side by side on the threads
-    with pytest.raises(ValueError, match=r"got NaN or infinity in row 17; drop or mend such rows first$"):
+    with pytest.raises(ValueError, match=r"got NaN or infinity in row 17; drop or mend such rows$"):
         knn(batch, 29, metric=metric)
     knn(torch.full((4, 2), 3e38), 2, metric=metric)  # large is not infinite
     knn(torch.full((4, 2), 1.7e308, dtype=torch.float64), 2, metric=metric)
@@ -368,6 +368,8 @@ def test_classifier_at_its_edges():
     assert found.tolist() == [0]
     assert scores.tolist() == [pytest.approx([1 / 3, 1 / 3, 1 / 3, 0, 0])]
     assert knn_classify(bank, labels, bank, temperature=1e-6).labels.tolist() == [2, 0, 1]
+    scores = knn_classify(bank, labels, bank, temperature=1e-300).scores  # 0 in float32
+    assert scores.tolist() == [[0, 0, 1], [1, 0, 0], [0, 1, 0]]
     assert knn_classify(bank.half(), labels, bank.double(), k=1).scores.dtype == torch.float64
     assert knn_classify(bank, labels, torch.zeros(0, 3)).scores.shape == (0, 3)
     batched = knn_classify(bank.expand(2, 3, 3), torch.stack([labels, labels.flip(0)]), bank.expand(2, 3, 3), k=1)
@@ -384,7 +386,7 @@ def test_what_the_classifier_refuses():
         knn_classify(bank, labels.float(), bank)
     with pytest.raises(ValueError, match=r"knn_classify: 'labels' must have shape \(3,\)"):
         knn_classify(bank, labels[:2], bank)
-    with pytest.raises(ValueError, match="knn_classify: 'labels' must be non-negative, got -1"):
+    with pytest.raises(ValueError, match="knn_classify: 'labels' must be between 0 and 2147483646, got -1"):
         knn_classify(bank, labels - 1, bank)
     with pytest.raises(ValueError, match="knn_classify: 'labels' must be between 0 and n_classes - 1 = 1, got 2"):
         knn_classify(bank, labels, bank, n_classes=2)
@@ -392,8 +394,20 @@ def test_what_the_classifier_refuses():
         knn_classify(bank[:0], labels[:0], bank)
     with pytest.raises(ValueError, match="knn_classify: 'query' must have shape"):
         knn_classify(bank, labels, bank[:, :2])
-    with pytest.raises(ValueError, match="must be finite"):
+    with pytest.raises(ValueError, match=r"^knn_classify: 'query' must be finite, got NaN or infinity in row 0; drop"):
         knn_classify(bank, labels, bank * torch.nan)
+    with pytest.raises(ValueError, match=r"^knn_classify: 'bank' must be finite, got NaN or infinity in row 0; drop"):
+        knn_classify(bank / 0, labels, bank)
+    with pytest.raises(ValueError, match="knn_classify: 'query' must be on bank's device cpu, got meta; move it with"):
+        knn_classify(bank, labels, bank.to("meta"))
+    with pytest.raises(
+        ValueError, match=r"'query' must have leading dimensions that broadcast with bank's \(2,\), got"
+    ):
+        knn_classify(bank.expand(2, 3, 3), labels, bank.expand(5, 3, 3))
+    with pytest.raises(ValueError, match="knn_classify: 'n_classes' must be at most 2147483647, got"):
+        knn_classify(bank, labels, bank, n_classes=2**70)
+    with pytest.raises(ValueError, match="knn_classify: 'labels' must be between 0 and 2147483646, got"):
+        knn_classify(bank, labels + 2**50, bank)
 
 
 def test_the_filter_in_bfloat16_and_in_float32_give_the_same_bits():

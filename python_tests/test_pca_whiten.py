@@ -112,7 +112,24 @@ def test_strides_and_detachment(generator):
         (lambda x: pca_whiten(x, 2.0), TypeError, r"'n_components' must be a whole number, got 2.0"),
         (lambda x: pca_whiten(x, 2, eps=-1), ValueError, r"pca_whiten: 'eps' must be at least 0, got -1.0"),
         (lambda x: pca_whiten(x, 2, l2=None), TypeError, r"pca_whiten: 'l2' must be True or False, got None"),
-        (lambda x: pca_whiten(x * math.nan, 2), ValueError, r"'x' must be finite, got NaN or Inf in row 0"),
+        (lambda x: pca_whiten(x * math.nan, 2), ValueError, r"'x' must be finite, got NaN or infinity in row 0"),
+        (
+            lambda x: pca_whiten(x, 2)[1](x.log().neg()),
+            ValueError,
+            r"'x' must be finite, got NaN or infinity in row 0; drop",
+        ),
+        (
+            lambda x: pca_whiten(x.double() * 1e200, 2),
+            ValueError,
+            r"must have variances within the range of torch.float64",
+        ),
+        (lambda x: pca_whiten(x.double().T[:3] * 1e200, 2), ValueError, r"variances within .* got values up to"),
+        (
+            lambda x: pca_whiten(x.double() * 1e305, 2),
+            ValueError,
+            r"got values up to 5.29e\+307; scale it by a constant",
+        ),
+        (lambda x: pca_whiten(x * 1e-43, 2), ValueError, r"must have variances within the range of torch.float32"),
         (lambda x: pca_whiten(x, 2)[1](x[:, :3]), ValueError, r"'x' must have shape \(N, 4\), got \(6, 3\)"),
     ],
 )

@@ -62,7 +62,7 @@ inline void check_centroids(const char* op, const Tensor& x, const Tensor& centr
 template <typename T>
 void check_finite(const char* op, const char* arg, const T* data, int64_t rows, int64_t cols) {
   for (int64_t i = 0; i < rows * cols; ++i)
-    STD_TORCH_CHECK(std::isfinite(data[i]), op, ": '", arg, "' must be finite, got NaN or Inf in row ", i / cols,
+    STD_TORCH_CHECK(std::isfinite(data[i]), op, ": '", arg, "' must be finite, got NaN or infinity in row ", i / cols,
                     "; drop or mend such rows");
 }
 

@@ -221,7 +221,7 @@ std::tuple<Tensor, Tensor> knn(const Tensor& x, const std::optional<Tensor>& que
   });
   for (const BadRow& found : bad)
     STD_TORCH_CHECK(found.arg == nullptr, "knn: '", found.arg == nullptr ? "" : found.arg,
-                    "' must be finite, got NaN or infinity in row ", found.row, "; drop or mend such rows first");
+                    "' must be finite, got NaN or infinity in row ", found.row, "; drop or mend such rows");
   return {values, indices};
 }
 

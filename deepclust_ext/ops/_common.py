@@ -53,13 +53,16 @@ def check_number(op: str, arg: str, value: object) -> float:
     return number
 
 
-def check_integer(op: str, arg: str, value: object, least: int | None = None) -> int:
+def check_integer(op: str, arg: str, value: object, least: int | None = None, most: int | None = None) -> int:
     """`value` as an int (a SymInt as it is), or an error that names the argument; 2.0 and True are not."""
     if isinstance(value, bool) or not isinstance(value, (Integral, torch.SymInt)):
         raise TypeError(f"{op}: '{arg}' must be a whole number, got {value!r}")
-    if least is not None and value < least:
+    number = cast(int, value) if isinstance(value, torch.SymInt) else int(value)
+    if least is not None and number < least:
         raise ValueError(f"{op}: '{arg}' must be at least {least}, got {value}")
-    return cast(int, value) if isinstance(value, torch.SymInt) else int(value)
+    if most is not None and number > most:
+        raise ValueError(f"{op}: '{arg}' must be at most {most}, got {value}")
+    return number
 
 
 def check_flag(op: str, arg: str, value: object) -> None:
@@ -70,8 +73,32 @@ def check_flag(op: str, arg: str, value: object) -> None:
 
 def check_choice(op: str, arg: str, value: object, choices: tuple[str, ...]) -> None:
     """Raise a ValueError unless `value` is one of `choices`."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:  # an array would compare by its elements
         raise ValueError(f"{op}: '{arg}' must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def matched_rows(op: str, first: str, x: Tensor, second: str, other: Tensor) -> tuple[Tensor, Tensor]:
+    """Two stacks of rows in one dtype and with the same leading dimensions, or an error about the second.
+
+    `first` and `second` are what the public function calls them.
+    """
+    if other.device != x.device:
+        raise ValueError(
+            f"{op}: '{second}' must be on {first}'s device {x.device}, got {other.device}; "
+            f"move it with .to({str(x.device)!r})"
+        )
+    dtype = torch.promote_types(x.dtype, other.dtype)
+    x, other = x.to(dtype), other.to(dtype)
+    if x.shape[:-2] == other.shape[:-2]:
+        return x, other
+    try:
+        leading = torch.broadcast_shapes(x.shape[:-2], other.shape[:-2])
+    except RuntimeError:
+        raise ValueError(
+            f"{op}: '{second}' must have leading dimensions that broadcast with {first}'s {tuple(x.shape[:-2])}, "
+            f"got {tuple(other.shape[:-2])}"
+        ) from None
+    return x.expand(*leading, *x.shape[-2:]), other.expand(*leading, *other.shape[-2:])
 
 
 def accumulator_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -12,6 +12,7 @@ from deepclust_ext.ops._common import (
     accumulator_dtype,
     check_choice,
     check_flag,
+    check_floating,
     check_integer,
     check_number,
     checked_by_value,
@@ -114,7 +115,7 @@ def kmeans(
         `x` or `init` is not a floating-point tensor, an option not of its type.
     ValueError
         K is not between 1 and N, shapes do not fit together, an option is unknown or out of range, `x` or `init`
-        holds NaN or Inf.
+        holds NaN or infinity, or the squared distances leave the range of floats.
 
     References
     ----------
@@ -134,7 +135,7 @@ def kmeans(
     (1.0, 1.0)
     """
     points, clusters, start = _check(x, n_clusters, init)
-    max_iter = check_integer("kmeans", "max_iter", max_iter, 0)
+    max_iter = check_integer("kmeans", "max_iter", max_iter, 0, 2**31 - 1)
     n_init = check_integer("kmeans", "n_init", n_init, 1)
     seed = check_integer("kmeans", "seed", seed)
     tol = check_number("kmeans", "tol", tol)
@@ -158,6 +159,12 @@ def kmeans(
         found: tuple[Tensor, ...] = checked_by_value("kmeans", _raw.kmeans, *inputs, centroids="init")
         best = found if best is None else _lower(best, found)
     assert best is not None
+    if not best[2].isfinite().all():
+        # Infinite distances are all alike: the labels would mean nothing.
+        raise ValueError(
+            f"kmeans: 'x' must have squared distances that {best[2].dtype} can sum, got values up to "
+            f"{points.abs().max():.3g}; divide it by a constant"
+        )
     return _result(best)
 
 
@@ -169,10 +176,13 @@ def _check(x: object, n_clusters: object, init: object) -> tuple[Tensor, int, Te
         raise ValueError(
             f"kmeans: 'n_clusters' must be at most the number of points, {points.shape[-2]}, got {clusters}"
         )
-    if not isinstance(init, Tensor):
-        if init not in _INIT:
-            raise ValueError(f"kmeans: 'init' must be 'k-means++', 'random' or a tensor of centroids, got {init!r}")
+    if isinstance(init, str) and init in _INIT:
         return points, clusters, None
+    if not isinstance(init, Tensor):
+        # An array's text would fill the screen.
+        error, got = (ValueError, repr(init)) if isinstance(init, str) else (TypeError, type(init).__name__)
+        raise error(f"kmeans: 'init' must be 'k-means++', 'random' or a tensor of centroids, got {got}")
+    init = check_floating("kmeans", "init", init)
     if init.dim() < 2 or init.shape[-2] != clusters:
         raise ValueError(
             f"kmeans: 'init' must have shape (..., {clusters}, {points.shape[-1]}) for n_clusters={clusters}, "

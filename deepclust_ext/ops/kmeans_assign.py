@@ -8,7 +8,14 @@ import torch
 from torch import Tensor
 
 from deepclust_ext.ops import _raw
-from deepclust_ext.ops._common import accumulator_dtype, batch_first, check_floating, check_on_cpu, checked_by_value
+from deepclust_ext.ops._common import (
+    accumulator_dtype,
+    batch_first,
+    check_floating,
+    check_on_cpu,
+    checked_by_value,
+    matched_rows,
+)
 
 __all__ = ["KMeansAssignment", "kmeans_assign"]
 
@@ -49,7 +56,8 @@ def kmeans_assign(x: Tensor, centroids: Tensor) -> KMeansAssignment:
     TypeError
         An argument is not a floating-point tensor.
     ValueError
-        Shapes or devices do not fit together, or an argument holds NaN or Inf (a RuntimeError under torch.compile).
+        Shapes or devices do not fit together, or an argument holds NaN or infinity (a RuntimeError under
+        torch.compile).
 
     References
     ----------
@@ -83,24 +91,7 @@ def check_pair(op: str, arg: str, x: object, centroids: object) -> tuple[Tensor,
         raise ValueError(f"{op}: '{arg}' must have shape (..., K, d) with K >= 1, got {tuple(centres.shape)}")
     if centres.shape[-1] != points.shape[-1]:
         raise ValueError(f"{op}: '{arg}' must have x's {points.shape[-1]} columns, got {centres.shape[-1]}")
-    if centres.device != points.device:
-        raise ValueError(
-            f"{op}: '{arg}' must be on x's device {points.device}, got {centres.device}; "
-            f"move it with .to({str(points.device)!r})"
-        )
-    dtype = torch.promote_types(points.dtype, centres.dtype)
-    points, centres = points.to(dtype), centres.to(dtype)
-    if points.shape[:-2] != centres.shape[:-2]:
-        try:
-            leading = torch.broadcast_shapes(points.shape[:-2], centres.shape[:-2])
-        except RuntimeError:
-            raise ValueError(
-                f"{op}: '{arg}' must have leading dimensions that broadcast with x's {tuple(points.shape[:-2])}, "
-                f"got {tuple(centres.shape[:-2])}"
-            ) from None
-        points = points.expand(*leading, *points.shape[-2:])
-        centres = centres.expand(*leading, *centres.shape[-2:])
-    return points, centres
+    return matched_rows(op, "x", points, arg, centres)
 
 
 @torch.library.register_fake("deepclust::kmeans_assign")

@@ -16,6 +16,7 @@ from deepclust_ext.ops._common import (
     check_integer,
     check_on_cpu,
     checked_by_value,
+    matched_rows,
 )
 
 __all__ = ["KNN", "knn"]
@@ -85,13 +86,13 @@ def knn(x: Tensor, k: int, *, query: Tensor | None = None, metric: str = "euclid
     >>> values.flatten().tolist(), indices.flatten().tolist()
     ([1.0, 1.0, 4.0], [1, 0, 1])
     """
-    x, query = _check(x, k, query, metric)
+    x, k, query = _check(x, k, query, metric)
     return KNN(*checked_by_value("knn", _raw.knn, x, query, k, metric))
 
 
-def _check(x: Tensor, k: int, query: Tensor | None, metric: str) -> tuple[Tensor, Tensor | None]:
+def _check(x: Tensor, k: int, query: Tensor | None, metric: str) -> tuple[Tensor, int, Tensor | None]:
     check_choice("knn", "metric", metric, METRICS)
-    check_integer("knn", "k", k)
+    k = check_integer("knn", "k", k)
     x = check_floating("knn", "x", x).detach()
     check_on_cpu("knn", "x", x)
     if x.dim() < 2 or x.shape[-1] < 1:
@@ -100,33 +101,16 @@ def _check(x: Tensor, k: int, query: Tensor | None, metric: str) -> tuple[Tensor
     if query is None:
         candidates -= 1
     else:
-        x, query = _pair(x, check_floating("knn", "query", query).detach())
+        query = check_floating("knn", "query", query).detach()
+        if query.dim() < 2 or query.shape[-1] != x.shape[-1]:
+            raise ValueError(
+                f"knn: 'query' must have shape (..., Q, {x.shape[-1]}) as 'x' has, got {tuple(query.shape)}"
+            )
+        x, query = matched_rows("knn", "x", x, "query", query)
     if not 1 <= k <= candidates:
         rows = "points" if query is not None else "other points"
         raise ValueError(f"knn: 'k' must be at least 1 and at most the number of {rows}, {max(candidates, 0)}, got {k}")
-    return x, query
-
-
-def _pair(x: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
-    if query.dim() < 2 or query.shape[-1] != x.shape[-1]:
-        raise ValueError(f"knn: 'query' must have shape (..., Q, {x.shape[-1]}) as 'x' has, got {tuple(query.shape)}")
-    if query.device != x.device:
-        raise ValueError(
-            f"knn: 'query' must be on x's device {x.device}, got {query.device}; move it with .to({str(x.device)!r})"
-        )
-    if query.dtype != x.dtype:
-        dtype = torch.promote_types(x.dtype, query.dtype)
-        x, query = x.to(dtype), query.to(dtype)
-    if x.shape[:-2] != query.shape[:-2]:
-        try:
-            leading = torch.broadcast_shapes(x.shape[:-2], query.shape[:-2])
-        except RuntimeError:
-            raise ValueError(
-                f"knn: 'query' must have leading dimensions that broadcast with x's {tuple(x.shape[:-2])}, "
-                f"got {tuple(query.shape[:-2])}"
-            ) from None
-        x, query = x.expand(*leading, *x.shape[-2:]), query.expand(*leading, *query.shape[-2:])
-    return x, query
+    return x, k, query
 
 
 @torch.library.register_fake("deepclust::knn")

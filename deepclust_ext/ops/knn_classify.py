@@ -7,10 +7,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from deepclust_ext.ops._common import check_floating, check_integer, check_number
-from deepclust_ext.ops.knn import knn
+from deepclust_ext.ops import _raw
+from deepclust_ext.ops._common import (
+    check_floating,
+    check_integer,
+    check_number,
+    check_on_cpu,
+    checked_by_value,
+    matched_rows,
+)
 
 __all__ = ["KNNClassification", "knn_classify"]
+
+# More scores than this a query would not fit in memory.
+_MOST_CLASSES = 2**31 - 1
 
 
 class KNNClassification(NamedTuple):
@@ -57,6 +67,8 @@ def knn_classify(
 
     Raises
     ------
+    NotImplementedError
+        `bank` is on a GPU: there is no CUDA kernel yet.
     TypeError
         `labels` are not int64, `bank` or `query` is not a floating-point tensor, or another argument's type is wrong.
     ValueError
@@ -76,14 +88,13 @@ def knn_classify(
     >>> knn_classify(bank, labels, torch.tensor([[0.1, 2.0]]), k=1).labels
     tensor([5])
     """
-    check_floating("knn_classify", "bank", bank)
-    check_floating("knn_classify", "query", query)
-    check_integer("knn_classify", "k", k)
+    bank = check_floating("knn_classify", "bank", bank).detach()
+    check_on_cpu("knn_classify", "bank", bank)
+    query = check_floating("knn_classify", "query", query).detach()
+    k = check_integer("knn_classify", "k", k, 1)
     temperature = check_number("knn_classify", "temperature", temperature)
     if not temperature > 0:
         raise ValueError(f"knn_classify: 'temperature' must be positive, got {temperature:g}")
-    if k < 1:
-        raise ValueError(f"knn_classify: 'k' must be at least 1, got {k}")
     if bank.dim() < 2 or bank.shape[-2] < 1 or bank.shape[-1] < 1:
         raise ValueError(
             f"knn_classify: 'bank' must have shape (..., N, d) with N >= 1 and d >= 1, got {tuple(bank.shape)}"
@@ -93,8 +104,12 @@ def knn_classify(
             f"knn_classify: 'query' must have shape (..., Q, {bank.shape[-1]}) as 'bank' has, got {tuple(query.shape)}"
         )
     classes = _check_labels(bank, labels, n_classes)
-    similarity, neighbours = knn(bank, min(k, bank.shape[-2]), query=query, metric="cosine")
-    # The first is the largest: without it the weights overflow at small temperatures.
+    bank, query = matched_rows("knn_classify", "bank", bank, "query", query)
+    args = (bank, query, min(k, bank.shape[-2]), "cosine")
+    similarity, neighbours = checked_by_value("knn_classify", _raw.knn, *args, x="bank")
+    # The first is the largest: without it the weights overflow at small temperatures. One that the dtype rounds to 0
+    # would make 0 / 0 of it.
+    temperature = max(temperature, torch.finfo(similarity.dtype).tiny)
     weights = ((similarity - similarity[..., :1]) / temperature).exp()
     voters = labels.unsqueeze(-2).expand(*neighbours.shape[:-1], -1)
     scores = weights.new_zeros(*neighbours.shape[:-1], classes)
@@ -114,17 +129,18 @@ def _check_labels(bank: Tensor, labels: Tensor, n_classes: int | None) -> int:
             f"got {tuple(labels.shape)}"
         )
     if labels.device != bank.device:
-        raise ValueError(f"knn_classify: 'labels' must be on bank's device {bank.device}, got {labels.device}")
+        raise ValueError(
+            f"knn_classify: 'labels' must be on bank's device {bank.device}, got {labels.device}; "
+            f"move it with .to({str(bank.device)!r})"
+        )
     if n_classes is not None:
-        check_integer("knn_classify", "n_classes", n_classes)
-        if n_classes < 1:
-            raise ValueError(f"knn_classify: 'n_classes' must be at least 1, got {n_classes}")
+        n_classes = check_integer("knn_classify", "n_classes", n_classes, 1, _MOST_CLASSES)
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         if n_classes is None:
             raise ValueError("knn_classify: 'n_classes' must be given under torch.compile and vmap, got None")
         return n_classes  # scatter_add itself refuses labels out of range
     low, high = (int(v) for v in labels.aminmax()) if labels.numel() else (0, 0)
-    if low < 0 or (n_classes is not None and high >= n_classes):
-        limit = "non-negative" if n_classes is None else f"between 0 and n_classes - 1 = {n_classes - 1}"
+    if low < 0 or high >= (n_classes or _MOST_CLASSES):
+        limit = f"between 0 and n_classes - 1 = {n_classes - 1}" if n_classes else f"between 0 and {_MOST_CLASSES - 1}"
         raise ValueError(f"knn_classify: 'labels' must be {limit}, got {low if low < 0 else high}")
     return high + 1 if n_classes is None else n_classes

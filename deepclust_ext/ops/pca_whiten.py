@@ -43,7 +43,15 @@ class PCAWhitening:
         if x.dim() != 2 or x.shape[1] != self.mean.shape[0]:
             raise ValueError(f"pca_whiten: 'x' must have shape (N, {self.mean.shape[0]}), got {tuple(x.shape)}")
         if x.device != self.mean.device:
-            raise ValueError(f"pca_whiten: 'x' must be on the map's device {self.mean.device}, got {x.device}")
+            raise ValueError(
+                f"pca_whiten: 'x' must be on the map's device {self.mean.device}, got {x.device}; "
+                f"move it with .to({str(self.mean.device)!r})"
+            )
+        if not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active():
+            _check_finite(x)
+        return self._map(x)
+
+    def _map(self, x: Tensor) -> Tensor:
         dtype = torch.promote_types(accumulator_dtype(x.dtype), self.mean.dtype)
         mean, components, scale = self.mean.to(dtype), self.components.to(dtype), self.scale.to(dtype)
         features = torch.cat([((rows.to(dtype) - mean) @ components.T) * scale for rows in x.split(_ROWS)])
@@ -87,7 +95,8 @@ def pca_whiten(x: Tensor, n_components: int, *, eps: float = 1e-5, l2: bool = Tr
     TypeError
         `x` is not a floating-point tensor, an option not of its type.
     ValueError
-        `x` has no shape (n, d) with n >= 2, holds NaN or Inf, or an option is out of range.
+        `x` has no shape (n, d) with n >= 2, holds NaN or infinity (new rows too, but under torch.compile and vmap),
+        its variances leave the range of floats, or an option is out of range.
 
     References
     ----------
@@ -117,8 +126,8 @@ def pca_whiten(x: Tensor, n_components: int, *, eps: float = 1e-5, l2: bool = Tr
 
     mean = torch.stack([rows.double().sum(0) for rows in x.split(_ROWS)]).sum(0) / len(x)
     if not mean.isfinite().all():
-        row = (~x.isfinite()).any(1).nonzero()[:1].flatten().tolist()
-        raise ValueError(f"pca_whiten: 'x' must be finite, got NaN or Inf in row {row[0]}; drop or mend such rows")
+        _check_finite(x)
+        raise _out_of_range(x)
     variances, components = _leading(x, mean, n_components)
     largest = variances[0]
     # Nothing of the rounding of the largest counts as variance.
@@ -127,7 +136,26 @@ def pca_whiten(x: Tensor, n_components: int, *, eps: float = 1e-5, l2: bool = Tr
     scale = torch.where(damped > floor, damped.clamp_min(torch.finfo(torch.float64).tiny).rsqrt(), 0.0)
     dtype = accumulator_dtype(x.dtype)
     transform = PCAWhitening(mean.to(dtype), components.to(dtype), scale.to(dtype), l2)
-    return transform(x), transform
+    if not transform.scale.isfinite().all():
+        raise _out_of_range(x)
+    return transform._map(x), transform
+
+
+def _check_finite(x: Tensor) -> None:
+    for first, rows in enumerate(x.split(_ROWS)):
+        bad = (~rows.isfinite()).any(1)
+        if bad.any():
+            row = first * _ROWS + int(bad.int().argmax())
+            raise ValueError(
+                f"pca_whiten: 'x' must be finite, got NaN or infinity in row {row}; drop or mend such rows"
+            )
+
+
+def _out_of_range(x: Tensor) -> ValueError:
+    return ValueError(
+        f"pca_whiten: 'x' must have variances within the range of {accumulator_dtype(x.dtype)}, got values up to "
+        f"{x.abs().max():.3g}; scale it by a constant"
+    )
 
 
 def _leading(x: Tensor, mean: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -135,7 +163,7 @@ def _leading(x: Tensor, mean: Tensor, count: int) -> tuple[Tensor, Tensor]:
     n, d = x.shape
     if n < d:
         centred = x.double() - mean
-        values, vectors = torch.linalg.eigh(centred @ centred.T / (n - 1))
+        values, vectors = torch.linalg.eigh(_in_range(centred @ centred.T / (n - 1), x))
         # From X X^T u = s u to X^T X (X^T u) = s (X^T u). Where s is 0 the product is nothing, and QR fills in any
         # direction that is orthogonal to those before.
         rows = vectors.flip(1)[:, :count].T @ centred
@@ -145,8 +173,15 @@ def _leading(x: Tensor, mean: Tensor, count: int) -> tuple[Tensor, Tensor]:
         for rows in x.split(_ROWS):
             centred = rows.double() - mean
             covariance.addmm_(centred.T, centred)
-        values, vectors = torch.linalg.eigh(covariance / (n - 1))
+        values, vectors = torch.linalg.eigh(_in_range(covariance / (n - 1), x))
         components = vectors.flip(1)[:, :count].T
     largest = components.abs().argmax(1, keepdim=True)
     sign = torch.where(components.gather(1, largest) < 0, -1.0, 1.0)
     return values.flip(0)[:count].clamp_min(0), components * sign
+
+
+def _in_range(matrix: Tensor, x: Tensor) -> Tensor:
+    """`matrix`, or an error: eigh would only say that it did not converge."""
+    if not matrix.isfinite().all():
+        raise _out_of_range(x)
+    return matrix
