@@ -45,28 +45,21 @@ class OpSpec:
 
 
 @dataclass(frozen=True)
-class AssignmentSpec:
-    """A public op that returns labels and has no gradient; the generic tests of test_assignments.py use it.
+class SearchSpec:
+    """A public op whose results are choices, such as labels or neighbours, and carry no gradient.
 
-    `agrees(sample, got, exact)` raises where the op's result is not a right answer, given the reference's in float64:
-    nearly tied points may go either way, so equality would ask too much of float32.
+    `agrees(sample, got, exact)` raises an AssertionError where the op's result is not a right answer, given the
+    reference's in float64: where values tie up to rounding either choice is right, so equality would ask too much.
     """
 
     name: str
     op: Callable[..., Any]
     reference: Callable[..., Any]
     samples: Callable[[torch.Generator], list[Sample]]  # float64; odd, prime, empty and batched shapes
-    raw: Callable[[Sample], list[tuple[Any, tuple[Any, ...]]]]
+    raw: Callable[[Sample], list[tuple[Any, tuple[Any, ...]]]]  # the dispatcher ops with arguments, for opcheck
     agrees: Callable[[Sample, Any, Any], None]
-
-
-@dataclass(frozen=True)
-class SearchSpec(OpSpec):
-    """A public op whose outputs carry no gradient, such as indices."""
-
-    # (outputs, the reference's, the sample in float64, tolerance): raises an AssertionError unless both are right.
-    # Where values tie up to rounding, either choice is: so it compares what was chosen, not the numbers of it.
-    agree: Callable[[tuple[Tensor, ...], tuple[Tensor, ...], Sample, float], None]
+    switch: str | None = None  # the environment variable that chooses the other road to the same bits
+    transforms: bool = True  # whether vmap and torch.compile take it whole
 
 
 def rows(generator: torch.Generator, *shape: int, sharpness: float = 2.0) -> Tensor:
@@ -230,19 +223,6 @@ def _assign_agrees(sample: Sample, got: Any, exact: Any) -> None:
     assert (got.labels == exact[0]).double().mean() > 0.98 or exact[0].numel() == 0
 
 
-ASSIGNMENT_SPECS = [
-    AssignmentSpec("kmeans", _kmeans_op, _kmeans_reference, _kmeans_samples, _kmeans_raw, _kmeans_agrees),
-    AssignmentSpec(
-        "kmeans_assign",
-        deepclust_ext.kmeans_assign,
-        reference.kmeans_assign,
-        _assign_samples,
-        lambda sample: [(torch.ops.deepclust.kmeans_assign.default, sample.tensors)],
-        _assign_agrees,
-    ),
-]
-
-
 def _knn(x: Tensor, query: Tensor | None = None, **kwargs: Any) -> Any:
     return deepclust_ext.knn(x, query=query, **kwargs)
 
@@ -280,9 +260,14 @@ def _knn_raw(sample: Sample) -> list[tuple[Any, tuple[Any, ...]]]:
     return [(torch.ops.deepclust.knn.default, (x, *args))]
 
 
-def _knn_agree(got: tuple[Tensor, ...], exact: tuple[Tensor, ...], sample: Sample, tolerance: float) -> None:
+# Relative to the largest value. Half inputs are rounded before both sides see them.
+_KNN_TOLERANCE = {torch.float64: 1e-13, torch.float32: 2e-6, torch.float16: 2e-6, torch.bfloat16: 2e-6}
+
+
+def _knn_agrees(sample: Sample, got: Any, exact: Any) -> None:
     values, indices = got
-    x, *query = sample.tensors
+    tolerance = _KNN_TOLERANCE[sample.tensors[0].dtype]
+    x, *query = (t.double() for t in sample.tensors)
     metric = sample.kwargs.get("metric", "euclidean")
     scale = max(1.0, exact[0].abs().max().item()) if exact[0].numel() else 1.0
     torch.testing.assert_close(values.double(), exact[0], rtol=0, atol=tolerance * scale)
@@ -300,6 +285,25 @@ def _knn_agree(got: tuple[Tensor, ...], exact: tuple[Tensor, ...], sample: Sampl
         assert (indices != torch.arange(x.shape[-2]).unsqueeze(-1)).all()
 
 
-SEARCHSPECS = [
-    SearchSpec("knn", _knn, _knn_reference, _knn_samples, _knn_raw, _knn_agree),
+SEARCH_SPECS = [
+    SearchSpec(
+        "kmeans",
+        _kmeans_op,
+        _kmeans_reference,
+        _kmeans_samples,
+        _kmeans_raw,
+        _kmeans_agrees,
+        switch="DEEPCLUST_NO_INT8",
+        transforms=False,  # how many records its history has depends on the values
+    ),
+    SearchSpec(
+        "kmeans_assign",
+        deepclust_ext.kmeans_assign,
+        reference.kmeans_assign,
+        _assign_samples,
+        lambda sample: [(torch.ops.deepclust.kmeans_assign.default, sample.tensors)],
+        _assign_agrees,
+        switch="DEEPCLUST_NO_INT8",
+    ),
+    SearchSpec("knn", _knn, _knn_reference, _knn_samples, _knn_raw, _knn_agrees),
 ]

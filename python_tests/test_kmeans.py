@@ -458,6 +458,14 @@ def test_errors_name_the_argument(call, error, message):
         call(torch.arange(27.0).view(9, 3))
 
 
+def test_raw_ops_refuse_no_centroids():
+    x = torch.zeros(9, 3)
+    with pytest.raises(RuntimeError, match="kmeans_assign: 'centroids' must have between 1 and"):
+        torch.ops.deepclust.kmeans_assign(x, x[:0])
+    with pytest.raises(RuntimeError, match=r"kmeans: '(centroids|n_clusters)' must"):
+        torch.ops.deepclust.kmeans(x, x[:0], 2, 0, 4, 0.0, 0, False)
+
+
 def test_nothing_of_size_n_k_is_allocated():
     """An N x K matrix would be 400 MB here, a float copy of x 26 MB."""
     code = """

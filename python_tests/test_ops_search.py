@@ -1,20 +1,26 @@
-"""Generic tests of the ops without a gradient: against their references, for every dtype, layout and transform."""
+"""Generic tests of the ops without a gradient: reference, dtypes, layouts, threads, transforms, both roads."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from opspecs import SEARCHSPECS, Sample, SearchSpec
+from opspecs import SEARCH_SPECS, Sample, SearchSpec
 from torch import Tensor
 from torch.library import opcheck
 
-# Relative to the largest value. Half inputs are rounded before both sides see them.
-TOLERANCE = {torch.float64: 1e-13, torch.float32: 2e-6, torch.float16: 2e-6, torch.bfloat16: 2e-6}
-DTYPES = list(TOLERANCE)
+DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 
-pytestmark = pytest.mark.parametrize("spec", SEARCHSPECS, ids=lambda spec: spec.name)
+
+def over(specs: list[SearchSpec]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("spec", specs, ids=lambda spec: spec.name)
+
+
+every_spec = over(SEARCH_SPECS)
+transformed = over([spec for spec in SEARCH_SPECS if spec.transforms])
+with_two_roads = over([spec for spec in SEARCH_SPECS if spec.switch])
 
 
 def samples(spec: SearchSpec, dtype: torch.dtype = torch.float32) -> list[Sample]:
@@ -22,27 +28,55 @@ def samples(spec: SearchSpec, dtype: torch.dtype = torch.float32) -> list[Sample
     return [s.with_tensors(lambda t: t.to(dtype)) for s in spec.samples(generator)]
 
 
-def run(spec: SearchSpec, sample: Sample) -> tuple[Tensor, ...]:
-    return spec.outputs(spec.op(*sample.tensors, **sample.kwargs))
+def run(spec: SearchSpec, sample: Sample):
+    return spec.op(*sample.tensors, **sample.kwargs)
 
 
-def same(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> bool:
-    return len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+def roads(spec: SearchSpec, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The ways to the result, one after another."""
+    if spec.switch:
+        monkeypatch.delenv(spec.switch, raising=False)
+    yield
+    if spec.switch:
+        monkeypatch.setenv(spec.switch, "1")
+        yield
 
 
+def tensors(result) -> list[Tensor]:
+    """Every tensor of a result, those of its history included."""
+    if isinstance(result, Tensor):
+        return [result]
+    return [t for part in result for t in tensors(part)] if isinstance(result, list | tuple) else []
+
+
+def same(first, second) -> bool:
+    pairs = list(zip(tensors(first), tensors(second), strict=True))
+    assert pairs
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+@every_spec
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_matches_reference(spec, dtype, threads):
-    threads(1)
+def test_matches_reference(spec, dtype, monkeypatch):
+    floating = torch.float64 if dtype == torch.float64 else torch.float32
     for sample in samples(spec, dtype):
-        exact_sample = sample.with_tensors(Tensor.double)
-        exact = spec.outputs(spec.reference(*exact_sample.tensors, **sample.kwargs))
-        outputs = run(spec, sample)
-        for output in outputs:
-            floating = torch.float64 if dtype == torch.float64 else torch.float32
-            assert output.dtype == (floating if output.is_floating_point() else torch.int64)
-        spec.agree(outputs, exact, exact_sample, TOLERANCE[dtype])
+        exact = spec.reference(*sample.with_tensors(Tensor.double).tensors, **sample.kwargs)
+        for _ in roads(spec, monkeypatch):
+            got = run(spec, sample)
+            spec.agrees(sample, got, exact)
+            for output in (t for t in got if isinstance(t, Tensor)):
+                assert output.dtype == (floating if output.is_floating_point() else torch.int64)
 
 
+@with_two_roads
+def test_both_roads_give_the_same_bits(spec, monkeypatch):
+    """The filter only proposes; the decision is the same arithmetic either way."""
+    for sample in samples(spec):
+        first, second = (run(spec, sample) for _ in roads(spec, monkeypatch))
+        assert same(first, second)
+
+
+@every_spec
 def test_strided_inputs_give_the_same_bits(spec):
     def transposed(t: Tensor) -> Tensor:
         return t.transpose(-1, -2).contiguous().transpose(-1, -2)
@@ -62,15 +96,18 @@ def test_strided_inputs_give_the_same_bits(spec):
             assert same(run(spec, sample.with_tensors(change)), want), change.__name__
 
 
-def test_same_bits_for_any_number_of_threads(spec, threads):
+@every_spec
+def test_same_bits_for_any_number_of_threads(spec, threads, monkeypatch):
     for sample in samples(spec):
-        results = []
-        for count in (1, 2, 5, 1):
-            threads(count)
-            results.append(run(spec, sample))
-        assert all(same(results[0], other) for other in results[1:])
+        for _ in roads(spec, monkeypatch):
+            results = []
+            for count in (1, 2, 5, 1):
+                threads(count)
+                results.append(run(spec, sample))
+            assert all(same(results[0], other) for other in results[1:])
 
 
+@every_spec
 def test_calls_from_several_threads_share_nothing(spec):
     sample = samples(spec)[3]
     want = run(spec, sample)
@@ -78,55 +115,58 @@ def test_calls_from_several_threads_share_nothing(spec):
         assert all(same(got, want) for got in pool.map(lambda _: run(spec, sample), range(16)))
 
 
+@every_spec
+def test_batched_is_one_after_another(spec):
+    sample = next(s for s in samples(spec) if s.tensors[0].dim() > 2 and s.tensors[0].numel())
+    batched, leading = run(spec, sample), sample.tensors[0].shape[:-2]
+    for index in (tuple(0 for _ in leading), tuple(n - 1 for n in leading)):
+        alone = run(spec, sample.with_tensors(lambda t, i=index: t[i]))
+        pairs = [(a, b[index]) for a, b in zip(alone, batched, strict=True) if isinstance(a, Tensor)]
+        assert all(torch.equal(a, b) for a, b in pairs)
+
+
+@every_spec
 def test_opcheck(spec):
     for sample in samples(spec)[:7]:
         for op, args in spec.raw(sample):
             opcheck(op, args, test_utils=("test_schema", "test_autograd_registration", "test_faketensor"))
 
 
-def test_raw_op_refuses_what_the_schema_allows_but_the_kernel_does_not(spec):
-    op, args = spec.raw(samples(spec)[0])[0]
-    with pytest.raises(RuntimeError, match=f"{spec.name}: "):
-        op(*(a.long() if isinstance(a, Tensor) else a for a in args))
+@every_spec
+def test_raw_ops_refuse_what_the_schema_allows_but_the_kernel_does_not(spec):
+    for sample in samples(spec)[:2]:
+        for op, args in spec.raw(sample):
+            name = op._schema.name.split("::")[1]
+            with pytest.raises(RuntimeError, match=f"{name}: 'x' must be"):
+                op(*(a.long() if isinstance(a, Tensor) else a for a in args))
+            if isinstance(args[1], Tensor):
+                for wrong in (args[1][:, :-1], args[1].unsqueeze(0), args[1].double()):
+                    with pytest.raises(RuntimeError, match=rf"{name}: '\w+' must"):
+                        op(args[0], wrong, *args[2:])
 
 
+@every_spec
 def test_fake_shapes_match_real_ones(spec):
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     for sample in samples(spec, torch.bfloat16):
         for op, args in spec.raw(sample):
-            real = op(*args)
+            real = tensors(op(*args))
             with FakeTensorMode() as mode:
-                fake = op(*(mode.from_tensor(a) if isinstance(a, Tensor) else a for a in args))
-            pairs = zip(spec.outputs(real), spec.outputs(fake), strict=True)
+                fake = tensors(op(*(mode.from_tensor(a) if isinstance(a, Tensor) else a for a in args)))
+            pairs = zip(real, fake, strict=True)
             assert all((a.shape, a.dtype, a.stride()) == (b.shape, b.dtype, b.stride()) for a, b in pairs)
 
 
-def test_vmap(spec):
-    for sample in samples(spec)[:4]:
-        batch = [torch.stack([t, t.flip(-1)], dim=1) for t in sample.tensors]
-        mapped = torch.func.vmap(lambda *t, s=sample: spec.op(*t, **s.kwargs), in_dims=1)(*batch)
-        for i in range(2):
-            alone = spec.op(*(b.select(1, i) for b in batch), **sample.kwargs)
-            assert same(tuple(m[i] for m in mapped), spec.outputs(alone))
-        # One input mapped, the others shared.
-        first, *rest = sample.tensors
-        mapped = torch.func.vmap(lambda t, s=sample, r=rest: spec.op(t, *r, **s.kwargs))(torch.stack([first, -first]))
-        assert same(tuple(m[1] for m in mapped), spec.outputs(spec.op(-first, *rest, **sample.kwargs)))
-
-
-def test_vmap_over_nothing(spec):
+@every_spec
+def test_no_gradient_passes_and_the_inputs_stay(spec):
     sample = samples(spec)[0]
-    mapped = torch.func.vmap(lambda *t: spec.op(*t, **sample.kwargs))(*(t[None][:0] for t in sample.tensors))
-    assert all(m.shape == (0, *alone.shape) for m, alone in zip(mapped, run(spec, sample), strict=True))
+    leaves = sample.with_tensors(lambda t: t.clone().requires_grad_())
+    assert not any(t.requires_grad for t in tensors(run(spec, leaves)))
+    assert all(torch.equal(a, b) for a, b in zip(leaves.tensors, sample.tensors, strict=True))
 
 
-def test_no_gradient_passes(spec):
-    sample = samples(spec)[0]
-    wanted = sample.with_tensors(lambda t: t.requires_grad_())
-    assert not any(output.requires_grad for output in run(spec, wanted))
-
-
+@every_spec
 def test_autocast_changes_nothing(spec):
     sample = samples(spec)[3]
     want = run(spec, sample)
@@ -134,6 +174,28 @@ def test_autocast_changes_nothing(spec):
         assert same(run(spec, sample), want)
 
 
+@transformed
+def test_vmap(spec):
+    for sample in samples(spec)[:4]:
+        batch = [torch.stack([t, t.flip(-1)], dim=1) for t in sample.tensors]
+        mapped = torch.func.vmap(lambda *t, s=sample: spec.op(*t, **s.kwargs), in_dims=1)(*batch)
+        for i in range(2):
+            alone = spec.op(*(b.select(1, i) for b in batch), **sample.kwargs)
+            assert same(tuple(m[i] for m in mapped), alone)
+        # One input mapped, the others shared.
+        first, *rest = sample.tensors
+        mapped = torch.func.vmap(lambda t, s=sample, r=rest: spec.op(t, *r, **s.kwargs))(torch.stack([first, -first]))
+        assert same(tuple(m[1] for m in mapped), spec.op(-first, *rest, **sample.kwargs))
+
+
+@transformed
+def test_vmap_over_nothing(spec):
+    sample = samples(spec)[0]
+    mapped = torch.func.vmap(lambda *t: spec.op(*t, **sample.kwargs))(*(t[None][:0] for t in sample.tensors))
+    assert all(m.shape == (0, *alone.shape) for m, alone in zip(mapped, run(spec, sample), strict=True))
+
+
+@transformed
 @pytest.mark.slow
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_compile_fullgraph(spec, dynamic):
@@ -142,5 +204,5 @@ def test_compile_fullgraph(spec, dynamic):
         lambda *t, **kwargs: spec.op(*(u * 2 for u in t), **kwargs), fullgraph=True, dynamic=dynamic
     )
     for sample in (samples(spec)[0], samples(spec)[3]):
-        want = spec.outputs(spec.op(*(t * 2 for t in sample.tensors), **sample.kwargs))
-        assert same(spec.outputs(compiled(*sample.tensors, **sample.kwargs)), want)
+        want = spec.op(*(t * 2 for t in sample.tensors), **sample.kwargs)
+        assert same(compiled(*sample.tensors, **sample.kwargs), want)
