@@ -1,7 +1,5 @@
 #include "dhog_loss_kernel.h"
 
-#include <tuple>
-
 #include "../torch/dhog_loss_checks.h"
 #include "../torch/parallel.h"
 #include "joint_kernel.h"
@@ -35,20 +33,9 @@ double finish_joint(const DhogPlan& plan, const T* block, int64_t stride, double
   return joint.loss;
 }
 
-struct Outputs {
-  double alpha;
-  bool push_by_index;
-  double lamb;
-  void* loss;       // []
-  void* pull;       // [H]
-  void* push;       // [H, H]
-  void* pull_grad;  // [H, pairs, C, C]
-  void* push_grad;  // [H, H, C, C]
-};
-
 // Joint number t of all: first the H * pairs pull joints, then the H (H - 1) / 2 push joints, row by row.
 template <typename T>
-void finish(const DhogPlan& plan, T* total, const Outputs& out) {
+void finish(const DhogPlan& plan, T* total, const DhogOutputs& out) {
   const int64_t pairs = plan.pull_pairs(), pulls = plan.heads * pairs, pushes = plan.heads * (plan.heads - 1) / 2;
   const int64_t size = plan.classes * plan.classes;
   T* push_grad = static_cast<T*>(out.push_grad);
@@ -102,7 +89,7 @@ Probs<T> view_of(const Tensor& t) {
 }
 
 template <typename T>
-void forward(const Tensor& probs, const DhogPlan& plan, const Outputs& out) {
+void forward(const Tensor& probs, const DhogPlan& plan, const DhogOutputs& out) {
   const Buffer<T> partials(plan.tasks() * plan.partial_size());
   parallel_tasks(plan.tasks(), plan.work(), [&](int64_t task) {
     dhog_forward_task(plan, view_of<T>(probs), task, partials.get() + task * plan.partial_size());
@@ -140,29 +127,15 @@ void backward(const Tensor& probs, const Tensor& pull_grad, const Tensor& push_g
 
 }  // namespace
 
-// probs [A, H, n, C] -> loss [], pull [H], push [H, H], and the weighted gradients of the joints:
-// pull_grad [H, pairs, C, C], push_grad [H, H, C, C] (strictly lower blocks).
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> dhog_loss(const Tensor& probs, double alpha, bool pooled,
-                                                             bool push_by_index, double lamb) {
+// probs [A, H, n, C] -> the loss, its parts, and the gradients of the joints.
+DhogResults dhog_loss(const Tensor& probs, double alpha, bool pooled, bool push_by_index, double lamb) {
   check_dhog_probs(probs);
-  const ScalarType dtype = accumulator_dtype(probs.scalar_type());
   const DhogPlan plan = plan_of(probs, pooled);
-  const int64_t heads = plan.heads, c = plan.classes;
   const Tensor input = as_accumulator(probs);
-  Tensor loss = empty({}, dtype, probs), pull = empty({heads}, dtype, probs);
-  Tensor push = empty({heads, heads}, dtype, probs);
-  Tensor pull_grad = empty({heads, plan.pull_pairs(), c, c}, dtype, probs);
-  Tensor push_grad = empty({heads, heads, c, c}, dtype, probs);
-  const Outputs out{alpha,
-                    push_by_index,
-                    lamb,
-                    loss.mutable_data_ptr(),
-                    pull.mutable_data_ptr(),
-                    push.mutable_data_ptr(),
-                    pull_grad.mutable_data_ptr(),
-                    push_grad.mutable_data_ptr()};
-  dispatch_accumulator(dtype, [&](auto zero) { forward<decltype(zero)>(input, plan, out); });
-  return {loss, pull, push, pull_grad, push_grad};
+  DhogResults results = empty_dhog_results(probs, plan.pull_pairs());
+  const DhogOutputs out = outputs_of(results, alpha, push_by_index, lamb);
+  dispatch_accumulator(input.scalar_type(), [&](auto zero) { forward<decltype(zero)>(input, plan, out); });
+  return results;
 }
 
 // grad_loss [] -> the gradient of probs, in its dtype.

@@ -1,7 +1,5 @@
 #include "dhog_loss.h"
 
-#include <tuple>
-
 #include "../torch/cuda_arguments.h"
 #include "../torch/dhog_loss_checks.h"
 
@@ -14,31 +12,17 @@ DhogPlan plan_of(const Tensor& probs, bool pooled) {
 
 }  // namespace
 
-// probs [A, H, n, C] -> loss [], pull [H], push [H, H], and the weighted gradients of the joints:
-// pull_grad [H, pairs, C, C], push_grad [H, H, C, C] (strictly lower blocks).
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> dhog_loss(const Tensor& probs, double alpha, bool pooled,
-                                                             bool push_by_index, double lamb) {
+// probs [A, H, n, C] -> the loss, its parts, and the gradients of the joints.
+DhogResults dhog_loss(const Tensor& probs, double alpha, bool pooled, bool push_by_index, double lamb) {
   check_dhog_probs(probs);
   const DeviceScope scope(probs);
-  const ScalarType dtype = accumulator_dtype(probs.scalar_type());
   const DhogPlan plan = plan_of(probs, pooled);
-  const int64_t heads = plan.heads, c = plan.classes;
-  Tensor loss = empty({}, dtype, probs), pull = empty({heads}, dtype, probs);
-  Tensor push = empty({heads, heads}, dtype, probs);
-  Tensor pull_grad = empty({heads, plan.pairs, c, c}, dtype, probs);
-  Tensor push_grad = empty({heads, heads, c, c}, dtype, probs);
-  const DhogOutputs out{alpha,
-                        push_by_index,
-                        lamb,
-                        loss.mutable_data_ptr(),
-                        pull.mutable_data_ptr(),
-                        push.mutable_data_ptr(),
-                        pull_grad.mutable_data_ptr(),
-                        push_grad.mutable_data_ptr()};
+  DhogResults results = empty_dhog_results(probs, plan.pairs);
   const Tensor rows = dense(probs), memory = workspace(plan.workspace_bytes(), probs);
-  dhog_loss_forward(plan, rows.data_ptr(), memory.mutable_data_ptr(), out, scope.stream());
+  dhog_loss_forward(plan, rows.data_ptr(), memory.mutable_data_ptr(), outputs_of(results, alpha, push_by_index, lamb),
+                    scope.stream());
   check_launch("dhog_loss");
-  return {loss, pull, push, pull_grad, push_grad};
+  return results;
 }
 
 // grad_loss [] -> the gradient of probs, in its dtype.

@@ -35,9 +35,9 @@ void dhog_loss_forward(const DhogPlan& plan, const void* probs, void* workspace,
     using T = accumulator_t<E>;
     const Space<T> space(plan, workspace);
     const DhogJointProducts<E> products{plan, static_cast<const E*>(probs), space.partials, space.finished};
-    const bool vectors = plan.classes % 4 == 0 && reinterpret_cast<std::uintptr_t>(probs) % 16 == 0;
     const int64_t partials = plan.pulls * plan.pull_chunks + plan.pushes * plan.push_chunks;
-    launch_products<true>(products, plan.tile, vectors, partials * plan.tiles(), static_cast<Stream>(stream));
+    launch_products<true>(products, plan.tile, rows_start_on_vectors(probs, plan.classes), partials * plan.tiles(),
+                          static_cast<Stream>(stream));
     const DhogJoints<T> joints{plan, out, space.joints, space.partials, space.losses, space.shares, space.finished};
     launch_joints(joints, plan.finished, plan.cut.blocks, static_cast<Stream>(stream));
   });

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "../common/dhog_outputs.h"
 #include "../common/dtype.h"
 #include "joint_plan.h"
 
@@ -39,17 +40,6 @@ struct DhogPlan {
   int64_t across() const { return ceil_div(classes, tile); }
   int64_t tiles() const { return across() * across(); }
   std::size_t workspace_bytes() const;
-};
-
-struct DhogOutputs {
-  double alpha;
-  bool push_by_index;
-  double lamb;
-  void* loss;       // []
-  void* pull;       // [heads]
-  void* push;       // [heads, heads]
-  void* pull_grad;  // [heads, pairs, classes, classes]
-  void* push_grad;  // [heads, heads, classes, classes]
 };
 
 // probs is dense.

@@ -1,5 +1,6 @@
 #include "mi_loss.h"
 
+#include <optional>
 #include <tuple>
 
 #include "../torch/cuda_arguments.h"
@@ -48,9 +49,10 @@ std::tuple<Tensor, Tensor> mi_loss_backward(const Tensor& grad_loss, const Tenso
   Tensor grad_p = gradient(need_p, p), grad_q = gradient(need_q, q);
   const MiPlan plan = plan_of(p, q);
   const Tensor upstream = dense(grad_loss), joint = dense(joint_grad), p_rows = dense(p), q_rows = dense(q);
-  const Tensor memory = workspace(plan.backward_workspace_bytes(), p);
+  std::optional<Tensor> memory;
+  if (plan.backward_workspace_bytes() > 0) memory = workspace(plan.backward_workspace_bytes(), p);
   mi_loss_backward(plan, upstream.data_ptr(), p_rows.data_ptr(), q_rows.data_ptr(), joint.data_ptr(),
-                   memory.mutable_data_ptr(), need_p ? grad_p.mutable_data_ptr() : nullptr,
+                   memory ? memory->mutable_data_ptr() : nullptr, need_p ? grad_p.mutable_data_ptr() : nullptr,
                    need_q ? grad_q.mutable_data_ptr() : nullptr, plan.blas ? blas_handle() : nullptr, scope.stream());
   check_launch("mi_loss_backward");
   return {grad_p, grad_q};

@@ -16,12 +16,6 @@ struct ForwardSpace {
         space(memory, plan.batch, plan.rows, plan.cols, plan.cut) {}
 };
 
-// 16-byte reads of float32 and 8-byte ones of half types, where rows begin on such bounds.
-bool rows_start_on_vectors(const MiPlan& plan, const void* p, const void* q) {
-  const auto aligned = [](const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0; };
-  return plan.rows % 4 == 0 && plan.cols % 4 == 0 && aligned(p) && aligned(q);
-}
-
 // Both gradients by cuBLAS: grad_p = q (g dL/dJ)^T, grad_q = p (g dL/dJ).
 template <typename E>
 void multiply_gradients(const MiPlan& plan, const MiGradients<E>& source, void* workspace, void* handle,
@@ -63,7 +57,8 @@ void mi_loss_forward(const MiPlan& plan, const void* p, const void* q, double la
       multiply({plan.batch, plan.rows, plan.cols, plan.n, p, q, memory.partials, true, false, plan.dtype}, blas_handle);
     } else {
       const MiJointProducts<E> source{plan, static_cast<const E*>(p), static_cast<const E*>(q), memory.partials};
-      launch_products<true>(source, plan.tile, rows_start_on_vectors(plan, p, q),
+      launch_products<true>(source, plan.tile,
+                            rows_start_on_vectors(p, plan.rows) && rows_start_on_vectors(q, plan.cols),
                             plan.batch * plan.chunks * plan.tiles(), static_cast<Stream>(stream));
     }
     const MiJoints<T> joints{

@@ -9,11 +9,11 @@
 // The next piece is fetched into registers while the present one is multiplied.
 //
 // On an H100 the multiply-adds of tile 64 take 32 cycles a step on one multiprocessor and its shared-memory reads 16:
-// arithmetic bounds it, at about half of 67 TFLOP/s with the fetches in between. The operands come from memory once a
-// tile of the other side: C / 64 times, mostly from the second-level cache.
-// Global reads: neighbouring lanes read neighbouring elements of a row (16 bytes a lane where rows allow it). An
-// operand that lies the other way, k fastest, is read 8 k by 4 rows a warp: whole 32-byte sectors, and the writes to
-// shared memory, 4 elements of padding a row, fall on 32 different banks.
+// arithmetic bounds it, at about half of 67 TFLOP/s by estimate, with the fetches in between. The operands come from
+// memory once a tile of the other side: C / 64 times, mostly from the second-level cache. Global reads: neighbouring
+// lanes read neighbouring elements of a row (16 bytes a lane where rows allow it). An operand that lies the other way,
+// k fastest, is read 8 k by 4 rows a warp: whole 32-byte sectors, and the writes to shared memory, 4 elements of
+// padding a row, fall on 32 different banks.
 #pragma once
 
 #include "../common/accumulator.h"
@@ -169,8 +169,10 @@ DC_DEVICE void accumulate(const Segment<A, B>& segment, int64_t m0, int64_t n0, 
       read_four(a_tile + d * Shape::kPitch + m, a);
       read_four(b_tile + d * Shape::kPitch + n, b);
       DC_UNROLL
-      for (int i = 0; i < 4; ++i) DC_UNROLL
-      for (int j = 0; j < 4; ++j) sum[i][j] += a[i] * b[j];
+      for (int i = 0; i < 4; ++i) {
+        DC_UNROLL
+        for (int j = 0; j < 4; ++j) sum[i][j] += a[i] * b[j];
+      }
     }
     DC_SYNC();  // the pieces are free again
   }
@@ -184,24 +186,28 @@ DC_DEVICE void add_slices(T (&sum)[4][4]) {
     constexpr int kCover = Shape::kSide * Shape::kSide;
     DC_SHARED(T, slices, (Shape::kSlices - 1) * 16 * kCover);  // [slice - 1][element][thread]
     const int thread = static_cast<int>(threadIdx.x) % kCover, slice = static_cast<int>(threadIdx.x) / kCover;
-    if (slice > 0) DC_UNROLL
-    for (int e = 0; e < 16; ++e) slices[((slice - 1) * 16 + e) * kCover + thread] = sum[e / 4][e % 4];
+    if (slice > 0) {
+      DC_UNROLL
+      for (int e = 0; e < 16; ++e) slices[((slice - 1) * 16 + e) * kCover + thread] = sum[e / 4][e % 4];
+    }
     DC_SYNC();
     if (slice > 0) return;
-    for (int other = 0; other < Shape::kSlices - 1; ++other) DC_UNROLL
-    for (int e = 0; e < 16; ++e) sum[e / 4][e % 4] += slices[(other * 16 + e) * kCover + thread];
+    for (int other = 0; other < Shape::kSlices - 1; ++other) {
+      DC_UNROLL
+      for (int e = 0; e < 16; ++e) sum[e / 4][e % 4] += slices[(other * 16 + e) * kCover + thread];
+    }
   }
 }
+
+// Two blocks a multiprocessor hide each other's fetches; double is content with one and its 255 registers a thread.
+template <typename Source>
+inline constexpr int kBlocksAtOnce = sizeof(typename Source::T) == sizeof(double) ? 1 : 2;
 
 // A Source says what the products are:
 //   Source::T                           what is summed in
 //   auto tile = source.tile<kTile>()    this block's tile: .m0, .n0, .rows, .cols (of the whole product), .segments
 //   source.segment(tile, s)             its s-th Segment
 //   source.store(tile, m, n, sum)       where a result goes
-// Two blocks a multiprocessor hide each other's fetches; double is content with one and its 255 registers a thread.
-template <typename Source>
-inline constexpr int kBlocksAtOnce = sizeof(typename Source::T) == sizeof(double) ? 1 : 2;
-
 template <typename Source, int kTile, int kVec>
 DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads, kBlocksAtOnce<Source>) products(const Source source) {
   using T = typename Source::T;
@@ -218,9 +224,16 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads, kBlocksAtOnce<Source>) products(const 
   if (thread >= Shape::kSide * Shape::kSide) return;
   const int64_t m = tile.m0 + thread / Shape::kSide * 4, n = tile.n0 + thread % Shape::kSide * 4;
   DC_UNROLL
-  for (int i = 0; i < 4; ++i) DC_UNROLL
-  for (int j = 0; j < 4; ++j)
-    if (m + i < tile.rows && n + j < tile.cols) source.store(tile, m + i, n + j, sum[i][j]);
+  for (int i = 0; i < 4; ++i) {
+    DC_UNROLL
+    for (int j = 0; j < 4; ++j)
+      if (m + i < tile.rows && n + j < tile.cols) source.store(tile, m + i, n + j, sum[i][j]);
+  }
+}
+
+// Whether rows of `cols` elements from `data` on begin on bounds of four: 16 bytes of float32, 8 of a half type.
+inline bool rows_start_on_vectors(const void* data, int64_t cols) {
+  return cols % 4 == 0 && reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
 }
 
 // Launches `source` over its blocks. `vectors`: rows of both operands start on 4-element bounds, m fastest.

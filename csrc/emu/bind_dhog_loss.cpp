@@ -21,8 +21,8 @@ py::tuple dhog_loss(const py::array& probs, double alpha, bool pooled, bool push
     const auto memory = to_device<E>(probs, "probs");
     const DeviceBuffer<unsigned char> workspace(static_cast<int64_t>(plan.workspace_bytes()));
     const DeviceBuffer<T> loss(1), pull(h), push(h * h), pull_grad(plan.pulls * c * c), push_grad(h * h * c * c);
-    const cuda::DhogOutputs out{alpha,      push_by_index,   lamb,           loss.get(), pull.get(),
-                                push.get(), pull_grad.get(), push_grad.get()};
+    const DhogOutputs out{alpha,      push_by_index,   lamb,           loss.get(), pull.get(),
+                          push.get(), pull_grad.get(), push_grad.get()};
     cuda::dhog_loss_forward(plan, memory.get(), workspace.get(), out, nullptr);
     return py::make_tuple(to_numpy(loss, {}), to_numpy(pull), to_numpy(push, {h, h}),
                           to_numpy(pull_grad, {h, plan.pairs, c, c}), to_numpy(push_grad, {h, h, c, c}));

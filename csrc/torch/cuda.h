@@ -34,11 +34,11 @@ inline std::string device_name(const Tensor& tensor) {
                            : "another kind of device";
 }
 
-// The dispatcher asks for one CUDA tensor among the arguments; a kernel needs all of them, on one GPU.
+// The dispatcher asks for one CUDA tensor among the arguments; a kernel needs all of them on the anchor's GPU.
 inline void check_same_device(const char* op, const char* anchor_name, const Tensor& anchor, const char* name,
                               const Tensor& tensor) {
+  if (tensor.is_cuda() && tensor.get_device_index() == anchor.get_device_index()) return;
   const std::string expected = device_name(anchor), got = device_name(tensor);
-  if (expected == got) return;
   throw std::runtime_error(std::string(op) + ": '" + name + "' must be on the device of '" + anchor_name + "' (" +
                            expected + "), got " + got + "\n  " + name + ".to(" + anchor_name + ".device)");
 }

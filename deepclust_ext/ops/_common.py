@@ -87,8 +87,9 @@ def matched_rows(op: str, first: str, x: Tensor, second: str, other: Tensor) -> 
             f"{op}: '{second}' must be on {first}'s device {x.device}, got {other.device}; "
             f"move it with .to({str(x.device)!r})"
         )
-    dtype = torch.promote_types(x.dtype, other.dtype)
-    x, other = x.to(dtype), other.to(dtype)
+    if x.dtype != other.dtype:
+        dtype = torch.promote_types(x.dtype, other.dtype)
+        x, other = x.to(dtype), other.to(dtype)
     if x.shape[:-2] == other.shape[:-2]:
         return x, other
     try:

@@ -16,6 +16,7 @@ from deepclust_ext.ops._common import (
     check_number,
     differentiable,
     first_derivative_only,
+    matched_rows,
     wants_gradient,
 )
 
@@ -113,10 +114,6 @@ def _check(p: Tensor, q: Tensor, symmetric: bool) -> tuple[Tensor, Tensor]:
         raise ValueError(f"mi_loss: 'p' must have shape (..., n, C), got {tuple(p.shape)}")
     if q.dim() < 2:
         raise ValueError(f"mi_loss: 'q' must have shape (..., n, D), got {tuple(q.shape)}")
-    if p.device != q.device:
-        raise ValueError(
-            f"mi_loss: 'q' must be on p's device {p.device}, got {q.device}; move it with .to({str(p.device)!r})"
-        )
     if p.shape[-2] != q.shape[-2]:
         raise ValueError(f"mi_loss: 'q' must have p's {p.shape[-2]} samples, got {q.shape[-2]}")
     if p.shape[-1] < 1 or q.shape[-1] < 1:
@@ -126,19 +123,7 @@ def _check(p: Tensor, q: Tensor, symmetric: bool) -> tuple[Tensor, Tensor]:
             f"mi_loss: 'q' must have p's {p.shape[-1]} classes when symmetric=True, got {q.shape[-1]}; "
             "pass symmetric=False"
         )
-    if p.dtype != q.dtype:
-        dtype = torch.promote_types(p.dtype, q.dtype)
-        p, q = p.to(dtype), q.to(dtype)
-    if p.shape[:-2] != q.shape[:-2]:
-        try:
-            leading = torch.broadcast_shapes(p.shape[:-2], q.shape[:-2])
-        except RuntimeError:
-            raise ValueError(
-                f"mi_loss: 'q' must have leading dimensions that broadcast with p's {tuple(p.shape[:-2])}, "
-                f"got {tuple(q.shape[:-2])}"
-            ) from None
-        p, q = p.expand(*leading, *p.shape[-2:]), q.expand(*leading, *q.shape[-2:])
-    return p, q
+    return matched_rows("mi_loss", "p", p, "q", q)
 
 
 class _MILoss(torch.autograd.Function):
