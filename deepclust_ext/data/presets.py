@@ -7,6 +7,7 @@ from typing import Any
 
 from deepclust_ext.data.augment import Augmentation, Identity
 from deepclust_ext.data.custom import TransformViews
+from deepclust_ext.data.flips import FlipViews
 from deepclust_ext.data.policy import PolicyViews
 from deepclust_ext.data.strokes import StrokeViews
 from deepclust_ext.data.views import FigureViews, PhotoViews
@@ -31,6 +32,7 @@ _PRESETS: dict[str, tuple[type[Augmentation], dict[str, Any]]] = {
     # Large images keep their detail in smaller windows.
     "natural96": (PhotoViews, {"area": (0.08, 1.0)}),
     "fast-autoaugment": (PolicyViews, {}),
+    "flip": (FlipViews, {}),
     "none": (Identity, {}),
 }
 PRESET_NAMES = tuple(_PRESETS)
@@ -50,6 +52,7 @@ def make_augmentation(
         - "natural32", "natural96": window, flip, colour jitter, greyscale, for small and larger photographs.
         - "fast-autoaugment": the published policies, greyscale, random square crop; output is the crop's
         size.
+        - "flip": the images, half of them mirrored left to right.
         - "none": the images.
         - "auto": "figures" for grey images, "natural32" or "natural96" (from a side of 48) for RGB.
         - a callable on one (C, H, W) float32 image, such as a torchvision.transforms.v2 pipeline.
@@ -57,7 +60,7 @@ def make_augmentation(
     image_shape : (int, int, int)
         (C, H, W) of the images.
     **parameters
-        Replace the preset's own: see `StrokeViews`, `FigureViews`, `PhotoViews`, `PolicyViews`.
+        Replace the preset's own: see `StrokeViews`, `FigureViews`, `PhotoViews`, `PolicyViews`, `FlipViews`.
 
     Returns
     -------

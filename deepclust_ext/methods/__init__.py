@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from deepclust_ext.methods.base import Method
 from deepclust_ext.methods.configs import load_config
+from deepclust_ext.methods.deepcluster import DeepCluster
 from deepclust_ext.methods.dhog import DHOG
 
-METHODS: dict[str, type[Method]] = {"dhog": DHOG}
+METHODS: dict[str, type[Method]] = {"deepcluster": DeepCluster, "dhog": DHOG}
 
-__all__ = ["DHOG", "METHODS", "Method", "load_config"]
+__all__ = ["DHOG", "METHODS", "DeepCluster", "Method", "load_config"]

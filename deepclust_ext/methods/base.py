@@ -14,6 +14,7 @@ from deepclust_ext.data.load import load_data
 from deepclust_ext.methods import checks, results, saving, starting
 from deepclust_ext.methods.estimator import Estimator, Labels
 from deepclust_ext.methods.loop import Objective, Training
+from deepclust_ext.methods.optim import build_optimizer
 from deepclust_ext.methods.progress import Show
 from deepclust_ext.methods.seeds import isolated_rng
 from deepclust_ext.runs import Interrupted, RunDirectory, StopGuard
@@ -47,6 +48,8 @@ class Method(Estimator):
     _RESULT_NEUTRAL: ClassVar[tuple[str, ...]] = ("checkpoint_every", "device", "evaluate_every")
     # Views a step needs at least.
     _LEAST_VIEWS: ClassVar[int] = 1
+    # The loop; methods that do more than minimise a loss bring one of their own.
+    _TRAINING: ClassVar[type[Training]] = Training
 
     # What a method defines
 
@@ -57,6 +60,10 @@ class Method(Estimator):
     def _passes(self) -> tuple[str, ...]:
         """The stages of an epoch, each a pass over the images."""
         return ("main",)
+
+    def _build_optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
+        """The optimizer of the untrained network."""
+        return build_optimizer(self.optimizer, net.parameters(), lr=self.lr, weight_decay=self.weight_decay)
 
     # Fitting
 
@@ -132,7 +139,7 @@ class Method(Estimator):
         ):
             saving.clear_fitted(self)
             self.image_shape_, self.augmentation_, self.net_ = images.image_shape, augmentation, net.to(device)
-            training = Training(self, self.net_, images, augmentation, run=folder, progress=progress)
+            training = self._TRAINING(self, self.net_, images, augmentation, run=folder, progress=progress)
             fitted = None if folder is None else starting.start(self, training, images, folder)
             if fitted is None or not results.restore(self, training, fitted):
                 training.train(guard)

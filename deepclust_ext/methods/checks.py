@@ -37,6 +37,12 @@ def check_number(method: str, name: str, value: Any, *, minimum: float = 0.0, ab
         raise ValueError(f"{method}: '{name}' must be finite and {bound} {minimum:g}, got {value}")
 
 
+def check_flag(method: str, name: str, value: Any) -> None:
+    """Refuse anything but True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{method}: '{name}' must be True or False, got {value!r}")
+
+
 def check_choice(method: str, name: str, value: Any, choices: Collection[str]) -> None:
     """Refuse anything but one of the names."""
     if value not in choices:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from deepclust_ext.methods.monitor import HeadStatistics, information_of_counts
+from deepclust_ext.methods.monitor import information_of_labels
 from deepclust_ext.methods.seeds import derive_generator
 
 if TYPE_CHECKING:
@@ -77,11 +77,14 @@ def agreement_of_views(method: Estimator, net: nn.Module, augmentation: Any, ima
     """
     device = next(net.parameters()).device
     net.eval()
-    statistics = HeadStatistics(method._n_heads(net), method.n_clusters, device)
+    labels: list[Tensor] = []
     with torch.inference_mode():
         for number, batch in enumerate(torch.split(images, BATCH)):
             generator = derive_generator(method.seed, "selection", number)
             here = batch.to(device)
             views = [augmentation(here, generator=generator) for _ in range(2)]
-            statistics.add(torch.stack([method._outputs(net, view)[0].argmax(-1) for view in views]))
-    return information_of_counts(statistics.pairs.cpu())
+            labels.append(torch.stack([method._outputs(net, view)[0].argmax(-1) for view in views]).cpu())
+    heads = torch.cat(labels, dim=2).unbind(1)
+    found = [information_of_labels(first, second, method.n_clusters) for first, second in heads]
+    mi, nmi = torch.tensor(found, dtype=torch.float64).unbind(1)
+    return mi, nmi

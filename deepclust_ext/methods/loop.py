@@ -17,7 +17,7 @@ from deepclust_ext.data.images import ImageData
 from deepclust_ext.methods.batches import EpochOrder
 from deepclust_ext.methods.inference import label_heads
 from deepclust_ext.methods.monitor import HeadStatistics, collapsed_heads
-from deepclust_ext.methods.optim import build_optimizer, learning_rate_factor
+from deepclust_ext.methods.optim import learning_rate_factor
 from deepclust_ext.methods.progress import Progress, Show
 from deepclust_ext.methods.saving import load_weights, stamp
 from deepclust_ext.methods.seeds import derive_generator, derive_seed, seed_default_generators
@@ -91,9 +91,9 @@ class Training:
         self.images = data.images.to(self.device)
         self.order = EpochOrder(len(data), method.batch_size)
         self.passes = method._passes()
-        self.optimizer = build_optimizer(
-            method.optimizer, net.parameters(), lr=method.lr, weight_decay=method.weight_decay
-        )
+        self.optimizer = method._build_optimizer(net)
+        # A resume loads the groups with the rate of the step it stopped at.
+        self._full_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.statistics = HeadStatistics(method._n_heads(net), method.n_clusters, self.device)
         self.epoch = 0
         self.step = 0
@@ -162,17 +162,42 @@ class Training:
             while self.epoch < epochs:
                 self._train_epoch(guard, progress)
                 progress.epoch(self.history[-1]["loss"])
+        self._end_training()
+
+    # What a method with more than a loss may replace
+
+    def _begin_epoch(self) -> None:
+        """Prepare the epoch; done again when a run is resumed at an epoch's first step."""
+
+    def _visits(self, generator: torch.Generator) -> Tensor:
+        """The images of a pass in the order of their visits, int64 (N,)."""
+        return torch.randperm(len(self.data), generator=generator)
+
+    def _objective(self, views: Tensor, index: Tensor, stage: str) -> Objective:  # noqa: ARG002
+        """The loss of the views of the images `index`."""
+        return self.method._objective(self.net, views, stage)
+
+    def _more_of_epoch(self) -> Record:
+        """What the log says of an epoch beyond its loss and its heads."""
+        return {}
+
+    def _end_training(self) -> None:
+        """What is left to do after the last epoch, before images are labelled; done again when it was cut off."""
+
+    # An epoch
 
     def _train_epoch(self, guard: StopGuard, progress: Progress) -> None:
         """Do the rest of the present epoch, then its bookkeeping."""
         seed = self.method.seed
+        if self.step == 0:
+            self._begin_epoch()
         self.net.train()
         batches: Tensor | None = None
         while self.step < self.n_steps:
             number, batch = divmod(self.step, self.order.n_batches)
             if batches is None or batch == 0:
-                order = self.order.permutation(derive_generator(seed, "order", self.epoch, number))
-                batches = order.to(self.device)
+                order = self._visits(derive_generator(seed, "order", self.epoch, number))
+                batches = self.order.batches(order).to(self.device)
             self._train_step(self.passes[number], batches[batch])
             self.step += 1
             progress.step()
@@ -191,8 +216,8 @@ class Training:
             self.total_steps,
             round(method.warmup * self.total_steps),
         )
-        for group in self.optimizer.param_groups:
-            group["lr"] = method.lr * factor
+        for group, rate in zip(self.optimizer.param_groups, self._full_rates, strict=True):
+            group["lr"] = rate * factor
         # On the CPU for every device: the same views everywhere.
         generator = derive_generator(method.seed, "augment", *place)
         with torch.no_grad():
@@ -201,7 +226,7 @@ class Training:
         augmented = time.perf_counter()
         # Dropout and the like draw from the default generators.
         seed_default_generators(derive_seed(method.seed, "modules", *place), self.device)
-        objective = method._objective(self.net, views, stage)
+        objective = self._objective(views, index, stage)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(objective.loss)
         self.optimizer.step()
@@ -243,7 +268,7 @@ class Training:
         self.epoch, self.step = self.epoch + 1, 0
         last = self.epoch == method.epochs
         seconds = self._epoch_seconds
-        record: Record = {"epoch": self.epoch, **means, **summary, "lr": lr}
+        record: Record = {"epoch": self.epoch, **means, **summary, "lr": lr, **self._more_of_epoch()}
         if self.epoch % method.evaluate_every == 0 or last:
             start = time.perf_counter()
             record |= self._evaluate(summary)
@@ -271,7 +296,8 @@ class Training:
         labels = label_heads(self.method, self.net, self.augmentation, self.images)[0]
         record: Record = {}
         if self._previous is not None:
-            head = max(range(len(labels)), key=lambda h: (summary["nmi_views"][h], -h))
+            agreement = summary.get("nmi_views", [0.0] * len(labels))
+            head = max(range(len(labels)), key=lambda h: (agreement[h], -h))
             record["churn"] = evaluate.churn(self._previous[head].numpy(), labels[head].numpy())
         self._previous = labels
         if self.data.labels is not None:

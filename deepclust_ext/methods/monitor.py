@@ -45,6 +45,24 @@ def information_of_counts(counts: Tensor) -> tuple[Tensor, Tensor]:
     return information.clamp_min(0), nmi.clamp(0, 1)
 
 
+def information_of_labels(a: Tensor, b: Tensor, n_clusters: int) -> tuple[float, float]:
+    """`information_of_counts` of two labellings (N,) in [0, n_clusters), without their K x K table."""
+    cells, counts = torch.unique(a * n_clusters + b, return_counts=True)
+    rows, columns = cells // n_clusters, cells % n_clusters
+    share = counts.double() / counts.sum()
+
+    def entropy(p: Tensor) -> Tensor:
+        plogp: Tensor = torch.special.xlogy(p, p)
+        return -plogp.sum()
+
+    def marginal(of: Tensor) -> Tensor:
+        return torch.zeros(n_clusters, dtype=torch.float64, device=share.device).index_add_(0, of, share)
+
+    total = entropy(marginal(rows)) + entropy(marginal(columns))
+    information = (total - entropy(share)).clamp_min(0)
+    return float(information), float((2 * information / total).clamp(0, 1)) if total > 0 else 0.0
+
+
 class HeadStatistics:
     """Counts the clusters of every head over an epoch, from the probabilities that the loss needs anyway.
 
@@ -60,9 +78,10 @@ class HeadStatistics:
 
     def __init__(self, n_heads: int, n_clusters: int, device: torch.device) -> None:
         self.n_clusters = n_clusters
-        # counts[h, k]: assignments over all views. pairs[h, k, l]: first view in k, second in l.
+        # counts[h, k]: assignments over all views. pairs[h, k, l]: first view in k, second in l; None until there
+        # is a second view, as K^2 counts can be large.
         self.counts = torch.zeros(n_heads, n_clusters, dtype=torch.int64, device=device)
-        self.pairs = torch.zeros(n_heads, n_clusters, n_clusters, dtype=torch.int64, device=device)
+        self.pairs: Tensor | None = None
 
     def add(self, labels: Tensor) -> None:
         """Count labels (A, H, n)."""
@@ -70,30 +89,34 @@ class HeadStatistics:
         by_head = labels.transpose(0, 1).flatten(1)
         self.counts.scatter_add_(1, by_head, ones.expand_as(by_head))
         if labels.shape[0] > 1:
+            if self.pairs is None:
+                self.pairs = self.counts.new_zeros(*self.counts.shape, self.n_clusters)
             cells = labels[0] * self.n_clusters + labels[1]
             self.pairs.flatten(1).scatter_add_(1, cells, ones.expand_as(cells))
 
     def summary(self) -> dict[str, list[Any]]:
-        """One list with an entry a head for each figure; entropy is a share of ln K."""
+        """One list with an entry a head for each figure; entropy is a share of ln K. No views, no agreement."""
         counts = self.counts.cpu()
-        _, nmi = information_of_counts(self.pairs.cpu())
         share = counts.double() / counts.sum(1, keepdim=True).clamp_min(1)
         entropy = -torch.special.xlogy(share, share).sum(1) / math.log(max(2, self.n_clusters))
-        return {
-            "nmi_views": [round(value, 6) for value in nmi.tolist()],
+        agreement: dict[str, list[Any]] = {}
+        if self.pairs is not None:
+            _, nmi = information_of_counts(self.pairs.cpu())
+            agreement["nmi_views"] = [round(value, 6) for value in nmi.tolist()]
+        return agreement | {
             "occupancy_entropy": [round(value, 6) for value in entropy.tolist()],
             "clusters_used": (counts > 0).sum(1).tolist(),
             "largest_share": [round(value, 6) for value in share.amax(1).tolist()],
         }
 
-    def state(self) -> dict[str, Tensor]:
+    def state(self) -> dict[str, Tensor | None]:
         """What a checkpoint in the middle of an epoch needs."""
         return {"counts": self.counts, "pairs": self.pairs}
 
-    def load(self, state: dict[str, Tensor]) -> None:
+    def load(self, state: dict[str, Any]) -> None:
         """Take over a saved state."""
         self.counts.copy_(state["counts"])
-        self.pairs.copy_(state["pairs"])
+        self.pairs = None if state["pairs"] is None else state["pairs"].to(self.counts.device)
 
 
 def collapsed_heads(summary: dict[str, list[Any]], n_clusters: int) -> dict[int, str]:

@@ -15,18 +15,26 @@ MOMENTUM = 0.9
 
 
 def build_optimizer(
-    name: str, parameters: Iterable[nn.Parameter], *, lr: float, weight_decay: float
+    name: str,
+    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+    *,
+    lr: float,
+    weight_decay: float,
+    momentum: float = MOMENTUM,
+    nesterov: bool = True,
 ) -> torch.optim.Optimizer:
     """Make an optimizer by name.
 
     Parameters
     ----------
     name : {"adam", "adamw", "sgd"}
-        "sgd" has Nesterov momentum of 0.9.
-    parameters : iterable of Parameter
-        What is trained.
+        The rule.
+    parameters : iterable of Parameter, or of dict
+        What is trained, or groups of it with options of their own.
     lr, weight_decay : float
         The largest learning rate, and the weight decay.
+    momentum, nesterov : float, bool
+        Of "sgd" alone.
 
     Returns
     -------
@@ -44,7 +52,7 @@ def build_optimizer(
     if name == "adamw":
         return torch.optim.AdamW(parameters, **shared)
     if name == "sgd":
-        return torch.optim.SGD(parameters, momentum=MOMENTUM, nesterov=True, **shared)
+        return torch.optim.SGD(parameters, momentum=momentum, nesterov=nesterov, **shared)
     raise ValueError(f"build_optimizer: 'name' must be one of {', '.join(OPTIMIZERS)}, got {name!r}")
 
 

@@ -1,6 +1,8 @@
 """Networks: trunks with features at several depths, clustering heads, the Sobel input layer."""
 
 from deepclust_ext.nn.heads import ClusterNet, ClusterOutput, MLPHead
+from deepclust_ext.nn.plain import PlainTrunk, alexnet_small_trunk, alexnet_trunk, lenet5_trunk
+from deepclust_ext.nn.pseudo import PseudoLabelNet, sobel_shape
 from deepclust_ext.nn.registry import NETWORKS, build_network, feature_dims
 from deepclust_ext.nn.small import small28_trunk, tiny8_trunk
 from deepclust_ext.nn.sobel import Sobel
@@ -12,10 +14,16 @@ __all__ = [
     "ClusterNet",
     "ClusterOutput",
     "MLPHead",
+    "PlainTrunk",
+    "PseudoLabelNet",
     "Sobel",
+    "alexnet_small_trunk",
+    "alexnet_trunk",
     "build_network",
     "feature_dims",
+    "lenet5_trunk",
     "resnet18_trunk",
     "small28_trunk",
+    "sobel_shape",
     "tiny8_trunk",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -9,10 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from deepclust_ext.nn._seeding import seeded_init
+from deepclust_ext.nn.plain import alexnet_small_trunk, alexnet_trunk, lenet5_trunk
 from deepclust_ext.nn.small import small28_trunk, tiny8_trunk
 from deepclust_ext.nn.trunks import resnet18_trunk
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "alexnet": alexnet_trunk,
+    "alexnet-small": alexnet_small_trunk,
+    "lenet5": lenet5_trunk,
     "resnet18": resnet18_trunk,
     "small28": small28_trunk,
     "tiny8": tiny8_trunk,
@@ -32,9 +37,9 @@ def build_network(
     Parameters
     ----------
     network : str or nn.Module
-        "resnet18", "small28", "tiny8", or "auto": tiny8 up to 12 pixels, small28 up to 32, else resnet18. A module is
-        returned untouched after a dry run; it must map (B, C, H, W) to a list of features (B, d_i), simple to complex,
-        or to one such tensor.
+        "resnet18", "small28", "tiny8", with any number of features; "lenet5", "alexnet-small", "alexnet", with one; or
+        "auto": tiny8 up to 12 pixels, small28 up to 32, else resnet18. A module is returned untouched after a dry run;
+        it must map (B, C, H, W) to a list of features (B, d_i), simple to complex, or to one such tensor.
     image_shape : (int, int, int)
         Channels, height and width of the images the network will see.
     width : float
@@ -42,7 +47,8 @@ def build_network(
     seed : int
         Draws the initial weights of a named network; the global random state is left as it was.
     **options
-        `n_heads` and `n_early` of the named network's builder.
+        Of the named network's builder: `n_heads` and `n_early`, or `batch_norm` of "lenet5". A network with one
+        feature takes `n_heads` of 1.
 
     Returns
     -------
@@ -76,8 +82,11 @@ def build_network(
     if name not in NETWORKS:
         known = ", ".join(["auto", *NETWORKS])
         raise ValueError(f"build_network: 'network' must be one of {known}, or an nn.Module, got {network!r}")
+    build = NETWORKS[name]
+    if "n_heads" in options and "n_heads" not in inspect.signature(build).parameters and options.pop("n_heads") != 1:
+        raise ValueError(f"build_network: 'n_heads' must be 1 for {name!r}, which has one feature")
     with seeded_init(seed):
-        return NETWORKS[name](shape, width=width, **options)
+        return build(shape, width=width, **options)
 
 
 def feature_dims(module: nn.Module, image_shape: tuple[int, int, int]) -> list[int]:

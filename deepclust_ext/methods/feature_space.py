@@ -1,0 +1,89 @@
+"""Where DeepCluster clusters: features by PCA, whitening and length, and the centroids among them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from deepclust_ext.ops.kmeans import KMeansResult, kmeans
+from deepclust_ext.ops.pca_whiten import PCAWhitening, pca_whiten
+
+
+class FeatureSpace(nn.Module):
+    r"""Map features to the sphere that k-means sees, and to clusters.
+
+    .. math:: f = \frac{w}{\lVert w \rVert}, \qquad w = (\Lambda + \epsilon)^{-1/2} V^\top (x - \mu),
+              \qquad p_k \propto \exp\bigl(-\lVert f - c_k \rVert^2 / 2 \sigma^2\bigr)
+
+    with w = x where there is no PCA. The probabilities are those of the mixture of round Gaussians that k-means is the
+    limit of, :math:`\sigma^2` the clusters' mean variance along a dimension; the largest is the nearest centroid's.
+
+    Parameters
+    ----------
+    dim : int
+        d, the features' dimensions.
+    n_clusters : int
+        K.
+    n_components : int or None
+        Dimensions after PCA and whitening; None leaves both out.
+
+    References
+    ----------
+    Caron et al., Deep Clustering for Unsupervised Learning of Visual Features, 2018, section 3.3.
+    """
+
+    mean: Tensor
+    components: Tensor
+    scale: Tensor
+    centroids: Tensor
+    variance: Tensor
+
+    def __init__(self, dim: int, n_clusters: int, n_components: int | None) -> None:
+        super().__init__()
+        self.n_clusters, self.n_components = n_clusters, n_components
+        if n_components is not None:
+            self.register_buffer("mean", torch.zeros(dim))
+            self.register_buffer("components", torch.zeros(n_components, dim))
+            self.register_buffer("scale", torch.zeros(n_components))
+        self.register_buffer("centroids", torch.zeros(n_clusters, dim if n_components is None else n_components))
+        self.register_buffer("variance", torch.ones((), dtype=torch.float64))
+
+    def fit(
+        self, features: Tensor, *, init: str = "k-means++", max_iter: int = 20, n_init: int = 1, seed: int
+    ) -> KMeansResult:
+        """Find the map and the centroids of features (N, d); options as in `kmeans`.
+
+        Raises
+        ------
+        FloatingPointError
+            If a feature is not finite.
+        """
+        if not torch.isfinite(features).all():
+            raise FloatingPointError(
+                "DeepCluster: the network's features became NaN or infinite; try a lower 'lr' or a longer 'warmup'"
+            )
+        if self.n_components is not None:
+            prepared, found = pca_whiten(features, self.n_components)
+            for name in ("mean", "components", "scale"):
+                getattr(self, name).copy_(getattr(found, name))
+        else:
+            prepared = self.prepare(features)
+        result = kmeans(prepared, self.n_clusters, init=init, max_iter=max_iter, n_init=n_init, seed=seed)
+        self.centroids.copy_(result.centroids)
+        self.variance.copy_(result.inertia.double() / prepared.numel())
+        return result
+
+    def prepare(self, features: Tensor) -> Tensor:
+        """Bring features (B, d) to the sphere; a zero row stays zero."""
+        if self.n_components is None:
+            length = torch.linalg.vector_norm(features, dim=1, keepdim=True)
+            return features / torch.where(length == 0, 1.0, length)
+        return PCAWhitening(self.mean, self.components, self.scale, l2=True)(features)
+
+    def probabilities(self, features: Tensor) -> Tensor:
+        """The clusters' probabilities (B, K), float32, of features (B, d)."""
+        # In float64: the form with a product loses digits to cancellation, and the nearest centroid decides labels.
+        points, centroids = self.prepare(features).double(), self.centroids.double()
+        distances = centroids.square().sum(1) - 2.0 * points @ centroids.T
+        distances = distances - distances.amin(1, keepdim=True)
+        return torch.softmax(-distances / (2.0 * self.variance).clamp_min(1e-12), dim=1).float()
