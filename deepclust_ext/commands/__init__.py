@@ -7,6 +7,7 @@ COMMANDS = {
     "fit": "train a method on images and label them",
     "predict": "label new images with a finished run",
     "evaluate": "score a finished run",
+    "study": "experiments with DeepCluster: random networks, halting, numbers of clusters",
     "bench": "time the kernels against plain PyTorch",
     "info": "versions, devices, processor features",
 }

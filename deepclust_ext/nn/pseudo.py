@@ -39,6 +39,8 @@ class PseudoLabelNet(nn.Module):
         self.trunk = trunk
         self.dim = feature_dims(trunk, sobel_shape(image_shape) if sobel else image_shape)[-1]
         self.head = nn.Linear(self.dim, n_labels)
+        # Where linear probes go, if the trunk says so.
+        self.probe_layers = tuple(f"trunk.{name}" for name in getattr(trunk, "probe_layers", ()))
 
     @torch.no_grad()
     def standardise(self, images: Tensor) -> None:

@@ -58,3 +58,9 @@ def atomic_writer(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text file in one step, as UTF-8."""
+    with atomic_writer(path) as file:
+        file.write(text.encode("utf-8"))

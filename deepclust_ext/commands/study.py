@@ -1,0 +1,230 @@
+"""`deepclust study KIND`: DeepCluster's experiments, as tables and files."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from deepclust_ext.cli import Parser, UsageError
+from deepclust_ext.commands._options import FitRequest, parse_fit
+from deepclust_ext.commands._show import figure, note, table
+from deepclust_ext.commands._source import Source
+from deepclust_ext.data import ImageData
+from deepclust_ext.methods import DeepCluster
+from deepclust_ext.methods.progress import Show
+from deepclust_ext.methods.seeds import derive_generator
+
+# What each kind sweeps, and the values it takes by default: the paper's for Fashion-MNIST.
+KINDS: dict[str, tuple[str, str]] = {
+    "alignment": ("", ""),
+    "clusters": ("n_clusters", "5,10,20,200"),
+    "components": ("n_components", "off,40,60"),
+    "halting": ("halt_after", "1,10,30,off"),
+}
+
+_USAGE = f"""usage: deepclust study KIND --data DATA --out DIR [options] [options of deepclust fit deepcluster]
+
+Experiments with DeepCluster on data with classes, which only measure.
+
+KIND is one of: {", ".join(KINDS)}
+  alignment   NMI between the classes and the clusters of untrained networks, over many seeds:
+              its distribution for every K of --values and every number of --components
+  clusters    runs for every K of --values, with linear probes
+  components  runs for every number of PCA components of --values ("off" is no PCA)
+  halting     runs that stop clustering after as many cycles as --values say ("off" never does)
+
+deepclust study KIND --help lists the options of a kind; what is left goes to deepclust fit deepcluster."""
+
+
+def run(words: list[str]) -> int:
+    """Run `deepclust study` on the words after it."""
+    if words and words[0] in ("-h", "--help"):
+        print(_USAGE)
+        return 0
+    if not words or words[0] not in KINDS:
+        found = f"got {words[0]!r}" if words else "got nothing"
+        raise UsageError(f"study: KIND must come first and be one of {', '.join(KINDS)}, {found}")
+    kind = words[0]
+    options, rest = _parser(kind).parse_known_args(words[1:])
+    request = parse_fit("deepcluster", rest)
+    if request.resume or request.export:
+        raise UsageError("study: --resume and --export are no options of it; a study always goes on where it stopped")
+    return _alignment(request, options) if kind == "alignment" else _sweep(request, kind, options)
+
+
+def _parser(kind: str) -> Parser:
+    """The study's own options."""
+    parser = Parser(
+        prog=f"deepclust study {kind}",
+        description="Besides these, the options of deepclust fit deepcluster: --data, --out, --config, --seeds, --set.",
+    )
+    values = KINDS[kind][1]
+    if kind == "alignment":
+        parser.add_argument("--values", help="numbers of clusters (default: --clusters)")
+        parser.add_argument("--components", help='numbers of PCA components, "off" for none')
+        parser.add_argument("--labelled", type=int, help="use the classes of so many images only")
+        parser.add_argument("--plot", help="an image file for the histograms; needs the extra report")
+    else:
+        parser.add_argument("--values", default=values, help=f"default: {values}")
+        parser.add_argument("--layers", help='layers to probe, or "all" (default: the topmost convolution)')
+    return parser
+
+
+def _alignment(request: FitRequest, options: Any) -> int:
+    """Distributions of the initial alignment."""
+    from deepclust_ext.runs.atomic import write_text
+    from deepclust_ext.study import initial_alignment, plot_alignment, select_alignment
+
+    model, images = _model(request), _with_classes(request.source)
+    clusters = None if options.values is None else [_whole(value) for value in parse_values(options.values)]
+    found = initial_alignment(
+        model,
+        images,
+        n_clusters=clusters,
+        n_components=None if options.components is None else parse_values(options.components),
+        seeds=range(100) if request.seeds is None else request.seeds,
+        labelled=_some_labelled(options.labelled, images, model.seed),
+        say=None if request.quiet else lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    out = Path(request.out)
+    out.mkdir(parents=True, exist_ok=True)
+    record = {"data": images.source, "digest": images.digest, "settings": [one.record() for one in found]}
+    write_text(out / "alignment.json", json.dumps(record, indent=1) + "\n")
+    if options.plot:
+        plot_alignment(found, options.plot)
+    rows = [
+        (
+            str(one.n_clusters),
+            _word(one.n_components),
+            *(figure(one.quantile(share)) for share in (0.0, 0.25, 0.5, 0.75, 1.0)),
+            str(len(one.seeds)),
+        )
+        for one in found
+    ]
+    print(table(("K", "PCA", "lowest", "25 %", "median", "75 %", "highest", "networks"), rows))
+    if len(found) > 1:
+        best = select_alignment(found)
+        print(f"largest median: K = {best.n_clusters}, PCA {_word(best.n_components)}")
+    return 0
+
+
+def _sweep(request: FitRequest, kind: str, options: Any) -> int:
+    """Runs that differ in one parameter."""
+    from deepclust_ext.evaluate.layers import layer_names
+    from deepclust_ext.study import sweep
+    from deepclust_ext.study.sweep import untrained_net
+
+    model, train = _model(request), _with_classes(request.source)
+    if not request.source.has_test():
+        raise UsageError("study: --data must have test images with classes for the probes, and --split be train")
+    source = request.source
+    test = _with_classes(Source(source.data, "test", source.image_size, source.folder_labels))
+    layers: Sequence[str] | None = None
+    if options.layers is not None:
+        model.check(train)
+        layers = layer_names(untrained_net(model, train)) if options.layers == "all" else options.layers.split(",")
+    runs = sweep(
+        model,
+        KINDS[kind][0],
+        parse_values(options.values),
+        train,
+        test,
+        seeds=range(3) if request.seeds is None else request.seeds,
+        out=request.out,
+        layers=layers,
+        progress=lambda name: _progress(request, name),
+    )
+    names = list(runs[0].probes)
+    rows = []
+    for value in dict.fromkeys(one.value for one in runs):
+        group = [one for one in runs if one.value == value]
+        rows.append(
+            (
+                _word(value),
+                spread([one.initial_alignment for one in group]),
+                spread([one.nmi for one in group]),
+                *(spread([one.probes[name] for one in group]) for name in names),
+                *(spread([one.untrained[name] for one in group]) for name in names),
+                str(len(group)),
+            )
+        )
+    header = (KINDS[kind][0], "IA", "NMI", *(f"probe {n}" for n in names), *(f"untrained {n}" for n in names), "runs")
+    print(table(header, rows))
+    return 0
+
+
+def parse_values(text: str) -> list[int | None]:
+    """Turn "off,40,60" into [None, 40, 60].
+
+    Examples
+    --------
+    >>> parse_values("1,10,off")
+    [1, 10, None]
+    """
+    found: list[int | None] = []
+    for word in text.split(","):
+        word = word.strip()
+        if word != "off" and not word.isdigit():
+            raise UsageError(f'--values must be whole numbers or "off", separated by commas, got {text!r}')
+        found.append(None if word == "off" else int(word))
+    if len(set(found)) < len(found):
+        raise UsageError(f"--values must hold every value once, got {text!r}")
+    return found
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean +- standard deviation."""
+    mean = statistics.fmean(values)
+    return f"{mean:.4f}" if len(values) == 1 else f"{mean:.4f} +- {statistics.stdev(values):.4f}"
+
+
+def _whole(value: int | None) -> int:
+    """A number of clusters, which cannot be off."""
+    if value is None:
+        raise UsageError("--values must be numbers of clusters, got 'off'")
+    return value
+
+
+def _word(value: int | None) -> str:
+    """None as it is written on the command line."""
+    return "off" if value is None else str(value)
+
+
+def _model(request: FitRequest) -> DeepCluster:
+    """The method of the request."""
+    model = request.build()
+    assert isinstance(model, DeepCluster)
+    return model
+
+
+def _with_classes(source: Source) -> ImageData:
+    """Images with classes, which every study needs."""
+    images = source.load()
+    if images.labels is None:
+        raise UsageError("study: --data must have classes; for a folder, --folder-labels takes its sub-folders' names")
+    return images
+
+
+def _some_labelled(count: int | None, images: ImageData, seed: int) -> Any:
+    """Rows whose classes may be used, drawn from the seed."""
+    if count is None:
+        return None
+    if not 2 <= count <= len(images):
+        raise UsageError(f"--labelled must be between 2 and the number of images ({len(images)}), got {count}")
+    order = torch.randperm(len(images), generator=derive_generator(seed, "labelled"))
+    return np.sort(order[:count].numpy())
+
+
+def _progress(request: FitRequest, name: str) -> Show:
+    """A line every few seconds, unless it should be quiet."""
+    if request.quiet:
+        return False
+    note(name)
+    return lambda line: print(f"{name}: {line}", file=sys.stderr, flush=True)
