@@ -2,6 +2,8 @@
 
 from deepclust_ext.evaluate.baseline import kmeans_pixels
 from deepclust_ext.evaluate.diagnostics import Diagnostics, churn, diagnostics, occupancy
+from deepclust_ext.evaluate.layer_probes import probe_layers, sgd_probe
+from deepclust_ext.evaluate.layers import layer_features, layer_names
 from deepclust_ext.evaluate.mapping import apply_mapping, contingency, hungarian_mapping, majority_mapping
 from deepclust_ext.evaluate.probes import knn_accuracy, linear_probe
 from deepclust_ext.evaluate.scores import acc_hungarian, acc_majority, ari, nmi, nmi_views, scores
@@ -18,10 +20,14 @@ __all__ = [
     "hungarian_mapping",
     "kmeans_pixels",
     "knn_accuracy",
+    "layer_features",
+    "layer_names",
     "linear_probe",
     "majority_mapping",
     "nmi",
     "nmi_views",
     "occupancy",
+    "probe_layers",
     "scores",
+    "sgd_probe",
 ]

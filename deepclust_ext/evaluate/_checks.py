@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from numbers import Integral
+import math
+from numbers import Integral, Real
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -64,3 +65,33 @@ def as_features(function: str, argument: str, value: object) -> Array:
     if not np.isfinite(features).all():
         raise ValueError(f"{function}: {argument!r} must be finite, got NaN or infinity")
     return features
+
+
+def as_probe_pair(
+    function: str, train: object, y_train: object, test: object, y_test: object
+) -> tuple[Array, Labels, Array, Labels]:
+    """Return two sets of features with their labels: a label a row, and as many columns in both."""
+    gallery, queries = as_features(function, "train", train), as_features(function, "test", test)
+    classes, truth = as_labels(function, "y_train", y_train), as_labels(function, "y_test", y_test)
+    for name, labels, rows in (("y_train", classes, gallery), ("y_test", truth, queries)):
+        if len(labels) != len(rows):
+            raise ValueError(f"{function}: {name!r} must have a label per row ({len(rows)}), got {len(labels)}")
+    if gallery.shape[1] != queries.shape[1]:
+        raise ValueError(
+            f"{function}: 'test' must have as many columns as 'train' ({gallery.shape[1]}), got {queries.shape[1]}"
+        )
+    return gallery, classes, queries, truth
+
+
+def as_number(
+    function: str, argument: str, value: object, *, below: float = math.inf, above_zero: bool = False
+) -> float:
+    """Return a finite number from 0 (or, with `above_zero`, above it) to below `below`, or refuse."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{function}: {argument!r} must be a number, got {value!r}")
+    number = float(value)
+    # Compared so that NaN is refused too.
+    if not 0 <= number < below or (above_zero and number == 0):
+        bounds = ("above 0" if above_zero else "at least 0") + ("" if below == math.inf else f" and below {below:g}")
+        raise ValueError(f"{function}: {argument!r} must be finite, {bounds}, got {number:g}")
+    return number

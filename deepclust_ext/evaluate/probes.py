@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from deepclust_ext._optional import require
-from deepclust_ext.evaluate._checks import Array, Labels, as_features, as_labels
+from deepclust_ext.evaluate._checks import as_probe_pair
 from deepclust_ext.ops.knn_classify import knn_classify
 
 
@@ -60,7 +60,7 @@ def knn_accuracy(
         raise ValueError(f"knn_accuracy: 'k' must be at least 1, got {k!r}")
     if not temperature > 0:
         raise ValueError(f"knn_accuracy: 'temperature' must be positive, got {temperature!r}")
-    gallery, classes, queries, truth = _probe_arguments("knn_accuracy", train, y_train, test, y_test)
+    gallery, classes, queries, truth = as_probe_pair("knn_accuracy", train, y_train, test, y_test)
     bank, labels, asked = (torch.from_numpy(a) for a in (gallery, classes, queries))
     found = knn_classify(bank, labels, asked, k=k, temperature=temperature).labels
     return float((found == torch.from_numpy(truth)).double().mean())
@@ -100,26 +100,10 @@ def linear_probe(
     >>> linear_probe([[0.0], [1.0], [4.0], [5.0]], [0, 0, 1, 1], [[-1.0], [6.0]], [0, 1])
     1.0
     """
-    gallery, classes, queries, truth = _probe_arguments("linear_probe", train, y_train, test, y_test)
+    gallery, classes, queries, truth = as_probe_pair("linear_probe", train, y_train, test, y_test)
     if classes.min() == classes.max():
         raise ValueError(f"linear_probe: 'y_train' must hold at least two classes, got only {classes[0]}")
     scaler = require("sklearn.preprocessing").StandardScaler()
     model = require("sklearn.linear_model").LogisticRegression(max_iter=max_iter, random_state=seed)
     model.fit(scaler.fit_transform(gallery), classes)
     return float(model.score(scaler.transform(queries), truth))
-
-
-def _probe_arguments(
-    function: str, train: object, y_train: object, test: object, y_test: object
-) -> tuple[Array, Labels, Array, Labels]:
-    """Check two sets of features with their labels."""
-    gallery, queries = as_features(function, "train", train), as_features(function, "test", test)
-    classes, truth = as_labels(function, "y_train", y_train), as_labels(function, "y_test", y_test)
-    for name, labels, rows in (("y_train", classes, gallery), ("y_test", truth, queries)):
-        if len(labels) != len(rows):
-            raise ValueError(f"{function}: {name!r} must have a label per row ({len(rows)}), got {len(labels)}")
-    if gallery.shape[1] != queries.shape[1]:
-        raise ValueError(
-            f"{function}: 'test' must have as many columns as 'train' ({gallery.shape[1]}), got {queries.shape[1]}"
-        )
-    return gallery, classes, queries, truth

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from deepclust_ext.nn._modes import evaluation_mode
 from deepclust_ext.nn._seeding import seeded_init
 from deepclust_ext.nn.plain import alexnet_small_trunk, alexnet_trunk, lenet5_trunk
 from deepclust_ext.nn.small import small28_trunk, tiny8_trunk
@@ -111,14 +112,8 @@ def feature_dims(module: nn.Module, image_shape: tuple[int, int, int]) -> list[i
     shape = check_image_shape("feature_dims", image_shape)
     example = next((p for p in module.parameters() if p.is_floating_point()), torch.empty(0))
     images = torch.zeros(2, *shape, dtype=example.dtype, device=example.device)
-    training = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            output = module(images)
-    finally:
-        for part, flag in training.items():
-            part.training = flag
+    with evaluation_mode(module), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        output = module(images)
     return [feature.shape[1] for feature in as_features(output, n_images=2)]
 
 
