@@ -114,7 +114,7 @@ def sweep(
         one.check(train)
     found = []
     for value, one in models:
-        folder = Path(out) / f"{parameter}={value}" / f"seed-{one.seed}"
+        folder = Path(out) / f"{parameter}={'off' if value is None else value}" / f"seed-{one.seed}"
         show = None if progress is None else progress(f"{parameter}={value}, seed {one.seed}")
         one.fit(train, run=folder, resume="auto", progress=show)
         beside = Path(out) / "untrained" / f"seed-{one.seed}.json"
@@ -142,9 +142,7 @@ def untrained_net(model: DeepCluster, images: ImageData) -> Any:
     return net.eval()
 
 
-def _probes(
-    net: Any, path: Path, layers: Sequence[str] | None, train: ImageData, test: ImageData
-) -> dict[str, float]:
+def _probes(net: Any, path: Path, layers: Sequence[str] | None, train: ImageData, test: ImageData) -> dict[str, float]:
     """Linear probes of the layers asked for, by default the last: from the file, or made and added to it."""
     evaluate = require("deepclust_ext.evaluate")
     wanted = evaluate.layer_names(net)[-1:] if layers is None else list(layers)
