@@ -127,7 +127,13 @@ def test_other_dtypes_of_a_network(network, images):
 
 @pytest.mark.parametrize(
     ("size", "max_features", "pooled"),
-    [((12, 12), 6 * 144, (12, 12)), ((12, 12), 6 * 144 - 1, (11, 11)), ((12, 12), 6, (1, 1)), ((3, 12), 100, (3, 4))],
+    [
+        ((12, 12), 6 * 144, (12, 12)),
+        ((12, 12), 6 * 144 - 1, (11, 11)),
+        ((12, 12), 6, (1, 1)),
+        ((3, 12), 100, (3, 4)),
+        ((3, 12), 216, (3, 12)),
+    ],
 )
 def test_pooling_takes_the_largest_side_that_fits(network, size, max_features, pooled, generator):
     images = torch.rand(3, 1, size[0] + 2, size[1] + 2, generator=generator)
@@ -248,6 +254,8 @@ def test_test_rows_are_scaled_as_the_training_rows():
     assert sgd_probe(x, y, x, y) == 1.0
     assert sgd_probe(x, y, x + 10, y) == 0.5
     assert sgd_probe(x, y, x[:1], y[:1]) == 1.0
+    # Test rows far away must not shrink the training rows to a point.
+    assert sgd_probe(x, y, torch.cat([x, torch.full((2, 1), 1e6)]), [*y, 1, 1]) == 1.0
 
 
 def test_it_learns_what_is_there_and_nothing_else():

@@ -47,7 +47,7 @@ def sgd_probe(
     Features are standardised on the training rows, a constant column to 0, then multiplied by
     :math:`20 / \sqrt d`, so that a row has a squared norm of R = 400 on average whatever d is. The curvature of the
     loss is then at most R / 2 = 200, however correlated the features are, and `lr` times it 2: below the
-    2 (1 + momentum) = 3.8 at which the descent would swing out. Standardised columns alone (R = d) are beyond that
+    2 (1 + momentum) = 3.8 at which the descent would swing out. Standardised columns alone (R = d) can be beyond that
     with thousands of features, while R = 1 is too slow by far: 20 epochs end on the first few principal axes.
 
     Parameters
@@ -207,9 +207,8 @@ def _scaling(train: Tensor) -> tuple[Tensor, Tensor]:
     n, d = train.shape
     mean = torch.stack([part.double().sum(0) for part in train.split(CHUNK)]).sum(0) / n
     variance = torch.stack([(part.double() - mean).square_().sum(0) for part in train.split(CHUNK)]).sum(0) / n
-    low, high = train.aminmax(dim=0)
-    # By the ends, not by the variance: the mean's rounding would leave a tiny one, and dividing by it noise.
-    factor = torch.where(low == high, 0.0, math.sqrt(SQUARED_NORM / d) / variance.sqrt()).float()
+    # float64 adds up equal float32 values without rounding, so the variance of a constant column is 0 and not nearly 0.
+    factor = torch.where(variance == 0, 0.0, math.sqrt(SQUARED_NORM / d) / variance.sqrt()).float()
     if not (mean.float().isfinite().all() and factor.isfinite().all()):
         raise ValueError("sgd_probe: 'train' must hold features that float32 can standardise; rescale them")
     return mean.float(), factor
