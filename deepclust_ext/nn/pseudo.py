@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -39,8 +42,8 @@ class PseudoLabelNet(nn.Module):
         self.trunk = trunk
         self.dim = feature_dims(trunk, sobel_shape(image_shape) if sobel else image_shape)[-1]
         self.head = nn.Linear(self.dim, n_labels)
-        # Where linear probes go, if the trunk says so.
-        self.probe_layers = tuple(f"trunk.{name}" for name in getattr(trunk, "probe_layers", ()))
+        if hasattr(trunk, "probe_layers"):
+            self.probe_layers = tuple(f"trunk.{name}" for name in cast(Iterable[str], trunk.probe_layers))
 
     @torch.no_grad()
     def standardise(self, images: Tensor) -> None:
