@@ -12,16 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 import yaml
+from _study import CIFAR, cell, deepclust
 
 PAGE = Path(__file__).with_name("results") / "dhog.md"
-CIFAR = "$DEEPCLUST_DATA/cifar10_12k.npz"
 
 # Name of the run folder, what the table calls it, and the arguments of `deepclust fit`.
 STUDY = [
@@ -50,18 +48,7 @@ SCORES = ("acc_hungarian", "nmi", "ari")
 
 def fit(runs: Path, name: str, arguments: str) -> None:
     """Run one line of the study; a finished run returns at once."""
-    words = shlex.split(os.path.expandvars(arguments))
-    command = [sys.executable, "-m", "deepclust_ext", "fit", *words, "--out", str(runs / name), "--resume", "auto"]
-    subprocess.run(command, check=True)
-
-
-def cell(values: list[float]) -> str:
-    """Mean +- standard deviation."""
-    mean = sum(values) / len(values)
-    if len(values) == 1:
-        return f"{mean:.3f}"
-    deviation = (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5
-    return f"{mean:.3f} +- {deviation:.3f}"
+    deepclust("fit", arguments, "--out", shlex.quote(str(runs / name)), "--resume", "auto")
 
 
 def block(folder: Path, title: str, arguments: str) -> list[str]:

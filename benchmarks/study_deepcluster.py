@@ -1,0 +1,176 @@
+"""Runs DeepCluster's experiments and writes what they reach to benchmarks/results/deepcluster_deep_dive.md.
+
+python benchmarks/study_deepcluster.py --runs runs/deep-dive            runs what is missing, then writes the page
+python benchmarks/study_deepcluster.py --runs runs/deep-dive --only halting
+python benchmarks/study_deepcluster.py --runs runs/deep-dive --table    writes the page from what is there
+
+What was cut off goes on where it stopped. CIFAR-10 is read from $DEEPCLUST_DATA/cifar10_12k.npz: 12,000 of its images,
+re-encoded as JPEG.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import yaml
+from _study import CIFAR, cell, deepclust
+
+from deepclust_ext.study import InitialAlignment, plot_alignment
+
+PAGE = Path(__file__).with_name("results") / "deepcluster_deep_dive.md"
+
+# Name of the folder, and the command that fills it.
+STUDY = {
+    "alignment": "study alignment --data fashion-mnist --values 5,10,20,200 --seeds 0-99",
+    "halting": "study halting --data fashion-mnist --clusters 5 --values 1,10,30,off --seeds 0-2",
+    "clusters": "study clusters --data fashion-mnist --values 5,10,20,200 --seeds 0-2",
+    "mnist5k": "fit deepcluster --config small --data mnist5k --seeds 0-2 --resume auto",
+    "cifar10-alignment": f"study alignment --config cifar10 --data {CIFAR} --seeds 0-19",
+    "cifar10": f"study clusters --config cifar10 --data {CIFAR} --epochs 5 --values 1000 --seeds 0-2 --layers all",
+}
+
+INTRODUCTION = """# DeepCluster and the deep dive on two cores
+
+Written by `python benchmarks/study_deepcluster.py --runs runs/deep-dive`; each block names its command. The paper is
+Mustapha, Khreich and Masri, "A Deep Dive into Deep Cluster", 2022. NMI is normalised by the arithmetic mean of the
+entropies. Labels measured, and trained the probes; they had no part in training, stopping or choosing. Probes are
+logistic regressions on frozen features of the training images (20 epochs of SGD), scored on the test images; the
+untrained network's stands beside each. Mean +- standard deviation over seeds.
+"""
+
+# What stands above each block: the paper's statement.
+SAYS = {
+    "alignment": "## Initial alignment, Fashion-MNIST\n\nPaper: 0.37 to 0.41 at K = 5 over 100 random LeNet-5.",
+    "halting": (
+        "## Halting, Fashion-MNIST\n\nPaper: clustering once and training on it for the rest of 50 cycles costs about "
+        "one point of the probe."
+    ),
+    "clusters": "## Number of clusters, Fashion-MNIST\n\nPaper: the probe falls as K grows.",
+    "mnist5k": (
+        "## Clusters against k-means on pixels, mnist5k\n\n`small`'s views move strokes as a pen would; with them the "
+        "clusters leave those of the pixels behind."
+    ),
+    "cifar10-alignment": (
+        "## Initial alignment, CIFAR-10 (10,000 training images)\n\nPaper: 0.065 to 0.085 at K = 1,000 with 50,000 "
+        "images. NMI with 10 images a cluster in place of 50 is larger by chance alone."
+    ),
+    "cifar10": "## A short run, CIFAR-10\n\nFive cycles of the paper's hundred, a fifth of its images: a first look.",
+}
+
+
+def alignment(folder: Path) -> list[str]:
+    """The distribution of the initial alignment, for each setting."""
+    found = json.loads((folder / "alignment.json").read_text(encoding="utf-8"))
+    rows = [
+        f"Data digest `{found['digest'][:12]}`.",
+        "",
+        "| K | PCA | lowest | 25 % | median | 75 % | highest | networks |",
+        "|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    settings = [
+        InitialAlignment(one["n_clusters"], one["n_components"], tuple(one["seeds"]), one["values"])
+        for one in found["settings"]
+    ]
+    for one in settings:
+        shares = " | ".join(f"{one.quantile(share):.3f}" for share in (0, 0.25, 0.5, 0.75, 1))
+        rows.append(f"| {one.n_clusters} | {one.n_components or 'off'} | {shares} | {len(one.seeds)} |")
+    picture = PAGE.with_name(f"deepcluster_{folder.name}.svg")
+    plot_alignment(settings, picture)
+    return [*rows, "", f"![Histograms of the initial alignment]({picture.name})"]
+
+
+def sweep(folder: Path, parameter: str) -> list[str]:
+    """Mean and spread of every value's runs."""
+    runs = json.loads((folder / f"{parameter}.json").read_text(encoding="utf-8"))
+    layers = [name.removeprefix("trunk.") for name in runs[0]["probes"]]
+    config = yaml.safe_load(next(folder.glob("*/seed-*/config.yaml")).read_text(encoding="utf-8"))
+    titles = [f"probe {layer} (untrained)" for layer in layers]
+    rows = [
+        f"Data digest `{config['data']['digest'][:12]}`, {config['parameters']['epochs']} cycles.",
+        "",
+        "| " + " | ".join([parameter, "IA", "NMI of the clusters", *titles, "seconds a run", "seeds"]) + " |",
+        "|" + "---:|" * (5 + len(layers)),
+    ]
+    for value in dict.fromkeys(run["value"] for run in runs):
+        group = [run for run in runs if run["value"] == value]
+        probes = [
+            f"{cell([run['probes'][name] for run in group])} ({cell([run['untrained'][name] for run in group])})"
+            for name in runs[0]["probes"]
+        ]
+        cells = [
+            "off" if value is None else str(value),
+            cell([run["initial_alignment"] for run in group]),
+            cell([run["nmi"] for run in group]),
+            *probes,
+            f"{sum(run['seconds'] for run in group) / len(group):.0f}",
+            ", ".join(str(run["seed"]) for run in group),
+        ]
+        rows.append("| " + " | ".join(cells) + " |")
+    return rows
+
+
+def clusters_of_pixels(folder: Path) -> list[str]:
+    """The clusters of each seed beside those of the pixels."""
+    rows = [
+        "| seed | NMI | ACC | NMI at the start | k-means on pixels, NMI | its ACC |",
+        "|---:|---:|---:|---:|---:|---:|",
+    ]
+    for seed in sorted(folder.glob("seed-*")):
+        metrics = json.loads((seed / "metrics.json").read_text(encoding="utf-8"))
+        lines = map(json.loads, (seed / "log.jsonl").read_text(encoding="utf-8").splitlines())
+        first = next(line for line in lines if line["event"] == "epoch")
+        pixels = metrics["kmeans_pixels"]
+        figures = (
+            metrics["scores"]["nmi"], metrics["scores"]["acc_hungarian"], first["nmi_labels"],
+            pixels["nmi"], pixels["acc_hungarian"],
+        )  # fmt: skip
+        rows.append(f"| {seed.name.split('-')[1]} | " + " | ".join(f"{value:.3f}" for value in figures) + " |")
+    return rows
+
+
+BLOCKS = {
+    "alignment": alignment,
+    "halting": lambda folder: sweep(folder, "halt_after"),
+    "clusters": lambda folder: sweep(folder, "n_clusters"),
+    "mnist5k": clusters_of_pixels,
+    "cifar10-alignment": alignment,
+    "cifar10": lambda folder: sweep(folder, "n_clusters"),
+}
+DONE = {
+    "alignment": "alignment.json", "halting": "halt_after.json", "clusters": "n_clusters.json",
+    "mnist5k": "summary.json", "cifar10-alignment": "alignment.json", "cifar10": "n_clusters.json",
+}  # fmt: skip
+
+
+def write_page(runs: Path) -> None:
+    """Write the page from everything that is there."""
+    lines = [INTRODUCTION]
+    remarks = PAGE.with_name("deepcluster_remarks.md")
+    for name, command in STUDY.items():
+        if (runs / name / DONE[name]).exists():
+            lines += [SAYS[name], "", f"`deepclust {command} --out {name}`", "", *BLOCKS[name](runs / name), ""]
+    if remarks.exists():
+        lines += [remarks.read_text(encoding="utf-8")]
+    PAGE.write_text("\n".join(lines), encoding="utf-8")
+    sys.stdout.write(f"{PAGE}\n")
+
+
+def main() -> None:
+    """Run the study, or write its page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--only", default="", help="blocks that start with this")
+    parser.add_argument("--table", action="store_true", help="run nothing")
+    options = parser.parse_args()
+    for name, command in STUDY.items():
+        if name.startswith(options.only) and not options.table:
+            deepclust(command, "--out", shlex.quote(str(options.runs / name)))
+    write_page(options.runs)
+
+
+if __name__ == "__main__":
+    main()
