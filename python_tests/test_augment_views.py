@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from deepclust_ext.data import make_augmentation
+from deepclust_ext.data import as_float, make_augmentation
 from deepclust_ext.data.colour import colour_jitter, erase
 from deepclust_ext.data.geometry import affine_matrix, crop_matrix, sample, uniform
 
@@ -265,3 +265,16 @@ def test_windows_cover_the_areas_asked_for():
     centre = views[:, 0, 16, 16]
     assert (float(centre.min()) < 0.27, float(centre.max()) > 0.73) == (True, True)
     assert abs(float(centre.mean()) - 0.5) < 0.03
+
+
+def test_a_flip_mirrors_some_images_and_nothing_else():
+    images = torch.randint(0, 256, (200, 3, 4, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    views = make_augmentation("flip", image_shape=(3, 4, 5))(images, generator=torch.Generator().manual_seed(1))
+    mirrored = (views == as_float(images).flip(-1)).flatten(1).all(1)
+    kept = (views == as_float(images)).flatten(1).all(1)
+    assert (mirrored ^ kept).all()
+    assert 70 < mirrored.sum() < 130
+    never = make_augmentation("flip", image_shape=(3, 4, 5), flip=0.0)
+    assert torch.equal(never(images, generator=torch.Generator().manual_seed(1)), as_float(images))
+    with pytest.raises(ValueError, match="'flip' must be in"):
+        make_augmentation("flip", image_shape=(3, 4, 5), flip=1.5)

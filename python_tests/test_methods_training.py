@@ -17,7 +17,7 @@ from deepclust_ext.methods import DHOG, load_config
 from deepclust_ext.methods.batches import EpochOrder
 from deepclust_ext.methods.configs import config_names
 from deepclust_ext.methods.loop import Training
-from deepclust_ext.methods.monitor import HeadStatistics, collapsed_heads, information_of_counts
+from deepclust_ext.methods.monitor import HeadStatistics, collapsed_heads, information_of_counts, information_of_labels
 from deepclust_ext.methods.optim import build_optimizer, learning_rate_factor
 from deepclust_ext.methods.progress import Progress
 from deepclust_ext.methods.seeds import (
@@ -166,6 +166,23 @@ def test_statistics_agree_with_scikit_learn(generator):
         assert summary["occupancy_entropy"][head] == pytest.approx(-(share * np.log(share)).sum() / np.log(6), abs=1e-6)
         assert summary["largest_share"][head] == pytest.approx(share.max(), abs=1e-6)
     assert summary["clusters_used"] == [6, 6, 6]
+
+
+@pytest.mark.parametrize("clusters", [1, 2, 7, 5000])
+def test_information_without_the_table_is_that_of_the_table(clusters, generator):
+    first = torch.randint(0, clusters, (400,), generator=generator)
+    second = torch.where(torch.rand(400, generator=generator) < 0.5, first, first.flip(0))
+    mi, nmi = information_of_labels(first, second, clusters)
+    table = torch.zeros(clusters, clusters).index_put_((first, second), torch.ones(()), accumulate=True)
+    expected = information_of_counts(table)
+    assert (mi, nmi) == (pytest.approx(expected[0].item()), pytest.approx(expected[1].item()))
+
+
+def test_one_view_has_no_agreement(generator):
+    statistics = HeadStatistics(1, 100_000, CPU)
+    statistics.add(torch.randint(0, 100_000, (1, 1, 50), generator=generator))
+    assert "nmi_views" not in statistics.summary()
+    statistics.load(statistics.state())
 
 
 def test_statistics_of_one_cluster_and_of_nothing():
