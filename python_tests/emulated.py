@@ -41,8 +41,24 @@ def dhog_loss(
     return [to_torch(output, probs.dtype) for output in outputs], [to_torch(grad, probs.dtype)]
 
 
+def knn(x: Tensor, query: Tensor | None = None, *, k: int, metric: str = "euclidean") -> tuple[Tensor, Tensor]:
+    """Values and indices (..., Q or N, k) of x (..., N, d) and query (..., Q, d)."""
+    asked = x if query is None else query
+    points, queries = (t.reshape(-1, *t.shape[-2:]) if t.numel() else t.new_empty(0, *t.shape[-2:]) for t in (x, asked))
+    if asked.shape[:-1].numel() == 0:  # the op itself returns before any launch
+        points, queries = points[:0], queries[:0]
+    values, indices = emu.knn(to_numpy(points), None if query is None else to_numpy(queries), k, metric)
+    shape = (*asked.shape[:-1], k)
+    return to_torch(values, x.dtype).reshape(shape), torch.from_numpy(indices).reshape(shape)
+
+
+SEARCHES = {"knn": knn}
+
+
 def call(name: str, tensors: tuple[Tensor, ...], kwargs: dict[str, Any], upstream: Tensor) -> Any:
     """Outputs and gradients of the op `name`, as the public function takes its arguments."""
+    if name in SEARCHES:
+        return list(SEARCHES[name](*tensors, **kwargs)), []
     if name == "dhog_loss":
         pooled, by_index = kwargs.get("pooling", "pooled") == "pooled", kwargs.get("push_norm", "index") == "index"
         return dhog_loss(tensors[0], kwargs.get("alpha", 0.05), pooled, by_index, kwargs.get("lamb", 1.0), upstream)

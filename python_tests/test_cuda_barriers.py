@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from emu import ROOT, SCHEDULES, directory
-from emulated import call, emu
+from emulated import SEARCHES, call, emu
 from opspecs import OPSPECS, rows
 
 CUDA = ROOT / "csrc" / "cuda"
@@ -33,7 +33,10 @@ CASES = [
     ("mi_loss", (rows(G, 1, 70, 40).float(), rows(G, 1, 70, 36).float()), {"symmetric": False}),
     ("mi_loss", (rows(G, 1, 3, 270).float(), rows(G, 1, 3, 270).float()), {}),
     ("dhog_loss", (rows(G, 2, 3, 40, 4).float(),), {}),
+    ("knn", (torch.randn(70, 20, generator=G),), {"k": 3}),
+    ("knn", (torch.randn(300, 2, generator=G).round(), torch.randn(2, 2, generator=G).round()), {"k": 200}),
 ]
+OPS = sorted({name for name, _, _ in CASES})
 
 
 def outcomes() -> list[list[torch.Tensor]]:
@@ -65,7 +68,7 @@ def right():
 
 def test_the_sites_are_found():
     assert len(SITES) >= 8
-    assert {spec.name for spec in OPSPECS} <= {name for name, _, _ in CASES}
+    assert {*(spec.name for spec in OPSPECS), *SEARCHES} <= set(OPS)
 
 
 @pytest.mark.parametrize("site", SITES, ids=lambda site: f"{site[0]}:{site[1]}")
@@ -104,13 +107,12 @@ def test_a_barrier_that_is_deleted_from_the_text_is_missed(name, right, tmp_path
     path.write_text(SYNC.sub(";", path.read_text(), count=1))
     assert path.read_text() != (CUDA / name).read_text()
 
-    bound = [spec.name for spec in OPSPECS]
     includes = subprocess.run(
         [sys.executable, "-m", "pybind11", "--includes"], capture_output=True, text=True, check=True
     ).stdout.split()
-    objects = [path for path in directory().glob("*.o") if path.stem not in {f"bind_{op}" for op in bound}]
+    objects = [path for path in directory().glob("*.o") if path.stem not in {f"bind_{op}" for op in OPS}]
     compiles = []
-    for op in bound:
+    for op in OPS:
         objects.append(tmp_path / f"bind_{op}.o")
         command = ["g++", "-O0", "-std=c++20", "-fPIC", "-fvisibility=hidden", *includes]
         compiles.append(subprocess.Popen([*command, "-c", copy / "emu" / f"bind_{op}.cpp", "-o", objects[-1]]))

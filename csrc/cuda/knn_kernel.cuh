@@ -22,6 +22,7 @@
 #pragma once
 
 #include <cmath>
+#include <limits>
 #include <type_traits>
 
 #include "knn.h"
@@ -31,7 +32,9 @@
 namespace deepclust::cuda {
 
 using KnnTile = RowTile<64, 64>;
-static_assert(KnnTile::kRows == KnnPlan::kTile && KnnTile::kAcross == 16, "a warp holds eight whole rows");
+inline constexpr int kWarpRows = 8;
+static_assert(KnnTile::kRows == KnnPlan::kTile && 4 * kWarp / KnnTile::kAcross == kWarpRows,
+              "a warp holds eight whole rows");
 
 // What a search reads: queries and candidates of every batch item.
 template <typename T>
@@ -138,6 +141,28 @@ DC_DEVICE void insert_neighbour(const RankedList<Key>& list, int k, const Ranked
   DC_SYNCWARP(kFullMask);
 }
 
+// Which of a thread's sixteen values may enter their rows' lists, as bits. Candidates come in the order of their index,
+// so one that only equals the k-th best of the tiles before is behind it. A list that is not full has no k-th best: its
+// limit reads as NaN, and lets everything in. What NaN lets in beyond that, the insertion refuses.
+template <RowValue kValue, typename T>
+DC_DEVICE unsigned entering_lists(const T (&value)[4][4], const RankedList<key_t<T>>& lists, int first_row, int k,
+                                  int64_t rows, int64_t cols, bool diagonal) {
+  unsigned entering = 0;
+  DC_UNROLL
+  for (int i = 0; i < 4; ++i) {
+    const int row = KnnTile::row() + i;
+    const T limit =
+        row < rows ? cost_of<T>(lists.keys[(row - first_row) * k + k - 1]) : -std::numeric_limits<T>::infinity();
+    DC_UNROLL
+    for (int j = 0; j < 4; ++j) {
+      const T cost = kValue == RowValue::kSquaredDistance ? value[i][j] : -value[i][j];
+      const bool allowed = KnnTile::col() + j < cols && !(diagonal && KnnTile::col() + j == row);
+      if (allowed && !(cost >= limit)) entering |= 1u << (i * 4 + j);
+    }
+  }
+  return entering;
+}
+
 // The k best of each chunk: [batch, queries, chunks, k], or the results themselves where there is one.
 template <typename T>
 struct KnnLists {
@@ -162,37 +187,33 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads, sizeof(T) == sizeof(double) ? 1 : 2)
   const int64_t end = ahead < plan.points ? ahead : plan.points;
   const RowsOf<T> rows = task.input.rows_of(item), candidates = task.input.candidates_of(item);
 
-  const int first_row = static_cast<int>(threadIdx.x) / kWarp * 8;  // of this warp's eight
+  const int first_row = static_cast<int>(threadIdx.x) / kWarp * kWarpRows;
   const RankedList<Key> lists =
       RankedList<Key>{keys, reinterpret_cast<uint32_t*>(keys + KnnTile::kRows * k)}.from(first_row * k);
-  for (int e = lane; e < 8 * k; e += kWarp) lists.set(e, Ranked<Key>::none());
+  for (int e = lane; e < kWarpRows * k; e += kWarp) lists.set(e, Ranked<Key>::none());
   DC_SYNCWARP(kFullMask);
 
   T value[4][4];
   for (int64_t col0 = begin; col0 < end; col0 += KnnTile::kCols) {
     row_tile<kValue, KnnTile, kVec>(rows, row0, candidates, col0, plan.depth, row_slab, col_slab, value);
-    DC_UNROLL
-    for (int i = 0; i < 4; ++i) {
-      const int own_row = KnnTile::row() - first_row + i;  // of the warp's eight
-      const int64_t row = row0 + first_row + own_row;
+    unsigned entering =
+        entering_lists<kValue>(value, lists, first_row, k, plan.queries - row0, end - col0, plan.graph && col0 == row0);
+    for (;;) {
+      const unsigned holders = __ballot_sync(kFullMask, entering != 0);
+      if (holders == 0) break;
+      const int source = __ffs(static_cast<int>(holders)) - 1;
+      const int e = __ffs(__shfl_sync(kFullMask, static_cast<int>(entering), source)) - 1;
+      if (lane == source) entering &= entering - 1;
+      T mine = value[0][0];
       DC_UNROLL
-      for (int j = 0; j < 4; ++j) {
-        const int64_t col = col0 + KnnTile::col() + j;
-        const Ranked<Key> mine{key_of_value<kValue>(value[i][j]), static_cast<uint32_t>(col)};
-        const bool allowed = row < plan.queries && col < end && !(plan.graph && col == row);
-        unsigned found = __ballot_sync(kFullMask, allowed && mine.before(lists.at(own_row * k + k - 1)));
-        while (found != 0) {
-          const int source = __ffs(static_cast<int>(found)) - 1;
-          found &= found - 1;
-          const Ranked<Key> next{__shfl_sync(kFullMask, mine.key, source),
-                                 static_cast<uint32_t>(col0 + source % KnnTile::kAcross * 4 + j)};
-          insert_neighbour(lists.from((source / KnnTile::kAcross * 4 + i) * k), k, next);
-        }
-      }
+      for (int other = 1; other < 16; ++other) mine = other == e ? value[other / 4][other % 4] : mine;
+      const Ranked<Key> next{key_of_value<kValue>(__shfl_sync(kFullMask, mine, source)),
+                             static_cast<uint32_t>(col0) + source % KnnTile::kAcross * 4 + e % 4};
+      insert_neighbour(lists.from((source / KnnTile::kAcross * 4 + e / 4) * k), k, next);
     }
   }
 
-  for (int e = lane; e < 8 * k; e += kWarp) {
+  for (int e = lane; e < kWarpRows * k; e += kWarp) {
     const int64_t row = row0 + first_row + e / k;
     if (row >= plan.queries) break;
     const int64_t list = item * plan.queries + row;
