@@ -44,6 +44,8 @@ def test_matches_the_reference_and_gives_the_same_bits_in_any_order(spec, dtype,
 def test_a_search_agrees_with_the_reference_and_gives_the_same_bits_in_any_order(spec, dtype, threads):
     threads(1)
     for sample in search_samples(spec, dtype):
+        if sample.tensors[0].numel() >= 20_000 and dtype != torch.float32:
+            continue  # the longest need not run in every dtype either
         exact = spec.reference(*sample.with_tensors(Tensor.double).tensors, **sample.kwargs)
         first = None
         for schedule in SCHEDULES if sample.tensors[0].numel() < 20_000 else SCHEDULES[1:2]:

@@ -15,7 +15,7 @@ enum class Metric { kEuclidean, kCosine, kInner };
 struct KnnPlan {
   static constexpr int64_t kTile = 64;               // rows and candidates of a block's tile
   static constexpr int64_t kBlocksWanted = 528;      // two rounds of two on each of 132 multiprocessors
-  static constexpr int64_t kLeastChunk = 4 * kTile;  // candidates of a chunk: its list must be worth merging
+  static constexpr int64_t kLeastChunk = 8 * kTile;  // candidates of a chunk: its list must be worth merging
   static constexpr int64_t kStripBytes = int64_t{1} << 28;
   static constexpr int64_t kRun = 1024;  // neighbours that a block sorts at once
 

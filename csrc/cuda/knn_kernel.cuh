@@ -10,9 +10,10 @@
 // Search: a block owns 64 rows and one chunk of the candidates, and walks through it in tiles of 64 x 64. A warp holds
 // eight whole rows of a tile in registers (16 lanes of 4 columns a row, four rows above one another), so it alone keeps
 // their lists, sorted, in shared memory: 64 k entries of 8 bytes (12 for double), which with 9 KB of slabs (17)
-// fits k = 64 (32). A vote of 32 values against their rows' k-th best finds those that enter; each is inserted by all
-// lanes at once. Few rows: the candidates are cut into chunks, as many as fill 264 blocks, each with lists of its own;
-// the merge finds an entry's rank by binary search in the other chunks' lists, without any order of its own.
+// fits k = 64 (32). A value below its row's k-th best of the tiles before is looked at again, by all lanes at a
+// time, and what still enters is inserted by all lanes together. Few rows: the candidates are cut into chunks, as many
+// as make 528 blocks, each with lists of its own; the merge finds an entry's rank by binary search in the other chunks'
+// lists, without any order of its own.
 //
 // Estimate for an H100, graph of 60,000 x 128, k = 20: 4.6e11 differences and multiply-adds, two instructions each and
 // half of the peak, take 28 ms; a product for cosine or inner 14 ms. A tile of 64 x 64 takes a block 128 d cycles / 2;
@@ -124,7 +125,6 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) prepare_knn_rows(const KnnRows<E> task
 template <typename Key>
 DC_DEVICE void insert_neighbour(const RankedList<Key>& list, int k, const Ranked<Key>& next) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  if (!next.before(list.at(k - 1))) return;  // an earlier insertion has raised the bar; the same in all lanes
   Ranked<Key> own[2], ahead[2];
   DC_UNROLL
   for (int slot = 0; slot < 2; ++slot) {
@@ -143,7 +143,7 @@ DC_DEVICE void insert_neighbour(const RankedList<Key>& list, int k, const Ranked
 
 // Which of a thread's sixteen values may enter their rows' lists, as bits. Candidates come in the order of their index,
 // so one that only equals the k-th best of the tiles before is behind it. A list that is not full has no k-th best: its
-// limit reads as NaN, and lets everything in. What NaN lets in beyond that, the insertion refuses.
+// limit reads as NaN, and lets everything in; so does a cost of NaN. A closer look follows before anything is inserted.
 template <RowValue kValue, typename T>
 DC_DEVICE unsigned entering_lists(const T (&value)[4][4], const RankedList<key_t<T>>& lists, int first_row, int k,
                                   int64_t rows, int64_t cols, bool diagonal) {
@@ -199,17 +199,24 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads, sizeof(T) == sizeof(double) ? 1 : 2)
     unsigned entering =
         entering_lists<kValue>(value, lists, first_row, k, plan.queries - row0, end - col0, plan.graph && col0 == row0);
     for (;;) {
-      const unsigned holders = __ballot_sync(kFullMask, entering != 0);
-      if (holders == 0) break;
-      const int source = __ffs(static_cast<int>(holders)) - 1;
-      const int e = __ffs(__shfl_sync(kFullMask, static_cast<int>(entering), source)) - 1;
-      if (lane == source) entering &= entering - 1;
-      T mine = value[0][0];
+      // Each lane looks at the first value it has left, by the lists as they are now.
+      const int e = __ffs(static_cast<int>(entering)) - 1;
+      T first = value[0][0];
       DC_UNROLL
-      for (int other = 1; other < 16; ++other) mine = other == e ? value[other / 4][other % 4] : mine;
-      const Ranked<Key> next{key_of_value<kValue>(__shfl_sync(kFullMask, mine, source)),
-                             static_cast<uint32_t>(col0) + source % KnnTile::kAcross * 4 + e % 4};
-      insert_neighbour(lists.from((source / KnnTile::kAcross * 4 + e / 4) * k), k, next);
+      for (int other = 1; other < 16; ++other) first = other == e ? value[other / 4][other % 4] : first;
+      const Ranked<Key> mine{key_of_value<kValue>(first), static_cast<uint32_t>(col0) + KnnTile::col() + e % 4};
+      const bool enters = entering != 0 && mine.before(lists.at((KnnTile::row() - first_row + e / 4) * k + k - 1));
+      if (entering != 0 && !enters) entering &= entering - 1;
+      const unsigned found = __ballot_sync(kFullMask, enters);
+      if (found == 0) {
+        if (__any_sync(kFullMask, entering != 0)) continue;
+        break;
+      }
+      const int source = __ffs(static_cast<int>(found)) - 1, place = __shfl_sync(kFullMask, e, source);
+      const Ranked<Key> next{__shfl_sync(kFullMask, mine.key, source),
+                             static_cast<uint32_t>(col0) + source % KnnTile::kAcross * 4 + place % 4};
+      insert_neighbour(lists.from((source / KnnTile::kAcross * 4 + place / 4) * k), k, next);
+      if (lane == source) entering &= entering - 1;
     }
   }
 
