@@ -38,6 +38,7 @@ PYBIND11_MODULE(_emu, module) {
 
   bind_dhog_loss(module);
   bind_half(module);
+  bind_kmeans(module);
   bind_mi_loss(module);
   bind_selftest(module);
 }
