@@ -13,7 +13,7 @@ import pytest
 import torch
 from emu import ROOT, SCHEDULES, directory
 from emulated import SEARCHES, call, emu
-from opspecs import OPSPECS, rows
+from opspecs import OPSPECS, points, rows
 
 CUDA = ROOT / "csrc" / "cuda"
 SYNC = re.compile(r"\bDC_SYNC\(\);")
@@ -33,10 +33,21 @@ CASES = [
     ("mi_loss", (rows(G, 1, 70, 40).float(), rows(G, 1, 70, 36).float()), {"symmetric": False}),
     ("mi_loss", (rows(G, 1, 3, 270).float(), rows(G, 1, 3, 270).float()), {}),
     ("dhog_loss", (rows(G, 2, 3, 40, 4).float(),), {}),
-    ("knn", (torch.randn(70, 20, generator=G),), {"k": 3}),
-    ("knn", (torch.randn(300, 2, generator=G).round(), torch.randn(2, 2, generator=G).round()), {"k": 200}),
 ]
-OPS = sorted({name for name, _, _ in CASES})
+# Two slabs of depth, two tiles of centroids, two tiles of a scan, several empty clusters; more weights than a block
+# of them holds; and one point again and again, where every seed is any other.
+FEW, MANY = points(G, 40, 18).float(), points(G, 270, 1, spread=3.0)
+EQUAL = torch.ones(9, 1)
+GRID = points(G, 300, 2).float().round()  # copies, so that the index decides as well
+SEARCH_CASES = [
+    ("kmeans_assign", (FEW, FEW[:20] + 0.1)),
+    ("kmeans", (FEW, torch.cat([FEW[:3], FEW[:3] + 50]), 6, 0, 2, 0.0, 0, False)),
+    ("kmeans", (MANY, MANY, 270, 0, 1, 0.0, 2, False)),
+    ("kmeans_plusplus", (points(G, 1100, 2, clusters=9, spread=0.01), 8, 1)),
+    ("kmeans_plusplus", (EQUAL, 5, 0)),
+    ("knn", (FEW, None, 3, "euclidean")),
+    ("knn", (GRID, GRID[:2], 200, "euclidean")),
+]
 
 
 def outcomes() -> list[list[torch.Tensor]]:
@@ -49,6 +60,9 @@ def outcomes() -> list[list[torch.Tensor]]:
             upstream = torch.full(() if scalar else (1,), 2.0, dtype=tensors[0].dtype)
             outputs, grads = call(name, tensors, kwargs, upstream)
             results.append([*outputs, *grads])
+        for name, arguments in SEARCH_CASES:
+            found = SEARCHES[name](*arguments)
+            results.append([found] if isinstance(found, torch.Tensor) else list(found))
     return results
 
 
@@ -68,7 +82,7 @@ def right():
 
 def test_the_sites_are_found():
     assert len(SITES) >= 8
-    assert {*(spec.name for spec in OPSPECS), *SEARCHES} <= set(OPS)
+    assert {spec.name for spec in OPSPECS} <= {name for name, _, _ in CASES}
 
 
 @pytest.mark.parametrize("site", SITES, ids=lambda site: f"{site[0]}:{site[1]}")
@@ -107,12 +121,13 @@ def test_a_barrier_that_is_deleted_from_the_text_is_missed(name, right, tmp_path
     path.write_text(SYNC.sub(";", path.read_text(), count=1))
     assert path.read_text() != (CUDA / name).read_text()
 
+    bound = [path.stem.removeprefix("bind_") for path in directory().glob("bind_*.d") if f"/{name}" in path.read_text()]
     includes = subprocess.run(
         [sys.executable, "-m", "pybind11", "--includes"], capture_output=True, text=True, check=True
     ).stdout.split()
-    objects = [path for path in directory().glob("*.o") if path.stem not in {f"bind_{op}" for op in OPS}]
+    objects = [path for path in directory().glob("*.o") if path.stem not in {f"bind_{op}" for op in bound}]
     compiles = []
-    for op in OPS:
+    for op in bound:
         objects.append(tmp_path / f"bind_{op}.o")
         command = ["g++", "-O0", "-std=c++20", "-fPIC", "-fvisibility=hidden", *includes]
         compiles.append(subprocess.Popen([*command, "-c", copy / "emu" / f"bind_{op}.cpp", "-o", objects[-1]]))

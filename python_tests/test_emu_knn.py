@@ -190,12 +190,12 @@ def test_what_overflows_comes_last(k):
 def test_the_first_row_that_is_not_finite_is_named(bad):
     x, query = points(2, 70, 33), points(2, 5, 33, seed=1)
     query[1, 2, 32] = x[0, 69, 0] = x[1, 3, 5] = bad
-    with pytest.raises(ValueError, match="knn: 'x' must be finite, row 69"):
+    with pytest.raises(RuntimeError, match="knn: 'x' must be finite, got NaN or infinity in row 69"):
         emu.knn(x, query, 3, "euclidean")
     x[0] = 0
-    with pytest.raises(ValueError, match="knn: 'query' must be finite, row 2"):
+    with pytest.raises(RuntimeError, match="knn: 'query' must be finite, got NaN or infinity in row 2"):
         emu.knn(x, query, 70, "cosine")
-    with pytest.raises(ValueError, match="knn: 'x' must be finite, row 3"):
+    with pytest.raises(RuntimeError, match="knn: 'x' must be finite, got NaN or infinity in row 3"):
         emu.knn(x.astype(np.float16), None, 3, "inner")
 
 

@@ -2,6 +2,7 @@
 #include <pybind11/stl.h>
 
 #include <optional>
+#include <stdexcept>
 #include <string>
 
 #include "../cuda/knn.cu"
@@ -19,7 +20,7 @@ cuda::Metric metric_of(const std::string& name) {
   throw py::value_error("emu: 'metric' must be 'euclidean', 'cosine' or 'inner', got '" + name + "'");
 }
 
-// x [batch, n, d], query [batch, q, d] or None -> values, indices [batch, n or q, k]; a ValueError as the op's where a
+// x [batch, n, d], query [batch, q, d] or None -> values, indices [batch, n or q, k]; an error as the op's where a
 // row is not finite. strip_bytes: what one strip of costs may take, the kernels' own choice if 0.
 py::tuple knn(const py::array& x, const std::optional<py::array>& query, int64_t k, const std::string& metric,
               int64_t strip_bytes) {
@@ -37,7 +38,8 @@ py::tuple knn(const py::array& x, const std::optional<py::array>& query, int64_t
     const DeviceBuffer<int64_t> indices(size);
     const cuda::KnnBadRow bad = cuda::knn_prepare(plan, points.get(), from, workspace.get(), nullptr);
     if (bad.arg != nullptr)
-      throw py::value_error("knn: '" + std::string(bad.arg) + "' must be finite, row " + std::to_string(bad.row));
+      throw std::runtime_error("knn: '" + std::string(bad.arg) + "' must be finite, got NaN or infinity in row " +
+                               std::to_string(bad.row) + "; drop or mend such rows");
     cuda::knn_search(plan, points.get(), from, workspace.get(), values.get(), indices.get(), nullptr);
     const std::vector<py::ssize_t> shape{plan.batch, plan.queries, k};
     return py::make_tuple(to_numpy(values, shape), to_numpy(indices, shape));
