@@ -15,11 +15,12 @@
 // as make 528 blocks, each with lists of its own; the merge finds an entry's rank by binary search in the other chunks'
 // lists, without any order of its own.
 //
-// Estimate for an H100, graph of 60,000 x 128, k = 20: 4.6e11 differences and multiply-adds, two instructions each and
-// half of the peak, take 28 ms; a product for cosine or inner 14 ms. A tile of 64 x 64 takes a block 128 d cycles / 2;
-// its 16 votes a warp are 1 / d of the instructions or less, and its insertions (k ln(n / k), about 160 a row in all)
-// under a millisecond altogether. Rows of x come from the second-level cache: 64 rows of 512 bytes serve 4096 pairs.
-// Arithmetic bounds it. v(i, j) = v(j, i) is not used: half the pairs, but every list would need a lock or a merge.
+// Estimate for an H100, graph of 60,000 x 128, k = 20: 4.6e11 differences and as many multiply-adds take 28 ms at the
+// peak rate of instructions, a product for cosine or inner 14 ms; row_tile.cuh is expected to reach about half of it.
+// Looking at a tile costs a thread about a hundred instructions, 2 % of them at d = 128 but a quarter at d = 8. The
+// insertions, k (1 + ln(n / k)) or 180 a row in all, come to about a millisecond. Rows of x come from the second-level
+// cache: 64 rows of 512 bytes serve 4096 pairs. Arithmetic bounds it. v(i, j) = v(j, i) is not used: half the pairs,
+// but every list would need a lock or a merge.
 #pragma once
 
 #include <cmath>

@@ -11,10 +11,10 @@
 //   sort     runs of 1024 in shared memory, a bitonic network; then pairs of runs are merged, an entry to a thread,
 //            which finds its rank in the other run by binary search. The total order leaves one result.
 //
-// Estimate for an H100, 60,000 x 128, k = 200: the tiles take 28 ms as for the lists (14 for products). Keys are
-// written once and read four times in float32 (three digits and the last pass), 72 GB or 21 ms at 3.35 TB/s where the
-// second-level cache keeps none of it; the shared-memory atomics of the first digit, where most rows fall into a few
-// bins, come to as much again at one a cycle. Arithmetic and memory are of one size here, and do not overlap.
+// Estimate for an H100, 60,000 x 128, k = 200: the tiles take as long as for the lists. Keys are written once and read
+// four times in float32 (three digits and the last pass), 72 GB or 21 ms at 3.35 TB/s where the second-level cache
+// keeps none of it; the shared-memory atomics of the first digit, where most rows fall into a few bins, come to as much
+// again at one a cycle. Arithmetic and memory are of one size here, and do not overlap.
 #pragma once
 
 #include "knn_kernel.cuh"

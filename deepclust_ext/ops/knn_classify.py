@@ -108,17 +108,20 @@ def knn_classify(
     temperature = max(temperature, torch.finfo(similarity.dtype).tiny)
     weights = ((similarity - similarity[..., :1]) / temperature).exp()
     voters = labels.unsqueeze(-2).expand(*neighbours.shape[:-1], -1)
-    scores = _count_votes(voters.gather(-1, neighbours), weights, classes)
+    scores = count_votes(voters.gather(-1, neighbours), weights, classes, in_turn=weights.is_cuda)
     scores = scores / scores.sum(-1, keepdim=True)
     return KNNClassification(scores.argmax(-1), scores)
 
 
-def _count_votes(votes: Tensor, weights: Tensor, classes: int) -> Tensor:
-    """Scores (..., Q, classes): each query's weights (..., Q, k), added to the classes of its votes in order."""
+def count_votes(votes: Tensor, weights: Tensor, classes: int, *, in_turn: bool) -> Tensor:
+    """Scores (..., Q, classes): each query's weights (..., Q, k), added to the classes of its votes in their order.
+
+    On a GPU, scatter_add adds the votes for one class in no fixed order. `in_turn` gives it one neighbour of every
+    query at a time, where there is nothing to order.
+    """
     scores = weights.new_zeros(*weights.shape[:-1], classes)
-    if not weights.is_cuda:
+    if not in_turn:
         return scores.scatter_add(-1, votes, weights)
-    # There scatter_add adds the votes for one class in no fixed order: one neighbour of every query at a time has none.
     for vote, weight in zip(votes.split(1, -1), weights.split(1, -1), strict=True):
         scores = scores.scatter_add(-1, vote, weight)
     return scores
