@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 from emu import ROOT, SCHEDULES, directory
-from emulated import call, emu
-from opspecs import OPSPECS, rows
+from emulated import SEARCHES, call, emu
+from opspecs import OPSPECS, points, rows
 
 CUDA = ROOT / "csrc" / "cuda"
 SYNC = re.compile(r"\bDC_SYNC\(\);")
@@ -34,6 +34,20 @@ CASES = [
     ("mi_loss", (rows(G, 1, 3, 270).float(), rows(G, 1, 3, 270).float()), {}),
     ("dhog_loss", (rows(G, 2, 3, 40, 4).float(),), {}),
 ]
+# Two slabs of depth, two tiles of centroids, two tiles of a scan, several empty clusters; more weights than a block
+# of them holds; and one point again and again, where every seed is any other.
+FEW, MANY = points(G, 40, 18).float(), points(G, 270, 1, spread=3.0)
+EQUAL = torch.ones(9, 1)
+GRID = points(G, 300, 2).float().round()  # copies, so that the index decides as well
+SEARCH_CASES = [
+    ("kmeans_assign", (FEW, FEW[:20] + 0.1)),
+    ("kmeans", (FEW, torch.cat([FEW[:3], FEW[:3] + 50]), 6, 0, 2, 0.0, 0, False)),
+    ("kmeans", (MANY, MANY, 270, 0, 1, 0.0, 2, False)),
+    ("kmeans_plusplus", (points(G, 1100, 2, clusters=9, spread=0.01), 8, 1)),
+    ("kmeans_plusplus", (EQUAL, 5, 0)),
+    ("knn", (FEW, None, 3, "euclidean")),
+    ("knn", (GRID, GRID[:2], 200, "euclidean")),
+]
 
 
 def outcomes() -> list[list[torch.Tensor]]:
@@ -46,6 +60,9 @@ def outcomes() -> list[list[torch.Tensor]]:
             upstream = torch.full(() if scalar else (1,), 2.0, dtype=tensors[0].dtype)
             outputs, grads = call(name, tensors, kwargs, upstream)
             results.append([*outputs, *grads])
+        for name, arguments in SEARCH_CASES:
+            found = SEARCHES[name](*arguments)
+            results.append([found] if isinstance(found, torch.Tensor) else list(found))
     return results
 
 
@@ -104,7 +121,7 @@ def test_a_barrier_that_is_deleted_from_the_text_is_missed(name, right, tmp_path
     path.write_text(SYNC.sub(";", path.read_text(), count=1))
     assert path.read_text() != (CUDA / name).read_text()
 
-    bound = [spec.name for spec in OPSPECS]
+    bound = [path.stem.removeprefix("bind_") for path in directory().glob("bind_*.d") if f"/{name}" in path.read_text()]
     includes = subprocess.run(
         [sys.executable, "-m", "pybind11", "--includes"], capture_output=True, text=True, check=True
     ).stdout.split()

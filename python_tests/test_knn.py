@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepclust_ext import knn, knn_classify, reference
+from deepclust_ext.ops.knn_classify import count_votes
 
 METRICS = ["euclidean", "cosine", "inner"]
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
@@ -374,6 +375,14 @@ def test_classifier_at_its_edges():
     assert knn_classify(bank, labels, torch.zeros(0, 3)).scores.shape == (0, 3)
     batched = knn_classify(bank.expand(2, 3, 3), torch.stack([labels, labels.flip(0)]), bank.expand(2, 3, 3), k=1)
     assert batched.labels.tolist() == [[2, 0, 1], [1, 0, 2]]
+
+
+def test_votes_in_turn_give_the_same_bits():
+    weights = points(50, 40).exp()
+    votes = torch.randint(7, (50, 40), generator=torch.Generator().manual_seed(1))
+    both = [count_votes(votes, weights, 9, in_turn=in_turn) for in_turn in (False, True)]
+    assert torch.equal(*both)
+    assert not both[0][:, 7:].any()
 
 
 def test_what_the_classifier_refuses():

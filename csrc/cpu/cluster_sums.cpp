@@ -1,16 +1,11 @@
 #include "cluster_sums_kernel.h"
 
-#include <cmath>
-
 namespace deepclust::cpu {
 namespace {
 
 using Doubles = VectorOf<double>::type;
 using Longs = VectorOf<double>::mask;
 constexpr int64_t kL = kLanes<double>;
-// 1.5 * 2^52: a double this large has a spacing of 1, so that adding it rounds to an integer, in the low bits.
-constexpr double kMagic = 6755399441055744.0;
-constexpr int64_t kMagicBits = 0x4338000000000000;
 
 template <typename T>
 DC_INLINE void load_doubles(const T* from, int64_t count, Doubles& out) {
@@ -63,10 +58,10 @@ DC_INLINE void add_moves_inline(const Matrix<const T>& x, const T* mean, const d
     for (int64_t v = 0; v < vectors; ++v) {
       Doubles value;
       load_doubles(row + v * kL, last - first - v * kL, value);
-      const Doubles shifted = (value - centre[v]) * factor[v] + kMagic;
+      const Doubles shifted = (value - centre[v]) * factor[v] + kFixedPointMagic;
       Longs whole, sum;
       __builtin_memcpy(&whole, &shifted, sizeof(whole));
-      whole -= kMagicBits;
+      whole -= kFixedPointBits;
       __builtin_memcpy(&sum, to + v * kL, sizeof(sum));
       sum += whole;
       __builtin_memcpy(to + v * kL, &sum, sizeof(sum));
@@ -96,14 +91,6 @@ DC_INLINE double centred_squares_inline(const T* x, const T* mean, int64_t d, in
 }
 
 }  // namespace
-
-double fixed_point_scale(double range, int64_t n) {
-  if (!(range > 0.0)) return 1.0;
-  int exponent, bits = 0;
-  std::frexp(range, &exponent);  // range < 2^exponent
-  while ((int64_t{1} << bits) < n) ++bits;
-  return std::ldexp(1.0, std::min(std::min(50, 61 - bits) - exponent, 1000));
-}
 
 DC_CLONES void column_stats(const float* x, int64_t d, int64_t begin, int64_t end, const ColumnStats<float>& stats) {
   column_stats_inline(x, d, begin, end, stats);

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "../common/fixed_point.h"
 #include "../common/matrix.h"
 #include "../common/numeric.h"
 
@@ -34,9 +35,6 @@ struct ColumnStats {
 };
 void column_stats(const float* x, int64_t d, int64_t begin, int64_t end, const ColumnStats<float>& stats);
 void column_stats(const double* x, int64_t d, int64_t begin, int64_t end, const ColumnStats<double>& stats);
-
-// The power of two that brings |value| <= range to at most 2^50, and n of them to less than 2^62.
-double fixed_point_scale(double range, int64_t n);
 
 // Adds columns [first, last) of the moved points to sums [K, ld]; first is a multiple of kSumColumns.
 void add_moves(const Matrix<const float>& x, const float* mean, const double* scale, const Move* moves, int64_t count,

@@ -5,8 +5,8 @@
 #include <cmath>
 #include <vector>
 
-#include "../torch/checks.h"
 #include "../torch/dispatch.h"
+#include "../torch/kmeans_checks.h"
 #include "../torch/parallel.h"
 #include "cluster_sums_kernel.h"
 #include "nearest_kernel.h"
@@ -34,36 +34,10 @@ struct Matrices {
   }
 };
 
-// The sizes of t less the last `drop`, then `added`.
-inline std::vector<int64_t> sizes_with(const Tensor& t, int64_t drop, const std::vector<int64_t>& added) {
-  const auto sizes = t.sizes();
-  std::vector<int64_t> out(sizes.begin(), sizes.end() - drop);
-  out.insert(out.end(), added.begin(), added.end());
-  return out;
-}
-
-inline void check_points(const char* op, const Tensor& x) {
-  STD_TORCH_CHECK(x.dim() >= 2 && is_floating(x), op,
-                  ": 'x' must be a floating-point tensor of at least two dimensions");
-  STD_TORCH_CHECK(x.size(x.dim() - 1) > 0, op, ": 'x' must have at least one column");
-}
-
-inline void check_centroids(const char* op, const Tensor& x, const Tensor& centroids) {
-  STD_TORCH_CHECK(centroids.dim() == x.dim() && centroids.scalar_type() == x.scalar_type(), op,
-                  ": 'centroids' must be of x's dtype and dimensions");
-  for (int64_t i = 0; i < x.dim(); ++i)
-    STD_TORCH_CHECK(i == x.dim() - 2 || centroids.size(i) == x.size(i), op,
-                    ": 'centroids' must be of x's shape but for the number of rows");
-  const int64_t clusters = centroids.size(x.dim() - 2);
-  STD_TORCH_CHECK(clusters > 0 && clusters < (int64_t{1} << 31), op,
-                  ": 'centroids' must have between 1 and 2^31 - 1 rows, got ", clusters);
-}
-
 template <typename T>
 void check_finite(const char* op, const char* arg, const T* data, int64_t rows, int64_t cols) {
   for (int64_t i = 0; i < rows * cols; ++i)
-    STD_TORCH_CHECK(std::isfinite(data[i]), op, ": '", arg, "' must be finite, got NaN or infinity in row ", i / cols,
-                    "; drop or mend such rows");
+    if (!std::isfinite(data[i])) refuse_row(op, arg, i / cols);
 }
 
 // Rows of a task that reads all of x once: at most 64 tasks, so that what each of them keeps stays small.

@@ -106,19 +106,8 @@ int64_t lloyd(const ReadyPoints<T>& ready, T* centroids, int64_t clusters, const
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> kmeans(const Tensor& x, const std::optional<Tensor>& start,
                                                                   int64_t n_clusters, int64_t seed, int64_t max_iter,
                                                                   double tol, int64_t empty_rule, bool spherical) {
-  check_points("kmeans", x);
-  const Matrices points(x);
-  STD_TORCH_CHECK(n_clusters >= 1 && n_clusters <= points.rows && n_clusters < (int64_t{1} << 31),
-                  "kmeans: 'n_clusters' must be between 1 and x's ", points.rows, " rows, got ", n_clusters);
-  if (start.has_value()) {
-    check_centroids("kmeans", x, *start);
-    STD_TORCH_CHECK(start->size(x.dim() - 2) == n_clusters, "kmeans: 'centroids' must have n_clusters=", n_clusters,
-                    " rows, got ", start->size(x.dim() - 2));
-  }
-  const Matrices given(start.has_value() ? *start : x);
-  DC_CHECK(max_iter >= 0, "kmeans", "max_iter", "at least 0");
-  DC_CHECK(tol >= 0, "kmeans", "tol", "at least 0");
-  DC_CHECK(empty_rule >= 0 && empty_rule <= 2, "kmeans", "empty", "0 (split), 1 (farthest) or 2 (keep)");
+  check_kmeans(x, start, n_clusters, max_iter, tol, empty_rule);
+  const Matrices points(x), given(start.has_value() ? *start : x);
   const Options options{max_iter, tol, static_cast<Empty>(empty_rule), spherical};
   const ScalarType dtype = accumulator_dtype(x.scalar_type());
   const int64_t n = points.rows, d = points.cols;

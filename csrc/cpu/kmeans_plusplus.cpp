@@ -5,9 +5,8 @@ namespace deepclust::cpu {
 // x [.., N, d] -> the indices of n_clusters distinct points [.., n_clusters], in the order drawn.
 Tensor kmeans_plusplus(const Tensor& x, int64_t n_clusters, int64_t seed) {
   check_points("kmeans_plusplus", x);
+  check_cluster_count("kmeans_plusplus", x, n_clusters);
   const Matrices points(x);
-  STD_TORCH_CHECK(n_clusters >= 1 && n_clusters <= points.rows && n_clusters < (int64_t{1} << 31),
-                  "kmeans_plusplus: 'n_clusters' must be between 1 and x's ", points.rows, " rows, got ", n_clusters);
   Tensor seeds = empty(sizes_with(x, 2, {n_clusters}), ScalarType::Long, x);
   dispatch_accumulator(accumulator_dtype(x.scalar_type()), [&](auto zero) {
     using T = decltype(zero);

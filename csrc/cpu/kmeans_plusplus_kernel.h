@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "../common/random.h"
+#include "../common/seeding_rule.h"
 #include "nearest_kernel.h"
 
 namespace deepclust::cpu {
@@ -21,7 +22,7 @@ namespace deepclust::cpu {
 template <typename T>
 class Weights {
  public:
-  static constexpr int64_t kBlock = 1024;
+  static constexpr int64_t kBlock = kWeightBlock;
   std::vector<T> weight;
 
   explicit Weights(int64_t n) : weight(static_cast<size_t>(n), std::numeric_limits<T>::infinity()) {
@@ -73,13 +74,5 @@ class Weights {
  private:
   std::vector<double> sums_;
 };
-
-// Seeds wait for a pass until they are as many as those brought in.
-inline bool worth_a_pass(int64_t waiting, int64_t done) {
-  return waiting >= std::max<int64_t>(1, done);
-}
-
-// After so many rejections of one seed the stale weights have become too loose.
-inline constexpr int kRejections = 32;
 
 }  // namespace deepclust::cpu

@@ -3,8 +3,8 @@
 #include <string>
 #include <tuple>
 
-#include "../torch/checks.h"
 #include "../torch/dispatch.h"
+#include "../torch/knn_checks.h"
 #include "../torch/parallel.h"
 
 namespace deepclust::cpu {
@@ -18,23 +18,6 @@ Tensor as_rows(const Tensor& x) {
   Tensor rows = as_accumulator(x);
   if (rows.dim() != 3) rows = torch::stable::reshape(rows, {-1, x.size(x.dim() - 2), x.size(x.dim() - 1)});
   return rows.stride(2) == 1 || rows.size(2) == 1 ? rows : torch::stable::contiguous(rows);
-}
-
-void check(const Tensor& x, const std::optional<Tensor>& query, int64_t k, const std::string& metric) {
-  DC_CHECK(x.dim() >= 2 && is_floating(x), "knn", "x", "a floating-point tensor of at least two dimensions");
-  DC_CHECK(x.size(x.dim() - 1) > 0, "knn", "x", "of at least one feature");
-  const int64_t points = x.size(x.dim() - 2);
-  DC_CHECK(points < std::numeric_limits<int32_t>::max(), "knn", "x", "of fewer than 2^31 points");
-  if (query) {
-    DC_CHECK(query->dim() == x.dim() && query->scalar_type() == x.scalar_type(), "knn", "query",
-             "of x's dtype and dimensions");
-    for (int64_t i = 0; i < x.dim(); ++i)
-      DC_CHECK(i == x.dim() - 2 || query->size(i) == x.size(i), "knn", "query",
-               "of x's shape but for the number of points");
-  }
-  DC_CHECK(metric == "euclidean" || metric == "cosine" || metric == "inner", "knn", "metric",
-           "'euclidean', 'cosine' or 'inner'");
-  DC_CHECK(k >= 1 && k <= points - (query ? 0 : 1), "knn", "k", "between 1 and the number of candidates");
 }
 
 template <typename T>
@@ -188,11 +171,9 @@ BadRow neighbours(Points<T> points, Points<T>* queries, const std::string& metri
 // (x [.., n, d], query [.., q, d] or none) -> values, indices [.., n or q, k].
 std::tuple<Tensor, Tensor> knn(const Tensor& x, const std::optional<Tensor>& query, int64_t k,
                                const std::string& metric) {
-  check(x, query, k, metric);
+  check_knn(x, query, k, metric);
   const ScalarType dtype = accumulator_dtype(x.scalar_type());
-  const Tensor& rows = query ? *query : x;
-  std::vector<int64_t> sizes(rows.sizes().begin(), rows.sizes().end() - 1);
-  sizes.push_back(k);
+  const std::vector<int64_t> sizes = knn_sizes(query ? *query : x, k);
   Tensor values = empty(sizes, dtype, x), indices = empty(sizes, ScalarType::Long, x);
   if (values.numel() == 0) return {values, indices};
 
@@ -219,9 +200,7 @@ std::tuple<Tensor, Tensor> knn(const Tensor& x, const std::optional<Tensor>& que
     else
       for (int64_t b = 0; b < batch; ++b) item(b);
   });
-  for (const BadRow& found : bad)
-    STD_TORCH_CHECK(found.arg == nullptr, "knn: '", found.arg == nullptr ? "" : found.arg,
-                    "' must be finite, got NaN or infinity in row ", found.row, "; drop or mend such rows");
+  for (const BadRow& found : bad) check_finite_row(found.arg, found.row);
   return {values, indices};
 }
 

@@ -38,6 +38,8 @@ PYBIND11_MODULE(_emu, module) {
 
   bind_dhog_loss(module);
   bind_half(module);
+  bind_kmeans(module);
+  bind_knn(module);
   bind_mi_loss(module);
   bind_selftest(module);
 }

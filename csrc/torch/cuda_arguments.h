@@ -24,6 +24,25 @@ inline Tensor workspace(std::size_t bytes, const Tensor& like) {
   return empty({static_cast<int64_t>(bytes)}, ScalarType::Byte, like);
 }
 
+// How many matrices, or whatever the last `of_each` dimensions are, `t` holds.
+inline int64_t batch_of(const Tensor& t, int64_t of_each) {
+  int64_t batch = 1;
+  for (int64_t i = 0; i + of_each < t.dim(); ++i) batch *= t.size(i);
+  return batch;
+}
+
+// `count` flags for rows that are not finite, int64 and -1: none yet.
+inline Tensor row_flags(int64_t count, const Tensor& like) {
+  return torch::stable::full(std::vector<int64_t>{count}, -1, ScalarType::Long, std::nullopt, like.device());
+}
+
+// The elements of a small int64 tensor. It waits for the device.
+inline std::vector<int64_t> to_host(const Tensor& t) {
+  const Tensor copy = torch::stable::to(t, torch::stable::Device(torch::headeronly::DeviceType::CPU));
+  const auto* const data = static_cast<const int64_t*>(copy.data_ptr());
+  return std::vector<int64_t>(data, data + copy.numel());
+}
+
 // torch's cuBLAS handle of the current device, set to the current stream.
 inline void* blas_handle() {
   void* handle = nullptr;

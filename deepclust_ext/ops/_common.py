@@ -32,14 +32,6 @@ def check_floating(op: str, arg: str, value: object) -> Tensor:
     return value
 
 
-def check_on_cpu(op: str, arg: str, value: Tensor) -> None:
-    """Raise where an op that has no CUDA kernel yet is given a tensor of a GPU."""
-    if value.is_cuda:
-        raise NotImplementedError(
-            f"{op}: '{arg}' must be on the CPU, got {value.device}: there is no CUDA kernel yet; move it with .cpu()"
-        )
-
-
 def check_number(op: str, arg: str, value: object) -> float:
     """`value` as a finite float, or an error that names the argument."""
     if isinstance(value, bool) or not isinstance(value, Real):

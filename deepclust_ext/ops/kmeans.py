@@ -109,8 +109,6 @@ def kmeans(
 
     Raises
     ------
-    NotImplementedError
-        `x` is on a GPU: there is no CUDA kernel yet.
     TypeError
         `x` or `init` is not a floating-point tensor, an option not of its type.
     ValueError

@@ -12,7 +12,6 @@ from deepclust_ext.ops._common import (
     accumulator_dtype,
     batch_first,
     check_floating,
-    check_on_cpu,
     checked_by_value,
     matched_rows,
 )
@@ -51,8 +50,6 @@ def kmeans_assign(x: Tensor, centroids: Tensor) -> KMeansAssignment:
 
     Raises
     ------
-    NotImplementedError
-        `x` is on a GPU: there is no CUDA kernel yet.
     TypeError
         An argument is not a floating-point tensor.
     ValueError
@@ -78,7 +75,6 @@ def kmeans_assign(x: Tensor, centroids: Tensor) -> KMeansAssignment:
 def check_points(op: str, x: object) -> Tensor:
     """`x` as points (..., N, d), detached, or an error."""
     points = check_floating(op, "x", x)
-    check_on_cpu(op, "x", points)
     if points.dim() < 2 or points.shape[-1] < 1:
         raise ValueError(f"{op}: 'x' must have shape (..., N, d) with d >= 1, got {tuple(points.shape)}")
     return points.detach()

@@ -14,7 +14,6 @@ from deepclust_ext.ops._common import (
     check_choice,
     check_floating,
     check_integer,
-    check_on_cpu,
     checked_by_value,
     matched_rows,
 )
@@ -42,8 +41,12 @@ def knn(x: Tensor, k: int, *, query: Tensor | None = None, metric: str = "euclid
     for the metrics "euclidean", "cosine" and "inner". The values returned are the k best of all the values as computed,
     in their order, and ties go to the lowest index. Distances are sums of squared differences as they stand, so equal
     points are at distance 0 however far from the origin they lie, and v_ij and v_ji have the same bits. So has every
-    result, for any number of threads. A matrix product (over half the pairs, without a query) decides which pairs are
-    looked at; nothing of size Q x N exists.
+    result, for any number of threads. On the CPU a matrix product (over half the pairs, without a query) decides which
+    pairs are looked at. Nothing of size Q x N exists; on a GPU, more than 64 neighbours (32 of float64) take up to 256
+    MiB beside the results. Half inputs, and rows for the cosine, are copied in the results' dtype there.
+
+    On a GPU the call waits until it knows whether the inputs are finite, and not for the search, so a CUDA graph cannot
+    record it.
 
     Parameters
     ----------
@@ -65,13 +68,13 @@ def knn(x: Tensor, k: int, *, query: Tensor | None = None, metric: str = "euclid
 
     Raises
     ------
-    NotImplementedError
-        `x` is on a GPU: there is no CUDA kernel yet.
     TypeError
         `x` or `query` is not a floating-point tensor, `k` not a whole number.
     ValueError
         Shapes or devices do not fit together, `k` is out of range, `metric` is unknown, or `x` or `query` holds NaN or
         infinity (a RuntimeError under torch.compile).
+    RuntimeError
+        A CUDA graph is being recorded.
 
     References
     ----------
@@ -94,7 +97,6 @@ def _check(x: Tensor, k: int, query: Tensor | None, metric: str) -> tuple[Tensor
     check_choice("knn", "metric", metric, METRICS)
     k = check_integer("knn", "k", k)
     x = check_floating("knn", "x", x).detach()
-    check_on_cpu("knn", "x", x)
     if x.dim() < 2 or x.shape[-1] < 1:
         raise ValueError(f"knn: 'x' must have shape (..., N, d) with d >= 1, got {tuple(x.shape)}")
     candidates = x.shape[-2]

@@ -12,7 +12,6 @@ from deepclust_ext.ops._common import (
     check_floating,
     check_integer,
     check_number,
-    check_on_cpu,
     checked_by_value,
     matched_rows,
 )
@@ -67,8 +66,6 @@ def knn_classify(
 
     Raises
     ------
-    NotImplementedError
-        `bank` is on a GPU: there is no CUDA kernel yet.
     TypeError
         `labels` are not int64, `bank` or `query` is not a floating-point tensor, or another argument's type is wrong.
     ValueError
@@ -89,7 +86,6 @@ def knn_classify(
     tensor([5])
     """
     bank = check_floating("knn_classify", "bank", bank).detach()
-    check_on_cpu("knn_classify", "bank", bank)
     query = check_floating("knn_classify", "query", query).detach()
     k = check_integer("knn_classify", "k", k, 1)
     temperature = check_number("knn_classify", "temperature", temperature)
@@ -112,10 +108,23 @@ def knn_classify(
     temperature = max(temperature, torch.finfo(similarity.dtype).tiny)
     weights = ((similarity - similarity[..., :1]) / temperature).exp()
     voters = labels.unsqueeze(-2).expand(*neighbours.shape[:-1], -1)
-    scores = weights.new_zeros(*neighbours.shape[:-1], classes)
-    scores = scores.scatter_add(-1, voters.gather(-1, neighbours), weights)
+    scores = count_votes(voters.gather(-1, neighbours), weights, classes, in_turn=weights.is_cuda)
     scores = scores / scores.sum(-1, keepdim=True)
     return KNNClassification(scores.argmax(-1), scores)
+
+
+def count_votes(votes: Tensor, weights: Tensor, classes: int, *, in_turn: bool) -> Tensor:
+    """Scores (..., Q, classes): each query's weights (..., Q, k), added to the classes of its votes in their order.
+
+    On a GPU, scatter_add adds the votes for one class in no fixed order. `in_turn` gives it one neighbour of every
+    query at a time, where there is nothing to order.
+    """
+    scores = weights.new_zeros(*weights.shape[:-1], classes)
+    if not in_turn:
+        return scores.scatter_add(-1, votes, weights)
+    for vote, weight in zip(votes.split(1, -1), weights.split(1, -1), strict=True):
+        scores = scores.scatter_add(-1, vote, weight)
+    return scores
 
 
 def _check_labels(bank: Tensor, labels: Tensor, n_classes: int | None) -> int:

@@ -1,0 +1,111 @@
+#include "kmeans_kernel.cuh"
+
+namespace deepclust::cuda {
+namespace {
+
+template <typename T>
+struct KMeansMemory {
+  Workspace memory;
+  Lloyd<T> all;
+
+  KMeansMemory(const KMeansPlan& plan, const KMeansOutputs& out, void* base, KMeansFlags* flags)
+      : memory(base), all(memory, plan, out, flags) {}
+};
+
+unsigned blocks_for(int64_t threads) {
+  return static_cast<unsigned>((threads + kThreads - 1) / kThreads);
+}
+
+}  // namespace
+
+KMeansPlan::KMeansPlan(const AssignPlan& sizes, int64_t max_iter, double tol, int64_t empty, bool spherical)
+    : AssignPlan(sizes), max_iter(max_iter), tol(tol), empty(static_cast<EmptyRule>(empty)), spherical(spherical) {
+  const int64_t most = (n + 63) / 64;
+  pass_rows = most > 256 ? most : 256;
+  passes = (n + pass_rows - 1) / pass_rows;
+}
+
+std::size_t KMeansPlan::workspace_bytes() const {
+  return dtype == DType::kDouble ? KMeansMemory<double>(*this, {}, nullptr, nullptr).memory.bytes()
+                                 : KMeansMemory<float>(*this, {}, nullptr, nullptr).memory.bytes();
+}
+
+void start_kmeans(const KMeansPlan& plan, const void* x, const KMeansOutputs& out, void* workspace, KMeansFlags* flags,
+                  void* stream) {
+  if (plan.batch == 0) return;
+  const auto on = static_cast<Stream>(stream);
+  dispatch_stored(plan.dtype, [&](auto zero) {
+    using E = decltype(zero);
+    using T = accumulator_t<E>;
+    const KMeansMemory<T> memory(plan, out, workspace, flags);
+    const Lloyd<T>& all = memory.all;
+    const E* const points = static_cast<const E*>(x);
+    auto* const clear = &clear_clusters<T>;
+    auto* const parts = &column_parts<E>;
+    auto* const columns = &finish_columns<T>;
+    auto* const squares = &centred_squares<E>;
+    DC_LAUNCH(clear, blocks_over(plan.batch * (plan.n + plan.clusters * plan.d)), kThreads, 0, on)(all);
+    DC_LAUNCH(parts, blocks_for(plan.batch * plan.passes * plan.d), kThreads, 0, on)(plan, all.clusters, points);
+    DC_LAUNCH(columns, blocks_for(plan.batch * plan.d), kThreads, 0, on)(plan, all.clusters);
+    DC_LAUNCH(squares, static_cast<unsigned>(plan.batch * plan.passes), kThreads, 0, on)(plan, all.clusters, points);
+    find_bad_rows(plan.dtype, x, plan.batch * plan.n, plan.d, all.clusters.suspect, &flags->bad_row, stream);
+  });
+}
+
+void iterate_kmeans(const KMeansPlan& plan, const void* x, const KMeansOutputs& out, int64_t first, int64_t last,
+                    void* workspace, KMeansFlags* flags, void* stream) {
+  if (plan.batch == 0) return;
+  const auto on = static_cast<Stream>(stream);
+  dispatch_stored(plan.dtype, [&](auto zero) {
+    using E = decltype(zero);
+    using T = accumulator_t<E>;
+    const KMeansMemory<T> memory(plan, out, workspace, flags);
+    const Lloyd<T>& all = memory.all;
+    const ClusterSums<T>& clusters = all.clusters;
+    const E* const points = static_cast<const E*>(x);
+    const Search search{x, out.centroids, clusters.fresh, nullptr, all.distances, clusters.done, nullptr, nullptr};
+    const SumCut cut(plan);
+    const unsigned over_points = blocks_over(plan.batch * plan.n), items = static_cast<unsigned>(plan.batch);
+    const unsigned over_clusters = blocks_for(plan.batch * plan.clusters * kWarp);
+    auto* const count = &count_moves<T>;
+    auto* const lay_out = &lay_out_moves<T>;
+    auto* const place = &place_moves<T>;
+    auto* const sum = &sum_moves<E>;
+    auto* const terms = &centroid_terms<T>;
+    auto* const finish = &finish_assignment<E>;
+    auto* const move = &move_centroids<T>;
+    auto* const end = &settle<T>;
+    for (int64_t iteration = first; iteration < last; ++iteration) {
+      search_centroids(plan, search, stream);
+      DC_LAUNCH(count, over_points, kThreads, 0, on)(plan, clusters, all.labels);
+      DC_LAUNCH(lay_out, items, kThreads, 0, on)(plan, clusters);
+      DC_LAUNCH(place, over_points, kThreads, 0, on)(plan, clusters, all.labels);
+      DC_LAUNCH(sum, static_cast<unsigned>(plan.batch * cut.blocks * cut.slices), kThreads, 0, on)
+      (plan, clusters, cut, points);
+      DC_LAUNCH(terms, over_clusters, kThreads, 0, on)(all);
+      DC_LAUNCH(finish, items, kThreads, 0, on)(all, points, iteration);
+      DC_LAUNCH(move, over_clusters, kThreads, 0, on)(all);
+      DC_LAUNCH(end, blocks_for(plan.batch), kThreads, 0, on)(all, iteration);
+    }
+  });
+}
+
+void finish_kmeans(const KMeansPlan& plan, const void* x, const KMeansOutputs& out, void* workspace, void* stream) {
+  if (plan.batch == 0) return;
+  const auto on = static_cast<Stream>(stream);
+  dispatch_stored(plan.dtype, [&](auto zero) {
+    using T = accumulator_t<decltype(zero)>;
+    const KMeansMemory<T> memory(plan, out, workspace, nullptr);
+    const Lloyd<T>& all = memory.all;
+    search_centroids(plan, {x, out.centroids, nullptr, out.labels, all.distances, nullptr, nullptr, nullptr}, stream);
+    const int64_t blocks = Lloyd<T>::blocks(plan.n);
+    const int64_t* const everything = nullptr;
+    auto* const sum = &sum_distances<T>;
+    auto* const finish = &finish_matrices<T>;
+    DC_LAUNCH(sum, static_cast<unsigned>(plan.batch * blocks), kThreads, 0, on)
+    (all.distances, plan.n, blocks, everything, all.block_sums);
+    DC_LAUNCH(finish, static_cast<unsigned>(plan.batch), kThreads, 0, on)(all);
+  });
+}
+
+}  // namespace deepclust::cuda

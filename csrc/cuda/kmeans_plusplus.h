@@ -1,0 +1,28 @@
+// k-means++ on the GPU, as the torch side sees it: what is kept between the rounds, and the launches.
+#pragma once
+
+#include "../common/seeding_rule.h"
+#include "kmeans_assign.h"
+#include "workspace.h"
+
+namespace deepclust::cuda {
+
+struct SeedingPlan : AssignPlan {
+  int64_t blocks;  // of weights, a matrix
+
+  explicit SeedingPlan(const AssignPlan& sizes)
+      : AssignPlan(sizes), blocks((sizes.n + kWeightBlock - 1) / kWeightBlock) {}
+  std::size_t workspace_bytes() const;
+  // The rounds that K seeds take where none is rejected too often: a pass whenever they have doubled.
+  int64_t rounds() const;
+};
+
+// `unfinished` counts the matrices that lack seeds.
+void start_seeding(const SeedingPlan& plan, int64_t seed, void* workspace, RowFlag* unfinished, void* stream);
+
+// Draws on: seeds [batch, clusters], and x's rows there as centroids [batch, clusters, d]. Repeat until `unfinished` is
+// 0.
+void draw_rounds(const SeedingPlan& plan, const void* x, int64_t rounds, void* workspace, int64_t* seeds,
+                 void* centroids, RowFlag* unfinished, void* stream);
+
+}  // namespace deepclust::cuda

@@ -1,0 +1,218 @@
+// k-means++ seeding, the CPU's method (cpu/kmeans_plusplus_kernel.h): draw a point by a stale upper bound of D^2,
+// compute its true one, accept with probability true / stale; bring all bounds up to date whenever the seeds have
+// doubled, or 32 draws of one seed were rejected.
+//
+// A round is three launches. `draw_seeds`, one block a matrix, draws until a pass over all points is due, which is half
+// of all seeds at once in the last rounds; `nearest_centroids` lowers the weights by the seeds that wait;
+// `sum_distances` adds them up in blocks of 1024. So K seeds take log2 K + 1 rounds without a word from the host, which
+// looks only once whether rejections have asked for more.
+//
+// The same generator gives the same numbers as on the CPU. Weights are rounded in another order, and so are their sums:
+// a number that falls within rounding of a bound between two points may choose the other one. That is rare (about 1e-7
+// a draw in float32) but possible: seeds usually agree with the CPU's, and are not promised to.
+//
+// Estimate for an H100: a draw reads the sums of all blocks and one block of weights, a few microseconds of barriers
+// and latency on one multiprocessor: draws bound it up to large n. The passes cost what one assignment to K centroids
+// costs.
+#pragma once
+
+#include "../common/random.h"
+#include "../common/seeding_rule.h"
+#include "kmeans_assign_kernel.cuh"
+#include "kmeans_plusplus.h"
+#include "scan.cuh"
+
+namespace deepclust::cuda {
+
+// Where the drawing of one matrix stands.
+struct SeedingState {
+  RandomStream random;
+  int64_t drawn, known;  // seeds; those that the weights know of
+  int32_t rejected;      // draws of the present seed
+};
+
+template <typename T>
+struct SeedingSpace {
+  T* weights;            // [batch, n]
+  double* sums;          // [batch, blocks]
+  SeedingState* states;  // [batch]
+  int64_t* range;        // [batch, 2]: the seeds that wait for a pass
+
+  SeedingSpace(Workspace& memory, const SeedingPlan& plan)
+      : weights(memory.take<T>(plan.batch * plan.n)),
+        sums(memory.take<double>(plan.batch * plan.blocks)),
+        states(memory.take<SeedingState>(plan.batch)),
+        range(memory.take<int64_t>(plan.batch * 2)) {}
+};
+
+template <typename T>
+DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads)
+    start_states(const SeedingPlan plan, const SeedingSpace<T> space, int64_t seed, RowFlag* unfinished) {
+  const int64_t thread = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  const int64_t step = static_cast<int64_t>(gridDim.x) * kThreads;
+  for (int64_t i = thread; i < plan.batch * plan.n; i += step) space.weights[i] = static_cast<T>(INFINITY);
+  for (int64_t b = thread; b < plan.batch; b += step)
+    space.states[b] = {RandomStream(static_cast<uint64_t>(seed), static_cast<uint64_t>(b)), 0, 0, 0};
+  if (thread == 0) *unfinished = static_cast<RowFlag>(plan.batch);
+}
+
+// Walks along values [first, last) until their running sum passes `target`, which it lowers by what it passes. Where
+// rounding carries it past the end: the last value that is not 0. -1 where all are.
+template <typename T>
+DC_DEVICE int64_t walk(const T* values, int64_t first, int64_t last, double& target) {
+  DC_SHARED(int, crossing, 2);  // the first thread that passes the target; the last that holds more than 0
+  DC_SHARED(double, passed, 1);
+  int64_t found = -1;
+  double found_target = target;
+  for (int64_t i0 = first; i0 < last; i0 += kThreads) {
+    const int64_t i = i0 + threadIdx.x;
+    const double value = i < last ? static_cast<double>(values[i]) : 0.0;
+    if (threadIdx.x == 0) {
+      crossing[0] = kThreads;
+      crossing[1] = -1;
+    }
+    double total;
+    const double through = block_scan(value, total);  // its barrier shows `crossing` to all
+    if (value > 0.0) {
+      if (through > target) atomicMin(&crossing[0], static_cast<int>(threadIdx.x));
+      atomicMax(&crossing[1], static_cast<int>(threadIdx.x));
+    }
+    DC_SYNC();
+    const int hit = crossing[0], best = hit < kThreads ? hit : crossing[1];
+    if (static_cast<int>(threadIdx.x) == best) passed[0] = through - value;
+    DC_SYNC();
+    if (best >= 0) {
+      found = i0 + best;
+      found_target = target - passed[0];
+    }
+    if (hit < kThreads) break;
+    target -= total;
+  }
+  target = found_target;
+  return found;
+}
+
+template <typename E>
+struct SeedingDraws {
+  using T = accumulator_t<E>;
+  SeedingPlan plan;
+  SeedingSpace<T> space;
+  const E* x;
+  int64_t* seeds;  // [batch, clusters]
+  T* centroids;    // [batch, clusters, d]
+  RowFlag* unfinished;
+};
+
+// One matrix's drawing, by a block whose threads all hold the same state.
+template <typename E>
+struct MatrixDraws {
+  using T = accumulator_t<E>;
+  const SeedingDraws<E>& all;
+  int64_t item;
+  SeedingState state;
+
+  DC_DEVICE T* weights() const { return all.space.weights + item * all.plan.n; }
+  DC_DEVICE double* sums() const { return all.space.sums + item * all.plan.blocks; }
+  DC_DEVICE int64_t* seeds() const { return all.seeds + item * all.plan.clusters; }
+  DC_DEVICE const E* row(int64_t i) const { return all.x + (item * all.plan.n + i) * all.plan.d; }
+  DC_DEVICE T* centroid(int64_t k) const { return all.centroids + (item * all.plan.clusters + k) * all.plan.d; }
+
+  DC_DEVICE double total() const {
+    double sum = 0;
+    for (int64_t block = threadIdx.x; block < all.plan.blocks; block += kThreads) sum += sums()[block];
+    return block_sum(sum);
+  }
+  // The point where the running sum of the weights passes `target`.
+  DC_DEVICE int64_t find(double target) const {
+    const int64_t block = walk(sums(), 0, all.plan.blocks, target);
+    if (block < 0) return -1;
+    const int64_t end = (block + 1) * kWeightBlock;
+    return walk(weights(), block * kWeightBlock, end < all.plan.n ? end : all.plan.n, target);
+  }
+  DC_DEVICE void set_weight(int64_t i, T value) const {
+    if (threadIdx.x == 0) weights()[i] = value;
+    DC_SYNC();
+    const double sum = sum_distance_block(weights(), all.plan.n, i / kWeightBlock);
+    if (threadIdx.x == 0) sums()[i / kWeightBlock] = sum;
+    DC_SYNC();
+  }
+  // The weight of point i where the seeds that wait are counted in.
+  DC_DEVICE T true_weight(int64_t i) const {
+    DC_SHARED(T, least, kWarps);
+    T weight = weights()[i];
+    if (state.known == state.drawn) return weight;
+    for (int64_t k = state.known + threadIdx.x; k < state.drawn; k += kThreads) {
+      const T distance = row_distance(row(i), centroid(k), all.plan.d);
+      weight = distance < weight ? distance : weight;
+    }
+    DC_UNROLL
+    for (int step = kWarp / 2; step > 0; step /= 2) {
+      const T other = __shfl_xor_sync(kFullMask, weight, step);
+      weight = other < weight ? other : weight;
+    }
+    if (threadIdx.x % kWarp == 0) least[threadIdx.x / kWarp] = weight;
+    DC_SYNC();
+    DC_UNROLL
+    for (int warp = 0; warp < kWarps; ++warp) weight = least[warp] < weight ? least[warp] : weight;
+    return weight;
+  }
+  // Every point coincides with a seed: one of the others, each equally likely.
+  DC_DEVICE int64_t any_other() {
+    const int64_t rank = state.random.below(all.plan.n - state.drawn);
+    // The lowest i with `rank` points before it that are no seeds; more seeds come in sight as i grows.
+    for (int64_t i = rank;;) {
+      double seen = 0;
+      for (int64_t k = threadIdx.x; k < state.drawn; k += kThreads) seen += seeds()[k] <= i ? 1 : 0;
+      const int64_t next = rank + static_cast<int64_t>(block_sum(seen));
+      DC_SYNC();
+      if (next == i) return i;
+      i = next;
+    }
+  }
+  // The next seed, or -1 where a pass must come first.
+  DC_DEVICE int64_t draw() {
+    if (state.drawn == 0) return state.random.below(all.plan.n);
+    for (;; ++state.rejected) {
+      if (state.rejected == kRejections && state.known < state.drawn) return -1;
+      const int64_t i = find(state.random.uniform() * total());
+      if (i < 0) return any_other();
+      const double stale = static_cast<double>(weights()[i]);
+      const T weight = true_weight(i);
+      if (static_cast<double>(weight) == stale || state.random.uniform() * stale < static_cast<double>(weight))
+        return i;
+      set_weight(i, weight);
+    }
+  }
+  DC_DEVICE void take(int64_t i) {
+    if (threadIdx.x == 0) seeds()[state.drawn] = i;
+    for (int64_t j = threadIdx.x; j < all.plan.d; j += kThreads) centroid(state.drawn)[j] = read(row(i)[j]);
+    set_weight(i, T(0));
+    ++state.drawn;
+    state.rejected = 0;
+  }
+};
+
+// Draws until a pass is due or all seeds are there.
+template <typename E>
+DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads, 1) draw_seeds(const SeedingDraws<E> all) {
+  const int64_t item = blockIdx.x, clusters = all.plan.clusters;
+  MatrixDraws<E> matrix{all, item, all.space.states[item]};
+  SeedingState& state = matrix.state;
+  if (state.drawn == clusters) return;
+  // A pass has come between this call and the last.
+  state.known = state.drawn;
+  bool pass = false;
+  while (state.drawn < clusters && !pass) {
+    const int64_t seed = matrix.draw();
+    if (seed >= 0) matrix.take(seed);
+    pass = seed < 0 || worth_a_pass(state.drawn - state.known, state.known);
+  }
+  if (threadIdx.x != 0) return;
+  const bool finished = state.drawn == clusters;
+  all.space.states[item] = state;
+  all.space.range[item * 2] = state.known;
+  all.space.range[item * 2 + 1] = finished ? state.known : state.drawn;
+  if (finished) atomicAdd(all.unfinished, ~RowFlag{0});
+}
+
+}  // namespace deepclust::cuda

@@ -1,0 +1,173 @@
+#include <cstring>
+#include <stdexcept>
+#include <type_traits>
+#include <utility>
+
+#include "knn_select_kernel.cuh"
+
+namespace deepclust::cuda {
+namespace {
+
+template <typename T>
+struct KnnSpace {
+  using Key = key_t<T>;
+  Workspace memory;
+  unsigned long long* first_bad;
+  T* rows = nullptr;  // the copy that is searched
+  T* candidates = nullptr;
+  RankedList<Key> partials{}, chosen{}, scratch{};
+  Key* keys = nullptr;
+
+  KnnSpace(const KnnPlan& plan, void* base) : memory(base), first_bad(memory.take<unsigned long long>(1)) {
+    const auto list = [&](int64_t size) {
+      Key* const list_keys = memory.take<Key>(size);
+      return RankedList<Key>{list_keys, memory.take<uint32_t>(size)};
+    };
+    if (plan.copied()) {
+      candidates = memory.take<T>(plan.batch * plan.points * plan.depth);
+      rows = plan.graph ? candidates : memory.take<T>(plan.batch * plan.queries * plan.depth);
+    }
+    if (plan.listed) {
+      if (plan.chunks > 1) partials = list(plan.batch * plan.queries * plan.chunks * plan.k);
+      return;
+    }
+    keys = memory.take<Key>(plan.strip_rows() * plan.points);
+    chosen = list(plan.strip_rows() * plan.k);
+    if (plan.runs() > 1) scratch = list(plan.strip_rows() * plan.k);
+  }
+};
+
+template <typename E>
+KnnInput<accumulator_t<E>> input_of(const KnnPlan& plan, const void* x, const void* query,
+                                    const KnnSpace<accumulator_t<E>>& space) {
+  using T = accumulator_t<E>;
+  if (plan.copied()) return {plan, space.rows, space.candidates};
+  return {plan, static_cast<const T*>(plan.graph ? x : query), static_cast<const T*>(x)};
+}
+
+unsigned blocks_for(int64_t threads) {
+  return static_cast<unsigned>(ceil_div(threads, kThreads));
+}
+
+template <typename E>
+void prepare(const KnnPlan& plan, const void* rows, int64_t count, bool is_x, accumulator_t<E>* out,
+             unsigned long long* first_bad, Stream stream) {
+  const KnnRows<E> task{static_cast<const E*>(rows),
+                        out,
+                        plan.batch * count,
+                        count,
+                        plan.depth,
+                        plan.metric == Metric::kCosine,
+                        is_x ? 1u : 0u,
+                        first_bad};
+  auto* const kernel = &prepare_knn_rows<E>;
+  DC_LAUNCH(kernel, static_cast<unsigned>(ceil_div(task.total, kWarps)), kThreads, 0, stream)(task);
+}
+
+// The one number that the host must wait for.
+unsigned long long read_back(const unsigned long long* number, Stream stream) {
+  unsigned long long value = ~0ull;
+#if defined(__CUDACC__)
+  cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
+  cudaStreamIsCapturing(stream, &capture);
+  if (capture != cudaStreamCaptureStatusNone)
+    throw std::runtime_error(
+        "knn: a CUDA graph cannot record it, for it waits to hear whether its inputs are finite\n"
+        "  call it outside of the capture");
+  // A failure stays for check_launch to report.
+  if (cudaMemcpyAsync(&value, number, sizeof(value), cudaMemcpyDeviceToHost, stream) == cudaSuccess)
+    cudaStreamSynchronize(stream);
+#else
+  static_cast<void>(stream);
+  std::memcpy(&value, number, sizeof(value));
+#endif
+  return value;
+}
+
+// Calls f(value, vec) with the kind of value and the width of the loads as compile-time constants.
+template <typename T, typename F>
+void with_tile(const KnnInput<T>& input, F&& f) {
+  using Squared = std::integral_constant<RowValue, RowValue::kSquaredDistance>;
+  using Product = std::integral_constant<RowValue, RowValue::kProduct>;
+  const auto by_width = [&](auto value) {
+    if constexpr (std::is_same_v<T, float>)
+      if (rows_start_on_vectors(input.rows, input.plan.depth) &&
+          rows_start_on_vectors(input.candidates, input.plan.depth))
+        return f(value, std::integral_constant<int, 4>{});
+    f(value, std::integral_constant<int, 1>{});
+  };
+  input.plan.squared() ? by_width(Squared{}) : by_width(Product{});
+}
+
+template <typename T>
+void search_lists(const KnnLists<T>& task, Stream stream) {
+  const KnnPlan& plan = task.input.plan;
+  const auto smem = static_cast<std::size_t>(KnnPlan::kTile * plan.k) * (sizeof(key_t<T>) + sizeof(uint32_t));
+  with_tile(task.input, [&](auto value, auto vec) {
+    auto* const kernel = &nearest_in_chunks<T, decltype(value)::value, decltype(vec)::value>;
+    DC_LAUNCH(kernel, static_cast<unsigned>(plan.tiles() * plan.chunks), kThreads, smem, stream)(task);
+  });
+  if (plan.chunks == 1) return;
+  const int64_t total = plan.batch * plan.queries * plan.chunks * plan.k;
+  DC_LAUNCH(merge_chunks<T>, blocks_for(total), kThreads, 0, stream)(task, total);
+}
+
+template <typename T>
+void search_strip(KnnStrip<T> strip, Stream stream) {
+  const KnnPlan& plan = strip.input.plan;
+  const int64_t rows = strip.tiles * plan.tile_rows, col_tiles = ceil_div(plan.points, KnnPlan::kTile);
+  with_tile(strip.input, [&](auto value, auto vec) {
+    auto* const kernel = &write_costs<T, decltype(value)::value, decltype(vec)::value>;
+    DC_LAUNCH(kernel, static_cast<unsigned>(strip.tiles * col_tiles), kThreads, 0, stream)(strip);
+  });
+  DC_LAUNCH(select_neighbours<T>, static_cast<unsigned>(rows), kThreads, 0, stream)(strip);
+  DC_LAUNCH(sort_runs<T>, static_cast<unsigned>(rows * plan.runs()), kThreads, 0, stream)(strip, plan.runs());
+  for (int64_t length = KnnPlan::kRun; length < plan.k; length *= 2) {
+    const bool last = 2 * length >= plan.k;
+    DC_LAUNCH(merge_runs<T>, blocks_for(rows * plan.k), kThreads, 0, stream)(strip, length, last);
+    std::swap(strip.chosen, strip.scratch);
+  }
+}
+
+}  // namespace
+
+std::size_t KnnPlan::workspace_bytes() const {
+  return dtype == DType::kDouble ? KnnSpace<double>(*this, nullptr).memory.bytes()
+                                 : KnnSpace<float>(*this, nullptr).memory.bytes();
+}
+
+KnnBadRow knn_prepare(const KnnPlan& plan, const void* x, const void* query, void* workspace, void* stream) {
+  if (plan.batch * plan.queries == 0) return {};
+  unsigned long long found = ~0ull;
+  dispatch_stored(plan.dtype, [&](auto zero) {
+    using E = decltype(zero);
+    const KnnSpace<accumulator_t<E>> space(plan, workspace);
+    const auto on = static_cast<Stream>(stream);
+    DC_LAUNCH(clear_first_bad, 1, kWarp, 0, on)(space.first_bad);
+    if (!plan.graph) prepare<E>(plan, query, plan.queries, false, space.rows, space.first_bad, on);
+    prepare<E>(plan, x, plan.points, true, space.candidates, space.first_bad, on);
+    found = read_back(space.first_bad, on);
+  });
+  if (found == ~0ull) return {};
+  return {found >> 32 & 1 ? "x" : "query", static_cast<int64_t>(found & 0xffffffffu)};
+}
+
+void knn_search(const KnnPlan& plan, const void* x, const void* query, void* workspace, void* values, int64_t* indices,
+                void* stream) {
+  if (plan.batch * plan.queries == 0) return;
+  dispatch_stored(plan.dtype, [&](auto zero) {
+    using E = decltype(zero);
+    using T = accumulator_t<E>;
+    const KnnSpace<T> space(plan, workspace);
+    const auto on = static_cast<Stream>(stream);
+    const KnnInput<T> input = input_of<E>(plan, x, query, space);
+    const Neighbours<T> out{static_cast<T*>(values), indices, plan.squared()};
+    if (plan.listed) return search_lists<T>({input, space.partials, out}, on);
+    for (int64_t first = 0; first < plan.tiles(); first += plan.strip_tiles) {
+      const int64_t tiles = std::min(plan.strip_tiles, plan.tiles() - first);
+      search_strip<T>({input, first, tiles, space.keys, space.chosen, space.scratch, out}, on);
+    }
+  });
+}
+
+}  // namespace deepclust::cuda
