@@ -119,6 +119,9 @@ def test_kmeans_is_lloyds_algorithm(size):
     np.testing.assert_allclose(inertia[0], squared(x, want).min(-1).sum(), rtol=1e-5)
     np.testing.assert_allclose(history[0, : len(objectives), 0], objectives, rtol=1e-6)
     assert history[0, 0, 1] == 1
+    if len(objectives) > 1:
+        once = lloyd(x, x[:clusters], 1)[1]
+        assert history[0, 1, 1] == (once != squared(x, x[:clusters]).argmin(-1)).mean()
     counts = np.bincount(squared(x, x[:clusters]).argmin(-1), minlength=clusters)
     assert history[0, 0, 2] == pytest.approx(clusters * np.square(counts / n).sum())
     assert not empties.any()
@@ -141,6 +144,15 @@ def test_sums_of_integers_are_exact_and_a_settled_matrix_waits_for_the_others():
     assert empties.tolist() == [[0] * 7, [1] * 7]
 
 
+def test_centroids_that_start_on_their_only_members_stay():
+    """To the bit: the integers' own rounding is no step."""
+    x = points(1, 40, 3, dtype=np.float64)
+    (centroids, labels, inertia, n_iter, *_), *_ = emu.kmeans(x, x, 40, 0, 5, 0.0, SPLIT, False)
+    assert np.array_equal(centroids, x)
+    assert np.array_equal(labels[0], np.arange(40))
+    assert (inertia[0], n_iter[0]) == (0, 1)
+
+
 @pytest.mark.parametrize(
     ("rule", "want"), [(SPLIT, [[0], [55], [1]]), (FARTHEST, [[1 / 3], [50], [60]]), (KEEP, [[1 / 3], [55], [-1000]])]
 )
@@ -150,6 +162,13 @@ def test_empty_clusters(rule, want):
     (centroids, _, _, _, _, empties), *_ = emu.kmeans(x, start, 3, 0, 1, 0.0, rule, False)
     np.testing.assert_allclose(centroids[0], want, rtol=1e-6)
     assert empties.tolist() == [[1]]
+
+
+@pytest.mark.parametrize("rule", [SPLIT, FARTHEST])
+def test_the_only_member_of_a_cluster_is_not_taken(rule):
+    x, start = np.float32([[[0], [1], [1], [50]]]), np.float32([[[0], [40], [1000]]])
+    (centroids, *_), *_ = emu.kmeans(x, start, 3, 0, 1, 0.0, rule, False)
+    assert np.array_equal(centroids[0], [[0.5], [50], [1]])
 
 
 @pytest.mark.parametrize("rule", [SPLIT, FARTHEST])
