@@ -42,6 +42,7 @@ GRID = points(G, 300, 2).float().round()  # copies, so that the index decides as
 SEARCH_CASES = [
     ("kmeans_assign", (FEW, FEW[:20] + 0.1)),
     ("kmeans", (FEW, torch.cat([FEW[:3], FEW[:3] + 50]), 6, 0, 2, 0.0, 0, False)),
+    ("kmeans", (FEW, torch.cat([FEW[:3], FEW[:3] + 50]), 6, 0, 1, 0.0, 1, False)),
     ("kmeans", (MANY, MANY, 270, 0, 1, 0.0, 2, False)),
     ("kmeans_plusplus", (points(G, 1100, 2, clusters=9, spread=0.01), 8, 1)),
     ("kmeans_plusplus", (EQUAL, 5, 0)),

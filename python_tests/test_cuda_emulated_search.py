@@ -59,3 +59,30 @@ def test_a_row_that_is_not_finite_is_named(spec):
         first[11, 1] = first[29, 0] = value
         with pytest.raises(ValueError, match=f"{spec.name}: 'x' must be finite, got NaN or infinity in row 11; drop"):
             spec.op(first, *rest, **sample.kwargs)
+
+
+def test_kmeans_agrees_with_the_cpu_to_the_bit():
+    """The sums are the same integers; in float64 no two centroids tie up to rounding here."""
+    for sample in samples(next(spec for spec in SPECS if spec.name == "kmeans"), torch.float64):
+        if sample.kwargs.get("spherical") or not sample.tensors[0].numel():
+            continue
+        x, start = sample.tensors
+        rule, iterations = ("split", "farthest", "keep").index(sample.kwargs.get("empty", "split")), 5
+        arguments = (x, start, start.shape[-2], 0, iterations, 0.0, rule, False)
+        want, got = torch.ops.deepclust.kmeans(*arguments), SEARCHES["kmeans"](*arguments)
+        for index in (0, 1, 3, 5):
+            assert torch.equal(got[index], want[index])
+        torch.testing.assert_close(got[2], want[2], rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(got[4], want[4], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("distinct", [1, 4, 60])
+def test_plusplus_draws_the_cpus_seeds(distinct):
+    """From the same generator. In float64 no draw falls within rounding of another point."""
+    generator = torch.Generator().manual_seed(distinct)
+    x = torch.randn(2, distinct, 3, generator=generator, dtype=torch.float64)
+    x = x[:, torch.randint(distinct, (60,), generator=generator)] if distinct < 60 else x
+    for seed in (0, -3, 2**62):
+        for clusters in (1, 2, 9, 60):
+            want = torch.ops.deepclust.kmeans_plusplus(x, clusters, seed)
+            assert torch.equal(SEARCHES["kmeans_plusplus"](x, clusters, seed), want)

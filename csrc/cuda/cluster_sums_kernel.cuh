@@ -177,7 +177,7 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) lay_out_moves(const KMeansPlan plan, c
 
 // Puts the events into place, and the fresh labels into `labels`.
 template <typename T>
-DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads)
+DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads, 4)
     place_moves(const KMeansPlan plan, const ClusterSums<T> clusters, int64_t* labels) {
   for (int64_t i = thread_index(); i < plan.batch * plan.n; i += thread_count()) {
     const int64_t item = i / plan.n, from = labels[i], to = clusters.fresh[i];

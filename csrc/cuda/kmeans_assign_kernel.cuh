@@ -70,13 +70,15 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads, sizeof(accumulator_t<E>) == sizeof(dou
   DC_SHARED(T, point_slab, Tile::kRowMemory);
   DC_SHARED(T, centroid_slab, Tile::kColMemory);
   const AssignPlan& plan = search.plan;
-  const int64_t tiles = (plan.n + Tile::kRows - 1) / Tile::kRows;
-  const int64_t item = blockIdx.x / tiles, m0 = blockIdx.x % tiles * Tile::kRows, m = m0 + Tile::row();
+  // In 32 bits, where they fit, for want of registers.
+  const unsigned tiles = static_cast<unsigned>((plan.n + Tile::kRows - 1) / Tile::kRows);
+  const unsigned item = blockIdx.x / tiles;
+  const int64_t m0 = static_cast<int64_t>(blockIdx.x % tiles) * Tile::kRows, m = m0 + Tile::row();
   if (search.done != nullptr && search.done[item] != 0) return;
-  int64_t first = 0, last = plan.clusters;
+  unsigned first = 0, last = static_cast<unsigned>(plan.clusters);
   if (search.range != nullptr) {
-    first = search.range[item * 2];
-    last = search.range[item * 2 + 1];
+    first = static_cast<unsigned>(search.range[item * 2]);
+    last = static_cast<unsigned>(search.range[item * 2 + 1]);
     if (first >= last) return;
   }
   const RowsOf<E> points{search.x + item * plan.n * plan.d, plan.d, plan.n};
@@ -90,17 +92,17 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads, sizeof(accumulator_t<E>) == sizeof(dou
     if (search.range != nullptr && m + i < plan.n) best[i] = search.distances[item * plan.n + m + i];
     label[i] = -1;
   }
-  for (int64_t n0 = first; n0 < last; n0 += Tile::kCols) {
+  for (unsigned n0 = first; n0 < last; n0 += Tile::kCols) {
     row_tile<RowValue::kSquaredDistance, Tile, kVec>(points, m0, centroids, n0, plan.d, point_slab, centroid_slab,
                                                      value);
-    const int64_t n = n0 + Tile::col();
+    const unsigned n = n0 + static_cast<unsigned>(Tile::col());
     DC_UNROLL
     for (int i = 0; i < 4; ++i) {
       DC_UNROLL
       for (int j = 0; j < 4; ++j) {
-        if (n + j < last && value[i][j] < best[i]) {
+        if (n + static_cast<unsigned>(j) < last && value[i][j] < best[i]) {
           best[i] = value[i][j];
-          label[i] = static_cast<int32_t>(n + j);
+          label[i] = static_cast<int32_t>(n) + j;
         }
       }
     }

@@ -192,7 +192,7 @@ struct Assignment {
 };
 
 template <typename E>
-DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads)
+DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads, 1)
     finish_assignment(const Lloyd<accumulator_t<E>> all, const E* x, int64_t iteration) {
   const int64_t item = blockIdx.x;
   if (all.clusters.done[item] != 0) return;

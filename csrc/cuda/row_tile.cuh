@@ -37,7 +37,8 @@ struct RowTile {
   static constexpr int kRows = kRowCount, kCols = kColCount, kDepth = 16;
   static constexpr int kRowPitch = kRows + 4, kColPitch = kCols + 4;
   static constexpr int kRowMemory = kDepth * kRowPitch, kColMemory = kDepth * kColPitch;
-  static constexpr int kAcross = kCols / 4;  // threads along a row of the tile: neighbours in a warp
+  static constexpr int kAcross = kCols / 4;           // threads along a row of the tile: neighbours in a warp
+  static constexpr int kUnroll = kRows > 64 ? 2 : 4;  // a long side's fetches leave no registers for more
   static_assert(kRows * kCols == 16 * kThreads, "a thread has 4 x 4 pairs");
 
   // The first of this thread's four rows and of its four columns.
@@ -69,7 +70,7 @@ DC_DEVICE void fetch_slab(const RowsOf<E>& rows, int64_t row0, int64_t k0, int64
   const SlabShare<kSide, kVec> share;
   const E* const from = rows.at(k0 + share.k, row0 + share.row);
   const bool inside = share.mine() && row0 + share.row < rows.size_m;
-  const int64_t left = inside ? depth - k0 - share.k : 0;
+  const int left = !inside ? 0 : (depth - k0 < share.kDepth ? static_cast<int>(depth - k0) : share.kDepth) - share.k;
   DC_UNROLL
   for (int step = 0; step < kSteps; ++step) {
     constexpr int kStride = SlabShare<kSide, kVec>::kStride;
@@ -126,7 +127,7 @@ DC_DEVICE void row_tile(const RowsOf<A>& a, int64_t m0, const RowsOf<B>& b, int6
     }
     T sum[4][4] = {};
     const int steps = depth - k < Tile::kDepth ? static_cast<int>(depth - k) : Tile::kDepth;
-    DC_UNROLL_BY(4)
+    DC_UNROLL_BY(Tile::kUnroll)
     for (int d = 0; d < steps; ++d) {
       T left[4], right[4];
       read_four(a_slab + d * Tile::kRowPitch + Tile::row(), left);
