@@ -18,7 +18,7 @@ class Case:
 
     `targets` maps an opponent to the ratio the project asks of it (on the CPU). `work` is what no implementation can do
     without, forward and backward, in float32: bytes to and from memory, and operations. A `slow`
-    case takes seconds a call: it gets few turns, of one call.
+    case takes seconds a call: it gets few turns, of one call. Opponents that are `cpu_only` are left out on a GPU.
     """
 
     op: str
@@ -30,6 +30,7 @@ class Case:
     work: tuple[float, float] = (0.0, 0.0)
     gradient: bool = True
     slow: bool = False
+    cpu_only: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -117,8 +117,10 @@ def cases() -> list[Case]:
                 call(_ours),
                 contestants,
                 dict.fromkeys(found, target),
+                work=(4.0 * DEPTH * len(x), 2.0 * DEPTH * len(x) * (queries or len(x))),
                 gradient=False,
                 slow=True,
+                cpu_only=frozenset(found),
             )
         )
     return made

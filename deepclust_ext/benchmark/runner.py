@@ -73,16 +73,17 @@ def main(ops: Sequence[str] = (), *, json_path: str | None = None, compiled: boo
                 if kind != "cpu":
                     continue  # its peers run on the CPU
                 result = run_contest(case)
-            elif kind != "cpu" and not case.gradient:
-                continue  # an op without a CUDA kernel
             else:
-                opponents = {k: v for k, v in case.opponents.items() if compiled or k != "compiled"}
+                absent = set() if compiled else {"compiled"}
+                absent |= set() if kind == "cpu" else case.cpu_only
+                opponents = {k: v for k, v in case.opponents.items() if k not in absent}
                 result = run_case(case, opponents, device)
             results.append(result)
             _print_case(result)
             if result["disagreement"]:
                 return 1
-        for remark in module.remarks() if hasattr(module, "remarks") else ():
+        # Growth with the size, on the CPU.
+        for remark in module.remarks() if kind == "cpu" and hasattr(module, "remarks") else ():
             sys.stdout.write(f"{op}  {remark}\n")
     if json_path:
         with open(json_path, "w", encoding="utf-8") as file:
