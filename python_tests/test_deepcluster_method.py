@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -422,6 +423,21 @@ def test_a_process_that_is_killed_while_it_clusters(tmp_path, reference):
     assert subprocess.run(command, timeout=120).returncode == -signal.SIGKILL
     fit(tmp_path / "run", halt_after=4, momentum=0.9, resume=True)
     assert_same(tmp_path / "run", reference)
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "metrics.json", "embeddings.npz"])
+def test_results_that_are_gone_are_made_again(tmp_path, reference, name):
+    folder = tmp_path / "run"
+    shutil.copytree(reference[0], folder)
+    (folder / name).unlink()
+    model = fit(folder, halt_after=4, momentum=0.9, resume=True)
+    assert_same(folder, reference)
+    again, first = (dict(one.history_[-1]["final_clustering"]) for one in (model, reference[1]))
+    del again["clustering_seconds"], first["clustering_seconds"]
+    assert again == first
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    (logged,) = [line for line in lines if line["event"] == "final_clustering"]
+    assert {key: logged[key] for key in first} == first
 
 
 def test_it_is_saved_and_loaded(tmp_path, reference):
