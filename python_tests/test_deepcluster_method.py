@@ -196,6 +196,15 @@ def test_features_that_are_not_finite_are_reported():
         fit(lr=1e30)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
+@pytest.mark.parametrize("n_components", [None, 2])
+def test_one_feature_that_cannot_be_brought_to_the_sphere_is_enough(value, n_components):
+    features = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
+    features[31, 2] = value
+    with pytest.raises(FloatingPointError, match="features became NaN or infinite"):
+        FeatureSpace(4, 3, n_components).fit(features, seed=0)
+
+
 # Sampling
 
 
@@ -257,6 +266,18 @@ def test_images_are_standardised_and_edges_taken():
     assert torch.equal(net.features(batch), expected)
 
 
+def test_standardising_is_cut_by_pixels_too(monkeypatch):
+    colour = torch.randint(0, 256, (50, 3, 8, 8), dtype=torch.uint8)
+    found = []
+    for pixels in (2**25, 3 * 8 * 8 * 7, 1):
+        monkeypatch.setattr("deepclust_ext.nn.pseudo._PIXELS", pixels)
+        net = PseudoLabelNet(nn.Flatten(), (3, 8, 8), 4, sobel=False)
+        net.standardise(colour)
+        found.append(torch.cat([net.pixel_mean, net.pixel_deviation]))
+    torch.testing.assert_close(found[1], found[0])
+    torch.testing.assert_close(found[2], found[0])
+
+
 def test_the_head_sees_the_relu_of_a_feature_that_has_none():
     plain = PseudoLabelNet(build_network("lenet5", image_shape=(1, 28, 28)), (1, 28, 28), 3, sobel=False).eval()
     views = torch.rand(4, 1, 28, 28)
@@ -310,6 +331,7 @@ def test_a_network_is_chosen_by_the_images(shape, layers):
         ({"kmeans_iterations": 0}, ValueError, "'kmeans_iterations' must be at least 1"),
         ({"n_clusters": 201}, ValueError, "'n_clusters' must be at most the number of images"),
         ({"network": "lenet"}, ValueError, "'network' must be one of"),
+        ({"augmentation": lambda image: image.repeat(3, 1, 1)}, ValueError, "'augmentation' must keep .* channels"),
     ],
 )
 def test_wrong_parameters_are_refused_before_anything_is_written(tmp_path, changes, error, message):
