@@ -455,6 +455,7 @@ def test_results_that_are_gone_are_made_again(tmp_path, reference, name):
     model = fit(folder, halt_after=4, momentum=0.9, resume=True)
     assert_same(folder, reference)
     again, first = (dict(one.history_[-1]["final_clustering"]) for one in (model, reference[1]))
+    assert model.metrics_["seconds"] == json.loads((reference[0] / "metrics.json").read_text())["seconds"]
     del again["clustering_seconds"], first["clustering_seconds"]
     assert again == first
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]

@@ -89,11 +89,13 @@ class PseudoLabelTraining(Training):
 
     def _end_training(self) -> None:
         """Cluster the last features: the labels of the run."""
-        before = self.pseudo_labels
+        before, seconds = self.pseudo_labels, self.seconds
         self._cluster(-(-self.method.epochs // self.method.cycle_epochs))
         found, self._clustering = self._clustering, {}
         # Results that are made again, as when a file of them is gone, are compared with the same labels again.
         self.pseudo_labels = before
+        if "final_clustering" in self.history[-1]:
+            self.seconds = seconds
         self.history[-1]["final_clustering"] = found
         if self.run is not None and not any(line.get("event") == "final_clustering" for line in self.run.read_log()):
             self.run.log("final_clustering", epoch=self.epoch, **found)
