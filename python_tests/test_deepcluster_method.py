@@ -185,6 +185,17 @@ def test_more_clusters_than_kinds_of_images_are_counted():
     assert model.n_clusters_ <= 8
 
 
+def test_very_many_clusters_are_neither_matched_nor_more_than_the_sample_of_the_baseline(monkeypatch):
+    assert "churn" in fit(epochs=1).history_[-1]["final_clustering"]
+    monkeypatch.setattr("deepclust_ext.methods.pseudo_labels.CHURN_CLUSTERS", 3)
+    monkeypatch.setattr("deepclust_ext.methods.results.BASELINE_IMAGES", 3)
+    model = fit(y=np.arange(200) % 7, epochs=1)
+    found = model.history_[-1]["final_clustering"]
+    assert "nmi_previous" in found
+    assert "churn" not in found
+    assert model.metrics_["kmeans_pixels"]["n_images"] == 4
+
+
 def test_labels_never_train():
     plain, scored = fit(), fit(y=np.arange(200) % 7)
     for name, value in plain.net_.state_dict().items():

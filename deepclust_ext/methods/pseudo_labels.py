@@ -18,6 +18,9 @@ from deepclust_ext.ops.kmeans import KMeansResult
 if TYPE_CHECKING:
     from deepclust_ext.methods.deepcluster import DeepCluster
 
+# Churn matches K clusters to K: beyond this the table and the matching cost more than the cycle that they describe.
+CHURN_CLUSTERS = 4096
+
 
 def all_features(net: Any, augmentation: Any, images: Tensor) -> Tensor:
     """The features (N, d) of the plain view of images, in evaluation mode, on the network's device."""
@@ -142,7 +145,8 @@ class PseudoLabelTraining(Training):
         if self.pseudo_labels is not None:
             before = self.pseudo_labels.numpy()
             figures["nmi_previous"] = evaluate.nmi(before, labels.numpy())
-            figures["churn"] = evaluate.churn(before, labels.numpy())
+            if self.method.n_clusters <= CHURN_CLUSTERS:
+                figures["churn"] = evaluate.churn(before, labels.numpy())
         if self.data.labels is not None:
             figures["nmi_labels"] = evaluate.nmi(labels.numpy(), self.data.labels.cpu().numpy())
         return figures

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
@@ -171,8 +173,8 @@ def initialise(trunk: nn.Module) -> None:
 
 def scaled_channels(function: str, channels: Sequence[int], width: float) -> list[int]:
     """Multiply channel counts by `width`, at least one each."""
-    if not width > 0:
-        raise ValueError(f"{function}: 'width' must be positive, got {width!r}")
+    if isinstance(width, bool) or not isinstance(width, Real) or not 0 < width < math.inf:
+        raise ValueError(f"{function}: 'width' must be positive and finite, got {width!r}")
     return [max(1, round(count * width)) for count in channels]
 
 
