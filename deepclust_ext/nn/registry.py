@@ -137,7 +137,7 @@ def as_features(output: object, *, n_images: int) -> list[Tensor]:
     return list(features)
 
 
-def check_image_shape(function: str, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+def check_image_shape(function: str, image_shape: Any) -> tuple[int, int, int]:
     """Return (C, H, W) as plain ints, or refuse."""
     sides = tuple(image_shape) if isinstance(image_shape, Iterable) else ()
     if len(sides) != 3 or any(not isinstance(side, Integral) or side < 1 for side in sides):
