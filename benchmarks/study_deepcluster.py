@@ -1,11 +1,11 @@
 """Runs DeepCluster's experiments and writes what they reach to benchmarks/results/deepcluster_deep_dive.md.
 
-python benchmarks/study_deepcluster.py --runs runs/deep-dive            runs what is missing, then writes the page
+python benchmarks/study_deepcluster.py --runs runs/deep-dive            runs everything, then writes the page
 python benchmarks/study_deepcluster.py --runs runs/deep-dive --only halting
 python benchmarks/study_deepcluster.py --runs runs/deep-dive --table    writes the page from what is there
 
-What was cut off goes on where it stopped. CIFAR-10 is read from $DEEPCLUST_DATA/cifar10_12k.npz: 12,000 of its images,
-re-encoded as JPEG.
+Runs that were cut off go on where they stopped, finished ones are read; an alignment starts anew. CIFAR-10 is read from
+$DEEPCLUST_DATA/cifar10_12k.npz: 12,000 of its images, re-encoded as JPEG.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -184,6 +185,17 @@ def test_more_clusters_than_kinds_of_images_are_counted():
     assert model.n_clusters_ <= 8
 
 
+def test_very_many_clusters_are_neither_matched_nor_more_than_the_sample_of_the_baseline(monkeypatch):
+    assert "churn" in fit(epochs=1).history_[-1]["final_clustering"]
+    monkeypatch.setattr("deepclust_ext.methods.pseudo_labels.CHURN_CLUSTERS", 3)
+    monkeypatch.setattr("deepclust_ext.methods.results.BASELINE_IMAGES", 3)
+    model = fit(y=np.arange(200) % 7, epochs=1)
+    found = model.history_[-1]["final_clustering"]
+    assert "nmi_previous" in found
+    assert "churn" not in found
+    assert model.metrics_["kmeans_pixels"]["n_images"] == 4
+
+
 def test_labels_never_train():
     plain, scored = fit(), fit(y=np.arange(200) % 7)
     for name, value in plain.net_.state_dict().items():
@@ -193,6 +205,15 @@ def test_labels_never_train():
 def test_features_that_are_not_finite_are_reported():
     with pytest.raises(FloatingPointError, match=r"NaN or infinite; try a lower 'lr'|the loss became"):
         fit(lr=1e30)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
+@pytest.mark.parametrize("n_components", [None, 2])
+def test_one_feature_that_cannot_be_brought_to_the_sphere_is_enough(value, n_components):
+    features = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
+    features[31, 2] = value
+    with pytest.raises(FloatingPointError, match="features became NaN or infinite"):
+        FeatureSpace(4, 3, n_components).fit(features, seed=0)
 
 
 # Sampling
@@ -256,6 +277,18 @@ def test_images_are_standardised_and_edges_taken():
     assert torch.equal(net.features(batch), expected)
 
 
+def test_standardising_is_cut_by_pixels_too(monkeypatch):
+    colour = torch.randint(0, 256, (50, 3, 8, 8), dtype=torch.uint8)
+    found = []
+    for pixels in (2**25, 3 * 8 * 8 * 7, 1):
+        monkeypatch.setattr("deepclust_ext.nn.pseudo._PIXELS", pixels)
+        net = PseudoLabelNet(nn.Flatten(), (3, 8, 8), 4, sobel=False)
+        net.standardise(colour)
+        found.append(torch.cat([net.pixel_mean, net.pixel_deviation]))
+    torch.testing.assert_close(found[1], found[0])
+    torch.testing.assert_close(found[2], found[0])
+
+
 def test_the_head_sees_the_relu_of_a_feature_that_has_none():
     plain = PseudoLabelNet(build_network("lenet5", image_shape=(1, 28, 28)), (1, 28, 28), 3, sobel=False).eval()
     views = torch.rand(4, 1, 28, 28)
@@ -309,6 +342,7 @@ def test_a_network_is_chosen_by_the_images(shape, layers):
         ({"kmeans_iterations": 0}, ValueError, "'kmeans_iterations' must be at least 1"),
         ({"n_clusters": 201}, ValueError, "'n_clusters' must be at most the number of images"),
         ({"network": "lenet"}, ValueError, "'network' must be one of"),
+        ({"augmentation": lambda image: image.repeat(3, 1, 1)}, ValueError, "'augmentation' must keep .* channels"),
     ],
 )
 def test_wrong_parameters_are_refused_before_anything_is_written(tmp_path, changes, error, message):
@@ -422,6 +456,22 @@ def test_a_process_that_is_killed_while_it_clusters(tmp_path, reference):
     assert subprocess.run(command, timeout=120).returncode == -signal.SIGKILL
     fit(tmp_path / "run", halt_after=4, momentum=0.9, resume=True)
     assert_same(tmp_path / "run", reference)
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "metrics.json", "embeddings.npz"])
+def test_results_that_are_gone_are_made_again(tmp_path, reference, name):
+    folder = tmp_path / "run"
+    shutil.copytree(reference[0], folder)
+    (folder / name).unlink()
+    model = fit(folder, halt_after=4, momentum=0.9, resume=True)
+    assert_same(folder, reference)
+    again, first = (dict(one.history_[-1]["final_clustering"]) for one in (model, reference[1]))
+    assert model.metrics_["seconds"] == json.loads((reference[0] / "metrics.json").read_text())["seconds"]
+    del again["clustering_seconds"], first["clustering_seconds"]
+    assert again == first
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    (logged,) = [line for line in lines if line["event"] == "final_clustering"]
+    assert {key: logged[key] for key in first} == first
 
 
 def test_it_is_saved_and_loaded(tmp_path, reference):

@@ -194,11 +194,11 @@ def test_auto_chooses_by_image_shape(shape, dims):
 
 
 def test_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match=r"'network' must be one of auto, resnet18, small28, tiny8, .* 'resnet50'"):
+    with pytest.raises(ValueError, match=r"'network' must be one of auto, alexnet, .*, resnet18, .* got 'resnet50'"):
         build_network("resnet50", image_shape=(3, 32, 32))
 
 
-@pytest.mark.parametrize("shape", [(28, 28), (0, 28, 28), (1, 28, 28, 1)])
+@pytest.mark.parametrize("shape", [(28, 28), (0, 28, 28), (1, 28, 28, 1), (1, 28.5, 28), "abc", None])
 def test_bad_image_shape_is_refused(shape):
     with pytest.raises(ValueError, match="build_network: 'image_shape' must be"):
         build_network("auto", image_shape=shape)
@@ -212,8 +212,10 @@ def test_bad_image_shape_is_refused(shape):
         ({"n_heads": 2, "n_early": 2}, "'n_early' must be between 0 and 1 .* got 2"),
         ({"n_heads": 8, "n_early": 4}, "'n_early' must be between 0 and [123] .* got 4"),
         ({"n_early": -1}, "'n_early' must be between"),
-        ({"width": 0.0}, "'width' must be positive, got 0.0"),
-        ({"width": float("nan")}, "'width' must be positive, got nan"),
+        ({"width": 0.0}, "'width' must be positive and finite, got 0.0"),
+        ({"width": float("nan")}, "'width' must be positive and finite, got nan"),
+        ({"width": float("inf")}, "'width' must be positive and finite, got inf"),
+        ({"width": "1"}, "'width' must be positive and finite, got '1'"),
     ],
 )
 def test_bad_options_are_refused(builder, options, message):

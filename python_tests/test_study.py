@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -10,11 +11,13 @@ import torch
 from clidata import pictures, single_thread
 from torch import nn
 
+from deepclust_ext import evaluate
 from deepclust_ext.cli import main
 from deepclust_ext.commands.study import parse_values
 from deepclust_ext.data import load_data
 from deepclust_ext.evaluate import nmi
 from deepclust_ext.methods import DeepCluster
+from deepclust_ext.runs import RunError
 from deepclust_ext.study import InitialAlignment, initial_alignment, plot_alignment, select_alignment, sweep
 
 pytestmark = pytest.mark.filterwarnings("ignore:DeepCluster. :deepclust_ext._warnings.DeepclustWarning")
@@ -105,11 +108,31 @@ def test_the_histograms_are_drawn(tmp_path, suffix):
         ({"labelled": np.array([0, 160])}, ValueError, "'labelled' must hold rows from 0 to 159"),
         ({"labelled": np.array([0, 0])}, ValueError, "each once"),
         ({"labelled": np.array([0.0, 1.0])}, ValueError, "'labelled' must be two or more rows"),
+        ({"labelled": ["a", "b"]}, ValueError, "'labelled' must be two or more rows"),
+        ({"seeds": 3}, TypeError, r"'seeds' must be a sequence of whole numbers, got 3; write \[3\]"),
+        ({"seeds": (0, 0)}, ValueError, "'seeds' must hold every value once"),
+        ({"n_clusters": "34"}, TypeError, "'n_clusters' must be a whole number, got '3'"),
+        ({"n_clusters": (None,)}, TypeError, "'n_clusters' must be a whole number, got None"),
     ],
 )
 def test_wrong_arguments_are_named(options, error, message):
     with pytest.raises(error, match=message):
         initial_alignment(DeepCluster(**SMALL), data(), **{"seeds": (0,), **options})
+
+
+def test_numbers_of_numpy_can_be_written_to_a_file():
+    found = initial_alignment(DeepCluster(**SMALL), data(), n_clusters=np.array([3, 4]), seeds=np.arange(2))
+    assert [json.loads(json.dumps(one.record()))["seeds"] for one in found] == [[0, 1], [0, 1]]
+
+
+def test_a_module_is_no_random_network():
+    own = nn.Sequential(nn.Flatten(), nn.Linear(64, 8))
+    model = DeepCluster(**{**SMALL, "network": own, "width": 1.0})
+    with pytest.raises(ValueError, match="'model' must have a network by name, got a module"):
+        initial_alignment(model, data(), seeds=(0, 1))
+    assert len(initial_alignment(model, data(), seeds=(1,))[0].values) == 1
+    with pytest.raises(TypeError, match="'model' must be a DeepCluster, got Sequential"):
+        initial_alignment(own, data())
 
 
 def test_classes_are_needed():
@@ -147,6 +170,34 @@ def test_a_sweep_measures_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
     assert [run["value"] for run in json.loads((tmp_path / "halt_after.json").read_text())] == [1, 1, None, None]
 
 
+def test_a_folder_that_is_used_again_has_no_figures_of_before(tmp_path):
+    train, test = data(), data(80, seed=1)
+    mixed = load_data(train.images, y=np.random.default_rng(0).permutation(train.labels.numpy()))
+    other = load_data(test.images[:50], y=test.labels[:50].numpy() * 0 + 3)
+
+    def run(out, images, held_out, parameter="n_clusters", **changes):
+        model = DeepCluster(**{**SMALL, **changes})
+        (found,) = sweep(model, parameter, [4], images, held_out, seeds=(0,), out=tmp_path / out)
+        return {**asdict(found), "seconds": None}
+
+    DeepCluster(**SMALL).fit(train.images, run=tmp_path / "used" / "n_clusters=4" / "seed-0", progress=False)
+    for number, (images, held_out, changes) in enumerate((
+        (train, test, {}),
+        (mixed, test, {}),
+        (mixed, other, {}),
+        (train, test, {"parameter": "halt_after", "width": 0.5}),
+    )):  # fmt: skip
+        assert run("used", images, held_out, **changes) == run(f"new-{number}", images, held_out, **changes)
+
+
+def test_an_untrained_network_is_probed_once(tmp_path, monkeypatch):
+    probed = []
+    original = evaluate.probe_layers
+    monkeypatch.setattr(evaluate, "probe_layers", lambda *a, **k: probed.append(0) or original(*a, **k))
+    sweep(DeepCluster(**SMALL), "n_clusters", [3, 4], data(), data(80, seed=1), seeds=(0,), out=tmp_path)
+    assert len(probed) == 3
+
+
 def test_layers_that_are_missing_are_added(tmp_path):
     train, test = data(), data(80, seed=1)
     model = DeepCluster(**{**SMALL, "epochs": 1})
@@ -164,9 +215,33 @@ def test_layers_that_are_missing_are_added(tmp_path):
     assert both[names[0]] == one[names[0]]
 
 
+def test_wrong_data_for_the_probes_are_refused_before_anything_runs(tmp_path):
+    one_class = load_data(data().images, y=np.zeros(160, dtype=np.int64))
+    larger = load_data(torch.zeros(20, 1, 9, 9), y=np.arange(20) % 4)
+    without = load_data(data().images)
+    for train, test, error, message in (
+        (data().images, data(), TypeError, "'train' must be an ImageData, got Tensor"),
+        (data(), larger, ValueError, "'test' must hold images of the shape"),
+        (one_class, data(), ValueError, "'train' must have at least two classes"),
+        (data(), without, ValueError, "'test' must have labels"),
+    ):
+        with pytest.raises(error, match=message):
+            sweep(DeepCluster(**SMALL), "n_clusters", [4], train, test, out=tmp_path)
+    with pytest.raises(ValueError, match="'layers' must be names of modules"):
+        sweep(DeepCluster(**SMALL), "n_clusters", [4], data(), data(), out=tmp_path, layers=["conv9"])
+    bare = DeepCluster(**{**SMALL, "network": nn.Sequential(nn.Flatten(), nn.Linear(64, 8)), "width": 1.0})
+    with pytest.raises(ValueError, match=r"must hold an nn\.Conv2d"):
+        sweep(bare, "n_clusters", [4], data(), data(), out=tmp_path)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="'out' must be a folder"):
+        sweep(DeepCluster(**SMALL), "n_clusters", [4], data(), data(), out=tmp_path / "file")
+
+
 @pytest.mark.parametrize(
     ("parameter", "values", "message"),
     [
+        ("n_clusters", [4, 4], "'values' must hold every value once"),
         ("lr", [1], "'parameter' must be one of"),
         ("n_clusters", [], "'values' must hold at least one value"),
         ("n_clusters", [4, 500], "'n_clusters' must be at most"),
@@ -234,8 +309,16 @@ def test_a_sweep_from_the_command_line(tmp_path, archive, capsys):
         (["alignment", "--values", "3,off"], "must be numbers of clusters"),
         (["clusters", "--values", "3,x"], "whole numbers or"),
         (["clusters", "--values", "3,3"], "every value once"),
+        (["clusters", "--values", "\u00b2"], "--values must be whole numbers or"),
+        (["clusters", "--values", "9" * 5000], "--values must be whole numbers or"),
+        (["alignment", "--components", "3,x"], "--components must be whole numbers or"),
         (["alignment", "--labelled", "1"], "--labelled must be between 2"),
-        (["halting", "--resume", "auto"], "a study always goes on"),
+        (["alignment", "--plot", "plot.xyz"], "--plot must end in .png, .svg or .pdf"),
+        (["alignment", "--plot", "nowhere/plot.png"], "--plot must be in a folder that is there"),
+        (["halting", "--resume", "always"], "a sweep always goes on"),
+        (["alignment", "--resume", "auto"], "an alignment starts anew"),
+        (["halting", "--seed", "5"], "--seeds, got --seed 5; write --seeds 5"),
+        (["halting", "--layers", "conv9"], "must be names of modules"),
         (["halting", "--seed", "x"], "argument --seed"),
     ],
 )
@@ -244,6 +327,13 @@ def test_wrong_command_lines_are_refused(tmp_path, archive, capsys, words, messa
     assert main(["study", *words, *rest]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_an_alignment_does_not_work_for_an_out_that_is_a_file(tmp_path, archive, capsys, monkeypatch):
+    monkeypatch.setattr("deepclust_ext.study.initial_alignment", lambda *_, **__: pytest.fail("worked"))
+    (tmp_path / "file").touch()
+    assert main(["study", "alignment", "--data", archive, "--out", str(tmp_path / "file"), *WORDS]) == 2
+    assert "--out must be a folder, got the file" in capsys.readouterr().err
 
 
 def test_values_are_read():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from deepclust_ext._optional import require
 from deepclust_ext.cli import Parser, UsageError
 from deepclust_ext.commands._options import FitRequest, parse_fit
 from deepclust_ext.commands._show import figure, note, table
@@ -28,6 +30,9 @@ KINDS: dict[str, tuple[str, str]] = {
     "components": ("n_components", "off,40,60"),
     "halting": ("halt_after", "1,10,30,off"),
 }
+
+# Formats of `plot_alignment`.
+PLOTS = (".png", ".svg", ".pdf")
 
 _USAGE = f"""usage: deepclust study KIND --data DATA --out DIR [options] [options of deepclust fit deepcluster]
 
@@ -54,8 +59,13 @@ def run(words: list[str]) -> int:
     kind = words[0]
     options, rest = _parser(kind).parse_known_args(words[1:])
     request = parse_fit("deepcluster", rest)
-    if request.resume or request.export:
-        raise UsageError("study: --resume and --export are no options of it; a study always goes on where it stopped")
+    if request.export:
+        raise UsageError("study: --export is no option of it")
+    # "auto" is what a sweep does, and what a message about one that was stopped asks for.
+    if request.resume not in ((False,) if kind == "alignment" else (False, "auto")):
+        how = "an alignment starts anew" if kind == "alignment" else "a sweep always goes on where it stopped"
+        raise UsageError(f"study: --resume must be left out, as {how}")
+    _check_out(request.out)
     return _alignment(request, options) if kind == "alignment" else _sweep(request, kind, options)
 
 
@@ -82,13 +92,16 @@ def _alignment(request: FitRequest, options: Any) -> int:
     from deepclust_ext.runs.atomic import write_text
     from deepclust_ext.study import initial_alignment, plot_alignment, select_alignment
 
-    model, images = _model(request), _with_classes(request.source)
     clusters = None if options.values is None else [_whole(value) for value in parse_values(options.values)]
+    components = None if options.components is None else parse_values(options.components, "--components")
+    if options.plot is not None:
+        _check_plot(options.plot, request.out)
+    model, images = _model(request), _with_classes(request.source)
     found = initial_alignment(
         model,
         images,
         n_clusters=clusters,
-        n_components=None if options.components is None else parse_values(options.components),
+        n_components=components,
         seeds=range(100) if request.seeds is None else request.seeds,
         labelled=_some_labelled(options.labelled, images, model.seed),
         say=None if request.quiet else lambda line: print(line, file=sys.stderr, flush=True),
@@ -97,7 +110,7 @@ def _alignment(request: FitRequest, options: Any) -> int:
     out.mkdir(parents=True, exist_ok=True)
     record = {"data": images.source, "digest": images.digest, "settings": [one.record() for one in found]}
     write_text(out / "alignment.json", json.dumps(record, indent=1) + "\n")
-    if options.plot:
+    if options.plot is not None:
         plot_alignment(found, options.plot)
     rows = [
         (
@@ -121,7 +134,12 @@ def _sweep(request: FitRequest, kind: str, options: Any) -> int:
     from deepclust_ext.study import sweep
     from deepclust_ext.study.sweep import untrained_net
 
-    model, train = _model(request), _with_classes(request.source)
+    values, model = parse_values(options.values), _model(request)
+    if request.seeds is None and model.seed != 0:
+        raise UsageError(
+            f"study: the runs' seeds must be given by --seeds, got --seed {model.seed}; write --seeds {model.seed}"
+        )
+    train = _with_classes(request.source)
     if not request.source.has_test():
         raise UsageError("study: --data must have test images with classes for the probes, and --split be train")
     source = request.source
@@ -133,7 +151,7 @@ def _sweep(request: FitRequest, kind: str, options: Any) -> int:
     runs = sweep(
         model,
         KINDS[kind][0],
-        parse_values(options.values),
+        values,
         train,
         test,
         seeds=range(3) if request.seeds is None else request.seeds,
@@ -160,8 +178,8 @@ def _sweep(request: FitRequest, kind: str, options: Any) -> int:
     return 0
 
 
-def parse_values(text: str) -> list[int | None]:
-    """Turn "off,40,60" into [None, 40, 60].
+def parse_values(text: str, name: str = "--values") -> list[int | None]:
+    """Turn "off,40,60", given to the option `name`, into [None, 40, 60].
 
     Examples
     --------
@@ -171,11 +189,12 @@ def parse_values(text: str) -> list[int | None]:
     found: list[int | None] = []
     for word in text.split(","):
         word = word.strip()
-        if word != "off" and not word.isdigit():
-            raise UsageError(f'--values must be whole numbers or "off", separated by commas, got {text!r}')
+        # As many digits as an int64 has: there are no more images.
+        if word != "off" and not re.fullmatch("[0-9]{1,18}", word):
+            raise UsageError(f'{name} must be whole numbers or "off", separated by commas, got {text!r:.60}')
         found.append(None if word == "off" else int(word))
     if len(set(found)) < len(found):
-        raise UsageError(f"--values must hold every value once, got {text!r}")
+        raise UsageError(f"{name} must hold every value once, got {text!r}")
     return found
 
 
@@ -190,6 +209,22 @@ def _whole(value: int | None) -> int:
     if value is None:
         raise UsageError("--values must be numbers of clusters, got 'off'")
     return value
+
+
+def _check_out(out: str) -> None:
+    """Refuse a file, before the work and not after it."""
+    if Path(out).exists() and not Path(out).is_dir():
+        raise UsageError(f"--out must be a folder, got the file {out!r}")
+
+
+def _check_plot(plot: str, out: str) -> None:
+    """Refuse an image file that could not be written."""
+    path = Path(plot)
+    if path.suffix.lower() not in PLOTS:
+        raise UsageError(f"--plot must end in {', '.join(PLOTS[:-1])} or {PLOTS[-1]}, got {plot!r}")
+    if not path.parent.is_dir() and path.parent.resolve() != Path(out).resolve():
+        raise UsageError(f"--plot must be in a folder that is there, or in --out, got {plot!r}")
+    require("matplotlib", "report")
 
 
 def _word(value: int | None) -> str:
@@ -223,8 +258,8 @@ def _some_labelled(count: int | None, images: ImageData, seed: int) -> Any:
 
 
 def _progress(request: FitRequest, name: str) -> Show:
-    """A line every few seconds, unless it should be quiet."""
-    if request.quiet:
+    """A line every few seconds, unless it should be quiet or a bar was asked for."""
+    if request.quiet and not request.progress:
         return False
     note(name)
-    return lambda line: print(f"{name}: {line}", file=sys.stderr, flush=True)
+    return True if request.progress else lambda line: print(f"{name}: {line}", file=sys.stderr, flush=True)

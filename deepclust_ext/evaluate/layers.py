@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 
 import torch
@@ -222,12 +222,12 @@ def _check_images(images: object) -> None:
 
 def _check_layers(network: nn.Module, layers: Sequence[str]) -> list[str]:
     """Return the names as a list, or refuse one that is unknown or given twice."""
-    if isinstance(layers, str):
+    if isinstance(layers, str) or not isinstance(layers, Iterable):
         raise TypeError(f"layer_features: 'layers' must be a sequence of names, got {layers!r}; pass [{layers!r}]")
     names = list(layers)
     modules = dict(network.named_modules(remove_duplicate=False))
     for name in names:
-        if not name or name not in modules:
+        if not isinstance(name, str) or not name or name not in modules:
             known = ", ".join(repr(other) for other in modules if other)
             raise ValueError(f"layer_features: 'layers' must be names of modules ({known}), got {name!r}")
     if not names or len(set(names)) < len(names):

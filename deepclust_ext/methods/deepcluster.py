@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from deepclust_ext.data.augment import Augmentation
 from deepclust_ext.methods.base import Method
 from deepclust_ext.methods.checks import check_choice, check_flag, check_integer, check_number
 from deepclust_ext.methods.feature_space import FeatureSpace
@@ -48,7 +49,7 @@ class DeepCluster(Method):
         Dimensions after PCA and whitening; None clusters the features as they are, at length 1. 256 for large networks.
     network : str or nn.Module, default "auto"
         A name of `build_network`, or any module whose last feature is used; a copy of it is trained. "auto": "lenet5"
-        for 12 to 32 pixels in grey, "tiny8" below, "alexnet-small" up to 62 pixels, else "alexnet".
+        for 12 to 32 pixels in grey and below 15 in colour, "tiny8" below 12, "alexnet-small" up to 62, else "alexnet".
     width : float, default 1.0
         Multiplies the channels of a named network.
     sobel : bool, default False
@@ -161,6 +162,16 @@ class DeepCluster(Method):
         self.seed = seed
         self.checkpoint_every = checkpoint_every
         self.device = device
+
+    def _augmentation(self, image_shape: tuple[int, int, int]) -> Augmentation:
+        """Refuse one that changes the channels: the network standardises views by the images' own."""
+        found = super()._augmentation(image_shape)
+        if found.output_shape[0] != image_shape[0]:
+            raise ValueError(
+                f"{self._name}: 'augmentation' must keep the images' channels ({image_shape[0]}), "
+                f"got {found.output_shape[0]}; convert the images beforehand, or use sobel=True for edges"
+            )
+        return found
 
     def _build(self, image_shape: tuple[int, int, int]) -> nn.Module:
         """A trunk with its head; a module that was given is copied: the parameter stays untouched."""

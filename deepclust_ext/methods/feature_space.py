@@ -12,7 +12,7 @@ from deepclust_ext.ops.pca_whiten import PCAWhitening, pca_whiten
 class FeatureSpace(nn.Module):
     r"""Map features to the sphere that k-means sees, and to clusters.
 
-    .. math:: f = \frac{w}{\lVert w \rVert}, \qquad w = (\Lambda + \epsilon)^{-1/2} V^\top (x - \mu),
+    .. math:: f = \frac{w}{\lVert w \rVert}, \qquad w = (\Lambda + \epsilon \lambda_1 I)^{-1/2} V^\top (x - \mu),
               \qquad p_k \propto \exp\bigl(-\lVert f - c_k \rVert^2 / 2 \sigma^2\bigr)
 
     with w = x where there is no PCA. The probabilities are those of the mixture of round Gaussians that k-means is the
@@ -48,17 +48,16 @@ class FeatureSpace(nn.Module):
         self.register_buffer("centroids", torch.zeros(n_clusters, dim if n_components is None else n_components))
         self.register_buffer("variance", torch.ones((), dtype=torch.float64))
 
-    def fit(
-        self, features: Tensor, *, init: str = "k-means++", max_iter: int = 20, n_init: int = 1, seed: int
-    ) -> KMeansResult:
+    def fit(self, features: Tensor, *, init: str = "k-means++", max_iter: int = 20, seed: int) -> KMeansResult:
         """Find the map and the centroids of features (N, d); options as in `kmeans`.
 
         Raises
         ------
         FloatingPointError
-            If a feature is not finite.
+            If a feature is not finite, or its length leaves float32.
         """
-        if not torch.isfinite(features).all():
+        # By length: one that overflows would bring its row to zero. And an entry's own test would copy all features.
+        if not torch.linalg.vector_norm(features, dim=1).isfinite().all():
             raise FloatingPointError(
                 "DeepCluster: the network's features became NaN or infinite; try a lower 'lr' or a longer 'warmup'"
             )
@@ -68,7 +67,7 @@ class FeatureSpace(nn.Module):
                 getattr(self, name).copy_(getattr(found, name))
         else:
             prepared = self.prepare(features)
-        result = kmeans(prepared, self.n_clusters, init=init, max_iter=max_iter, n_init=n_init, seed=seed)
+        result = kmeans(prepared, self.n_clusters, init=init, max_iter=max_iter, seed=seed)
         self.centroids.copy_(result.centroids)
         self.variance.copy_(result.inertia.double() / prepared.numel())
         return result

@@ -58,12 +58,13 @@ def label_heads(method: Estimator, net: nn.Module, augmentation: Any, images: Te
     embeddings : Tensor
         (N, d) float32.
     """
+    # Each batch goes to the CPU at once: all embeddings, and they joined, can be more than a GPU holds.
     batches = [
-        (*probabilities.max(-1), embedding)
+        (*(part.cpu() for part in probabilities.max(-1)), embedding.cpu())
         for probabilities, embedding in forward_batches(method, net, augmentation, images)
     ]
     confidence, labels, embeddings = zip(*batches, strict=True)
-    return torch.cat(labels, dim=1).cpu(), torch.cat(confidence, dim=1).cpu(), torch.cat(embeddings).cpu()
+    return torch.cat(labels, dim=1), torch.cat(confidence, dim=1), torch.cat(embeddings)
 
 
 def agreement_of_views(method: Estimator, net: nn.Module, augmentation: Any, images: Tensor) -> tuple[Tensor, Tensor]:

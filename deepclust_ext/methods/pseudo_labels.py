@@ -18,14 +18,20 @@ from deepclust_ext.ops.kmeans import KMeansResult
 if TYPE_CHECKING:
     from deepclust_ext.methods.deepcluster import DeepCluster
 
+# Churn matches K clusters to K: beyond this the table and the matching cost more than the cycle that they describe.
+CHURN_CLUSTERS = 4096
+
 
 def all_features(net: Any, augmentation: Any, images: Tensor) -> Tensor:
     """The features (N, d) of the plain view of images, in evaluation mode, on the network's device."""
     device = next(net.parameters()).device
     net.eval()
+    # Filled in place: joined at the end, they would be there twice.
+    features = torch.empty(len(images), net.dim, dtype=torch.float32, device=device)
     with torch.inference_mode():
-        parts = [net.features(augmentation.plain(batch.to(device))).float() for batch in images.split(BATCH)]
-    return torch.cat(parts)
+        for rows, batch in zip(features.split(BATCH), images.split(BATCH), strict=True):
+            rows.copy_(net.features(augmentation.plain(batch.to(device))))
+    return features
 
 
 class PseudoLabelTraining(Training):
@@ -40,6 +46,8 @@ class PseudoLabelTraining(Training):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.pseudo_labels: Tensor | None = None
+        # The same on the device: a step must not wait for a copy.
+        self._targets: Tensor | None = None
         self._clustering: Record = {}
         self.net.standardise(self.images)
 
@@ -58,7 +66,8 @@ class PseudoLabelTraining(Training):
             if not halted or method.reset_head_after_halt:
                 self.net.reset_head(derive_generator(method.seed, "head", cycle))
                 self._forget_head()
-        self.statistics.add(self._labels()[None, None].to(self.device))
+        self._targets = self._labels().to(self.device)
+        self.statistics.add(self._targets[None, None])
 
     def _visits(self, generator: torch.Generator) -> Tensor:
         """Every cluster equally often, or every image once."""
@@ -68,7 +77,7 @@ class PseudoLabelTraining(Training):
 
     def _objective(self, views: Tensor, index: Tensor, stage: str) -> Objective:  # noqa: ARG002
         """Cross-entropy of the head against the pseudo-labels."""
-        logits, targets = self.net(views), self._labels()[index.cpu()].to(self.device)
+        logits, targets = self.net(views), cast(Tensor, self._targets)[index]
         loss = nn.functional.cross_entropy(logits, targets)
         return Objective(loss, terms={"accuracy": (logits.detach().argmax(1) == targets).float().mean()})
 
@@ -83,8 +92,16 @@ class PseudoLabelTraining(Training):
 
     def _end_training(self) -> None:
         """Cluster the last features: the labels of the run."""
+        before, seconds = self.pseudo_labels, self.seconds
         self._cluster(-(-self.method.epochs // self.method.cycle_epochs))
-        self.history[-1]["final_clustering"], self._clustering = self._clustering, {}
+        found, self._clustering = self._clustering, {}
+        # Results that are made again, as when a file of them is gone, are compared with the same labels again.
+        self.pseudo_labels = before
+        if "final_clustering" in self.history[-1]:
+            self.seconds = seconds
+        self.history[-1]["final_clustering"] = found
+        if self.run is not None and not any(line.get("event") == "final_clustering" for line in self.run.read_log()):
+            self.run.log("final_clustering", epoch=self.epoch, **found)
 
     def state(self) -> State:
         """With the pseudo-labels, which are another epoch's when clustering has halted."""
@@ -94,6 +111,7 @@ class PseudoLabelTraining(Training):
         """With the pseudo-labels."""
         super().load(state, where)
         self.pseudo_labels, self._clustering = state["pseudo_labels"], dict(state["clustering"])
+        self._targets = None if self.pseudo_labels is None else self.pseudo_labels.to(self.device)
 
     # Clustering
 
@@ -127,7 +145,8 @@ class PseudoLabelTraining(Training):
         if self.pseudo_labels is not None:
             before = self.pseudo_labels.numpy()
             figures["nmi_previous"] = evaluate.nmi(before, labels.numpy())
-            figures["churn"] = evaluate.churn(before, labels.numpy())
+            if self.method.n_clusters <= CHURN_CLUSTERS:
+                figures["churn"] = evaluate.churn(before, labels.numpy())
         if self.data.labels is not None:
             figures["nmi_labels"] = evaluate.nmi(labels.numpy(), self.data.labels.cpu().numpy())
         return figures

@@ -156,10 +156,11 @@ def compare_with_pixels(method: Estimator, data: ImageData, y: Labels) -> dict[s
         `kmeans_pixels`, its scores with `run_nmi`, the run's NMI on the same images, and `below_kmeans_pixels`.
     """
     evaluate = require("deepclust_ext.evaluate")
-    rows = np.arange(len(data))
-    if len(data) > BASELINE_IMAGES:
+    # Never fewer images than clusters: k-means would refuse them at the end of a long run.
+    rows, n_sampled = np.arange(len(data)), max(BASELINE_IMAGES, method.n_clusters)
+    if len(data) > n_sampled:
         generator = derive_generator(method.seed, "baseline")
-        rows = np.sort(torch.randperm(len(data), generator=generator)[:BASELINE_IMAGES].numpy())
+        rows = np.sort(torch.randperm(len(data), generator=generator)[:n_sampled].numpy())
     begin = time.perf_counter()
     labels = evaluate.kmeans_pixels(data.images[rows], method.n_clusters, seed=method.seed, n_init=BASELINE_STARTS)
     found: dict[str, Any] = {

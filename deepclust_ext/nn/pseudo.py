@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from deepclust_ext.nn.registry import feature_dims
 from deepclust_ext.nn.sobel import Sobel
 
-# Pixels summed at a time, so that the float64 copy of a large data set never exists.
-_IMAGES = 4096
+# Images summed at a time, and pixels at most: the float64 copies stay at some hundred MB.
+_IMAGES, _PIXELS = 4096, 2**25
 
 
 class PseudoLabelNet(nn.Module):
@@ -50,7 +50,7 @@ class PseudoLabelNet(nn.Module):
         """Take mean and deviation of each channel from images (N, C, H, W), uint8 or in [0, 1]."""
         scale = 1.0 if images.is_floating_point() else 255.0
         sums = torch.zeros(2, images.shape[1], dtype=torch.float64, device=images.device)
-        for part in images.split(_IMAGES):
+        for part in images.split(max(1, min(_IMAGES, _PIXELS // images[0].numel()))):
             pixels = part.double() / scale
             sums += torch.stack([pixels.sum((0, 2, 3)), pixels.square().sum((0, 2, 3))])
         mean, square = sums / (images.numel() // images.shape[1])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -136,13 +137,15 @@ def as_features(output: object, *, n_images: int) -> list[Tensor]:
     return list(features)
 
 
-def check_image_shape(function: str, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+def check_image_shape(function: str, image_shape: Any) -> tuple[int, int, int]:
     """Return (C, H, W) as plain ints, or refuse."""
-    if len(image_shape) != 3 or min(image_shape) < 1:
+    sides = tuple(image_shape) if isinstance(image_shape, Iterable) else ()
+    if len(sides) != 3 or any(not isinstance(side, Integral) or side < 1 for side in sides):
         raise ValueError(
-            f"{function}: 'image_shape' must be (channels, height, width), each at least 1, got {image_shape!r}"
+            f"{function}: 'image_shape' must be (channels, height, width), whole numbers of at least 1, got "
+            f"{image_shape!r}"
         )
-    channels, height, width = image_shape
+    channels, height, width = sides
     return int(channels), int(height), int(width)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from numbers import Real
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -169,11 +172,11 @@ def initialise(trunk: nn.Module) -> None:
     trunk.to(memory_format=torch.channels_last)
 
 
-def scaled_channels(function: str, channels: Sequence[int], width: float) -> list[int]:
+def scaled_channels(function: str, channels: Sequence[int], width: Any) -> list[int]:
     """Multiply channel counts by `width`, at least one each."""
-    if not width > 0:
-        raise ValueError(f"{function}: 'width' must be positive, got {width!r}")
-    return [max(1, round(count * width)) for count in channels]
+    if isinstance(width, bool) or not isinstance(width, Real) or not 0 < float(width) < math.inf:
+        raise ValueError(f"{function}: 'width' must be positive and finite, got {width!r}")
+    return [max(1, round(count * float(width))) for count in channels]
 
 
 def early_heads(function: str, n_heads: int, n_early: int | None, *, n_shared: int) -> int:

@@ -83,12 +83,11 @@ def initial_alignment(
     Parameters
     ----------
     model : DeepCluster
-        Gives the network and how its features are clustered; its weights, seed and `n_clusters` are not used where
-        the arguments below say otherwise.
+        Gives the network, by name unless there is one seed, and how its features are clustered.
     data, y : as in `DeepCluster.fit`
         The images, all of which are clustered, and their classes.
     n_clusters : sequence of int, optional
-        Values of K; default the model's.
+        Values of K, each once; default the model's.
     n_components : sequence of (int or None), optional
         Dimensions after PCA and whitening, None without; default the model's.
     seeds : iterable of int, default 0 to 99
@@ -122,15 +121,18 @@ def initial_alignment(
     >>> [(one.n_clusters, one.values.shape) for one in found]
     [(3, (3,)), (6, (3,))]
     """
-    evaluate = require("deepclust_ext.evaluate")
-    numbers = tuple(seeds)
-    clusters = (model.n_clusters,) if n_clusters is None else tuple(n_clusters)
-    components = (model.n_components,) if n_components is None else tuple(n_components)
-    for name, given in (("seeds", numbers), ("n_clusters", clusters), ("n_components", components)):
-        if not given:
-            raise ValueError(f"initial_alignment: {name!r} must hold at least one value, got none")
-    for seed in numbers:
-        check_integer("initial_alignment", "seeds", seed, minimum=0, limit=SEEDS)
+    evaluate, function = require("deepclust_ext.evaluate"), "initial_alignment"
+    check_model(function, model)
+    numbers: tuple[int, ...] = whole_numbers(function, "seeds", seeds, limit=SEEDS)
+    clusters = whole_numbers(function, "n_clusters", (model.n_clusters,) if n_clusters is None else n_clusters)
+    components = whole_numbers(
+        function, "n_components", (model.n_components,) if n_components is None else n_components, off=True
+    )
+    if len(numbers) > 1 and not isinstance(model.network, str):
+        raise ValueError(
+            f"{function}: 'model' must have a network by name, got a module, whose weights are the same for every "
+            "seed; build one for each seed and pass it with that seed alone"
+        )
     images = load_with_classes("initial_alignment", model, data, y, clusters, components)
     rows = np.arange(len(images)) if labelled is None else _labelled_rows(labelled, len(images))
     classes = _classes(images)[rows]
@@ -196,6 +198,8 @@ def plot_alignment(found: Sequence[InitialAlignment], path: str | os.PathLike[st
     path : str or path
         Its suffix decides the format: .png, .svg, .pdf.
     """
+    if not found:
+        raise ValueError("plot_alignment: 'found' must hold at least one setting, got none")
     matplotlib = require("matplotlib", "report")
     # Without a window system, and without changing the caller's choice of one.
     figure = require("matplotlib.figure", "report").Figure(figsize=(6.0, 1.2 + 1.4 * len(found)), layout="constrained")
@@ -212,6 +216,28 @@ def plot_alignment(found: Sequence[InitialAlignment], path: str | os.PathLike[st
 def setting(one: InitialAlignment) -> str:
     """A setting in words."""
     return f"K = {one.n_clusters}" + ("" if one.n_components is None else f", PCA {one.n_components}")
+
+
+def check_model(function: str, model: object) -> None:
+    """Refuse any other method, and what is none."""
+    if not isinstance(model, DeepCluster):
+        raise TypeError(f"{function}: 'model' must be a DeepCluster, got {type(model).__name__}")
+
+
+def whole_numbers(function: str, name: str, given: Any, *, off: bool = False, limit: int | None = None) -> Any:
+    """A tuple of plain numbers (or, with `off`, None), which every file can hold; at least one, each once."""
+    if not isinstance(given, Iterable):
+        raise TypeError(f"{function}: {name!r} must be a sequence of whole numbers, got {given!r}; write [{given!r}]")
+    found = []
+    for one in given:
+        if not (off and one is None):
+            check_integer(function, name, one, minimum=0, limit=limit)
+        found.append(None if one is None else int(one))
+    if not found:
+        raise ValueError(f"{function}: {name!r} must hold at least one value, got none")
+    if len(set(found)) < len(found):
+        raise ValueError(f"{function}: {name!r} must hold every value once, got {found}")
+    return tuple(found)
 
 
 def load_with_classes(
@@ -242,7 +268,7 @@ def _classes(images: ImageData) -> npt.NDArray[np.int64]:
 
 def _labelled_rows(labelled: Any, n: int) -> npt.NDArray[np.int64]:
     """Rows as an array in range, at least two."""
-    rows = torch.as_tensor(labelled).cpu().numpy()
+    rows = labelled.cpu().numpy() if isinstance(labelled, torch.Tensor) else np.asarray(labelled)
     if rows.ndim != 1 or not np.issubdtype(rows.dtype, np.integer) or len(rows) < 2:
         raise ValueError(
             f"initial_alignment: 'labelled' must be two or more rows, int64, got {rows.dtype} {rows.shape}"
