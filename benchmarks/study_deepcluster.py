@@ -26,8 +26,8 @@ PAGE = Path(__file__).with_name("results") / "deepcluster_deep_dive.md"
 # Name of the folder, and the command that fills it.
 STUDY = {
     "alignment": "study alignment --data fashion-mnist --values 5,10,20,200 --seeds 0-99",
-    "halting": "study halting --data fashion-mnist --clusters 5 --values 1,10,30,off --seeds 0-2",
-    "clusters": "study clusters --data fashion-mnist --values 5,10,20,200 --seeds 0-2",
+    "halting": "study halting --data fashion-mnist --clusters 5 --values 1,10,30,off --seeds 0-2 --layers all",
+    "clusters": "study clusters --data fashion-mnist --values 5,10,20,200 --seeds 0-2 --layers all",
     "mnist5k": "fit deepcluster --config small --data mnist5k --seeds 0-2 --resume auto",
     "cifar10-alignment": f"study alignment --config cifar10 --data {CIFAR} --seeds 0-19",
     "cifar10": f"study clusters --config cifar10 --data {CIFAR} --epochs 5 --values 1000 --seeds 0-2 --layers all",

@@ -101,7 +101,8 @@ def test_the_generator_advances_by_the_same_amount_whatever_the_images(name):
 def test_every_image_draws_its_own_parameters(name):
     augmentation = make_augmentation(name, image_shape=(3, 32, 32))
     views = augmentation(smooth(1, 3, 32, 32).expand(64, 3, 32, 32), generator=generator())
-    assert len({view.numpy().tobytes() for view in views}) > 55
+    different = len({view.numpy().tobytes() for view in views})
+    assert different == 2 if name == "flip" else different > 55
 
 
 @pytest.mark.parametrize("name", RANDOM_PRESETS)
