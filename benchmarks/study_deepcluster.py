@@ -29,8 +29,8 @@ STUDY = {
     "halting": "study halting --data fashion-mnist --clusters 5 --values 1,10,30,off --seeds 0-2 --layers all",
     "clusters": "study clusters --data fashion-mnist --values 5,10,20,200 --seeds 0-2 --layers all",
     "mnist5k": "fit deepcluster --config small --data mnist5k --seeds 0-2 --resume auto",
-    "cifar10-alignment": f"study alignment --config cifar10 --data {CIFAR} --seeds 0-19",
-    "cifar10": f"study clusters --config cifar10 --data {CIFAR} --epochs 5 --values 1000 --seeds 0-2 --layers all",
+    "cifar10-alignment": f"study alignment --config cifar10 --data {CIFAR} --seeds 0-9",
+    "cifar10": f"study clusters --config cifar10 --data {CIFAR} --epochs 3 --values 1000 --seeds 0 --layers all",
 }
 
 INTRODUCTION = """# DeepCluster and the deep dive on two cores
@@ -58,7 +58,7 @@ SAYS = {
         "## Initial alignment, CIFAR-10 (10,000 training images)\n\nPaper: 0.065 to 0.085 at K = 1,000 with 50,000 "
         "images. NMI with 10 images a cluster in place of 50 is larger by chance alone."
     ),
-    "cifar10": "## A short run, CIFAR-10\n\nFive cycles of the paper's hundred, a fifth of its images: a first look.",
+    "cifar10": "## A short run, CIFAR-10\n\nThree cycles of the paper's hundred, a fifth of its images: a first look.",
 }
 
 
@@ -132,6 +132,27 @@ def clusters_of_pixels(folder: Path) -> list[str]:
     return rows
 
 
+# What we make of each block; written after it was seen.
+REMARKS = {
+    "alignment": (
+        "The median agrees with the paper; the range is wider than the one it prints. By the median one would choose "
+        "K = 20 of these four, with 10, the number of classes, close behind."
+    ),
+    "halting": (
+        "We do not see the paper's order: clustering once gave the best second layer, above the untrained network's, "
+        "and clustering to the end the worst, below it. Cycle after cycle the clusters move a little away from the "
+        "classes, at an NMI of about 0.8 with the cycle before: the run follows a partition of its own making. "
+        "As in the paper, no choice moves the probe by more than two points. Where a row has fewer than three seeds, "
+        "time was short."
+    ),
+    "clusters": (
+        "The paper finds the probe falling with K. One seed shows no such fall, and no trained second layer far above "
+        "the random one: on this data set the probe says little about training."
+    ),
+    "mnist5k": "Here training is what finds the clusters: compare the start, which is the untrained network's.",
+    "cifar10": "Three cycles with a head of 1,000 outputs have hardly begun: read the untrained network first.",
+}
+
 BLOCKS = {
     "alignment": alignment,
     "halting": lambda folder: sweep(folder, "halt_after"),
@@ -149,12 +170,10 @@ DONE = {
 def write_page(runs: Path) -> None:
     """Write the page from everything that is there."""
     lines = [INTRODUCTION]
-    remarks = PAGE.with_name("deepcluster_remarks.md")
     for name, command in STUDY.items():
         if (runs / name / DONE[name]).exists():
             lines += [SAYS[name], "", f"`deepclust {command} --out {name}`", "", *BLOCKS[name](runs / name), ""]
-    if remarks.exists():
-        lines += [remarks.read_text(encoding="utf-8")]
+            lines += [REMARKS[name], ""] if name in REMARKS else []
     PAGE.write_text("\n".join(lines), encoding="utf-8")
     sys.stdout.write(f"{PAGE}\n")
 

@@ -210,7 +210,8 @@ def plot_alignment(found: Sequence[InitialAlignment], path: str | os.PathLike[st
             axis.axvline(one.median, color="tab:red")
             axis.set_title(f"{setting(one)}: median {one.median:.3f} of {len(one.seeds)}", fontsize=9, loc="left")
         axes[-1].set_xlabel("initial alignment (NMI)")
-        figure.savefig(path)
+        # An SVG would carry the time of day.
+        figure.savefig(path, metadata={"Date": None} if os.fspath(path).endswith(".svg") else None)
 
 
 def setting(one: InitialAlignment) -> str:
