@@ -28,15 +28,15 @@ def table(data: dict) -> str:
         for name, ratio in result["ratios"].items():
             target = result["targets"].get(name)
             lines.append(
-                f"| `{result['op']}` | {result['label']} | {milliseconds(ours)} | {name} | "
-                f"{milliseconds(result['microseconds'][name])} | {ratio:.1f}x | {f'{target:g}x' if target else ''} |"
+                f"| `{result['op']}` | {result['label']} | {duration(ours)} | {name} | "
+                f"{duration(result['microseconds'][name])} | {ratio:.1f}x | {f'{target:g}x' if target else ''} |"
             )
     return "\n".join(lines)
 
 
-def milliseconds(microseconds: float) -> str:
-    """Three significant digits, in ms."""
-    return f"{microseconds / 1000:.3g} ms"
+def duration(microseconds: float) -> str:
+    """Three significant digits, in ms or s."""
+    return f"{microseconds / 1e6:.3g} s" if microseconds >= 1e6 else f"{microseconds / 1000:.3g} ms"
 
 
 def main(arguments: list[str]) -> None:

@@ -29,8 +29,8 @@ STUDY = {
     "halting": "study halting --data fashion-mnist --clusters 5 --values 1,10,30,off --seeds 0-2 --layers all",
     "clusters": "study clusters --data fashion-mnist --values 5,10,20,200 --seeds 0-2 --layers all",
     "mnist5k": "fit deepcluster --config small --data mnist5k --seeds 0-2 --resume auto",
-    "cifar10-alignment": f"study alignment --config cifar10 --data {CIFAR} --seeds 0-9",
-    "cifar10": f"study clusters --config cifar10 --data {CIFAR} --epochs 3 --values 1000 --seeds 0 --layers all",
+    "cifar10-alignment": f"study alignment --config cifar10 --data {CIFAR} --seeds 0-4",
+    "cifar10": f"study clusters --config cifar10 --data {CIFAR} --epochs 3 --values 1000 --seeds 0",
 }
 
 INTRODUCTION = """# DeepCluster and the deep dive on two cores
