@@ -196,6 +196,12 @@ def test_very_many_clusters_are_neither_matched_nor_more_than_the_sample_of_the_
     assert model.metrics_["kmeans_pixels"]["n_images"] == 4
 
 
+@pytest.mark.parametrize(("limit", "starts"), [(1000, 10), (8, 2), (3, 1)])
+def test_the_baseline_starts_less_often_with_many_clusters(monkeypatch, limit, starts):
+    monkeypatch.setattr("deepclust_ext.methods.results.BASELINE_CLUSTERS", limit)
+    assert fit(y=np.arange(200) % 7, epochs=1).metrics_["kmeans_pixels"]["n_init"] == starts
+
+
 def test_labels_never_train():
     plain, scored = fit(), fit(y=np.arange(200) % 7)
     for name, value in plain.net_.state_dict().items():
