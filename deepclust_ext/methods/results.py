@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # k-means on pixels is a yardstick: a sample keeps it to seconds, and the run is scored on the same images.
 BASELINE_IMAGES = 10_000
 BASELINE_STARTS = 10
-# Starts times clusters: ten starts with a thousand clusters did not end in ten minutes on a core.
+# Starts times clusters: a start costs more with more clusters, and the yardstick must not hold up a run.
 BASELINE_CLUSTERS = 1_000
 
 Labels = npt.NDArray[np.int64]
