@@ -13,7 +13,8 @@ from deepclust_ext.data.images import ImageData
 from deepclust_ext.data.load import load_data
 from deepclust_ext.methods import checks, results, saving, starting
 from deepclust_ext.methods.estimator import Estimator, Labels
-from deepclust_ext.methods.loop import Objective, Training
+from deepclust_ext.methods.loop import Training
+from deepclust_ext.methods.objective import Objective
 from deepclust_ext.methods.optim import build_optimizer
 from deepclust_ext.methods.progress import Show
 from deepclust_ext.methods.seeds import isolated_rng

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import deepclust_ext
 from deepclust_ext.methods.base import Method
 from deepclust_ext.methods.checks import check_choice, check_integer, check_number
-from deepclust_ext.methods.loop import Objective
+from deepclust_ext.methods.objective import Objective
 from deepclust_ext.methods.seeds import derive_seed
 from deepclust_ext.nn import ClusterNet, build_network
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +16,7 @@ from deepclust_ext.data.images import ImageData
 from deepclust_ext.methods.batches import EpochOrder
 from deepclust_ext.methods.inference import label_heads
 from deepclust_ext.methods.monitor import HeadStatistics, collapsed_heads
+from deepclust_ext.methods.objective import EpochSums, Objective
 from deepclust_ext.methods.optim import learning_rate_factor
 from deepclust_ext.methods.progress import Progress, Show
 from deepclust_ext.methods.saving import load_weights, stamp
@@ -31,25 +31,6 @@ QUIET_SHARE = 0.1
 
 State = dict[str, Any]
 Record = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Objective:
-    """What a method's objective returns for one step.
-
-    Parameters
-    ----------
-    loss : Tensor
-        Scalar, to be minimised.
-    probabilities : Tensor, optional
-        (A, H, n, K): their largest entries are counted for the log.
-    terms : dict of Tensor
-        Detached tensors, of one shape at every step of a pass, whose means over the epoch are logged.
-    """
-
-    loss: Tensor
-    probabilities: Tensor | None = None
-    terms: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Training:
@@ -99,9 +80,7 @@ class Training:
         self.step = 0
         self.seconds = 0.0
         self.history: list[Record] = []
-        self._totals: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
-        self._epoch_seconds = {"step": 0.0, "augmentation": 0.0}
+        self.sums = EpochSums()
         self._collapsed: list[int] = []
         self._warned: set[int] = set()
         self._previous: Tensor | None = None
@@ -127,9 +106,7 @@ class Training:
             "model": self.net.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "statistics": self.statistics.state(),
-            "totals": dict(self._totals),
-            "counts": dict(self._counts),
-            "epoch_seconds": dict(self._epoch_seconds),
+            **self.sums.state(),
             "collapsed": list(self._collapsed),
             "previous": self._previous,
         }
@@ -139,10 +116,8 @@ class Training:
         load_weights(self.net, state, where)
         self.optimizer.load_state_dict(state["optimizer"])
         self.statistics.load(state["statistics"])
-        self._totals = dict(state["totals"])
-        self._counts = dict(state["counts"])
+        self.sums.load(state)
         self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
-        self._epoch_seconds = dict(state["epoch_seconds"])
         self._collapsed = list(state["collapsed"])
         self._previous = state["previous"]
 
@@ -230,20 +205,10 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(objective.loss)
         self.optimizer.step()
-        self._count(objective)
         end = time.perf_counter()
-        self._epoch_seconds["augmentation"] += augmented - start
-        self._epoch_seconds["step"] += end - start
-
-    def _count(self, objective: Objective) -> None:
-        """Add the step's terms to the epoch's sums."""
-        with torch.no_grad():
-            for name, term in {"loss": objective.loss, **objective.terms}.items():
-                total = self._totals.get(name)
-                self._totals[name] = term.detach().double() if total is None else total.to(term.device) + term
-                self._counts[name] = self._counts.get(name, 0) + 1
-            if objective.probabilities is not None:
-                self.statistics.add(objective.probabilities.argmax(-1))
+        self.sums.add(objective, step=end - start, augmentation=augmented - start)
+        if objective.probabilities is not None:
+            self.statistics.add(objective.probabilities.detach().argmax(-1))
 
     def _stop(self, signum: int) -> None:
         """Save once and leave."""
@@ -257,7 +222,7 @@ class Training:
     def _end_epoch(self) -> None:
         """Log the epoch, evaluate and save on their periods."""
         method = self.method
-        means: dict[str, Any] = {name: (total / self._counts[name]).tolist() for name, total in self._totals.items()}
+        means, timing = self.sums.means(), self.sums.timing()
         if not math.isfinite(means["loss"]):
             raise FloatingPointError(
                 f"{method._name}: the loss became {means['loss']} in epoch {self.epoch + 1}; try a lower 'lr' "
@@ -267,15 +232,13 @@ class Training:
         summary = self.statistics.summary()
         self.epoch, self.step = self.epoch + 1, 0
         last = self.epoch == method.epochs
-        seconds = self._epoch_seconds
         record: Record = {"epoch": self.epoch, **means, **summary, "lr": lr, **self._more_of_epoch()}
         if self.epoch % method.evaluate_every == 0 or last:
             start = time.perf_counter()
             record |= self._evaluate(summary)
             record["evaluation_seconds"] = round(time.perf_counter() - start, 4)
-        record["seconds"] = round(seconds["step"], 4)
-        record["augmentation_share"] = round(seconds["augmentation"] / max(seconds["step"], 1e-9), 4)
-        self.seconds += seconds["step"] + record.get("evaluation_seconds", 0.0)
+        record |= timing
+        self.seconds += self.sums.seconds["step"] + record.get("evaluation_seconds", 0.0)
         self.history.append(record)
         if self.run is not None:
             self.run.log("epoch", **record)
@@ -286,8 +249,7 @@ class Training:
 
     def _reset_epoch(self) -> None:
         """Forget the epoch's sums and counts."""
-        self._totals, self._counts = {}, {}
-        self._epoch_seconds = {"step": 0.0, "augmentation": 0.0}
+        self.sums = EpochSums()
         self.statistics = HeadStatistics(len(self.statistics.counts), self.statistics.n_clusters, self.device)
 
     def _evaluate(self, summary: dict[str, list[Any]]) -> Record:

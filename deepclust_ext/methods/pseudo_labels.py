@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from deepclust_ext._optional import require
 from deepclust_ext.methods.batches import uniform_over_clusters
 from deepclust_ext.methods.inference import BATCH
-from deepclust_ext.methods.loop import Objective, Record, State, Training
+from deepclust_ext.methods.loop import Record, State, Training
+from deepclust_ext.methods.objective import Objective
 from deepclust_ext.methods.seeds import derive_generator, derive_seed
 from deepclust_ext.ops.kmeans import KMeansResult
 
