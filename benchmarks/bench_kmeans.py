@@ -9,8 +9,8 @@ from deepclust_ext.benchmark.kmeans import cases, peers
 CASES = [case for case in cases() if "5000" not in case.label]
 
 
-@pytest.mark.parametrize("contestant", ["ours", *peers()])
+@pytest.mark.parametrize("contestant", ["ours", "torch", *peers()])
 @pytest.mark.parametrize("case", CASES, ids=[case.label for case in CASES])
 def test_kmeans(benchmark, case, contestant):
     benchmark.group = f"kmeans {case.label}"
-    benchmark.pedantic(case.contestants()[contestant], rounds=3, iterations=1, warmup_rounds=1)
+    benchmark.pedantic(case.contestants("cpu")[contestant], rounds=3, iterations=1, warmup_rounds=1)

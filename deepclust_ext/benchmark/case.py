@@ -37,13 +37,13 @@ class Case:
 class Contest:
     """Whole runs instead of a loss and its gradient; the contestant called "ours" is ours.
 
-    `disagreement` looks at what they returned and names whoever differs from ours, `remarks` adds lines of figures to
-    the medians (in microseconds).
+    `contestants` makes those of a device, `disagreement` looks at what they returned and names whoever differs from
+    ours, `remarks` adds lines of figures to the CPU's medians (in microseconds).
     """
 
     op: str
     label: str
-    contestants: Callable[[], dict[str, Callable[[], Any]]]
+    contestants: Callable[[str], dict[str, Callable[[], Any]]]
     disagreement: Callable[[dict[str, Any]], str]
     targets: dict[str, float] = field(default_factory=dict)
     turns: int = 5

@@ -1,4 +1,4 @@
-"""k-means against faiss, scikit-learn and scikit-learn-intelex: the same Lloyd iterations from the same start."""
+"""k-means against torch and the k-means of faiss, scikit-learn and scikit-learn-intelex: the same Lloyd iterations."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ TARGET = 1.5
 TOLERANCE = 1e-4
 # Clusters, and turns of each contestant; at 5000 a turn of a peer takes half a minute, and no ratio is asked.
 CLUSTERS = {10: 7, 100: 5, 1000: 3, 5000: 1}
+# Products that plain torch makes at once: hardly felt on a CPU, while a GPU wants to be filled.
+PRODUCTS = {"cpu": 2**20, "cuda": 2**26}
 SIZES = (10_000, 20_000, 40_000, 60_000)
 GROWTH_CLUSTERS = 100
 
@@ -54,6 +56,19 @@ def points(whitened: bool) -> tuple[str, Tensor]:
 def ours(x: Tensor, start: Tensor) -> Tensor:
     """The centroids after N_ITER iterations of our own."""
     return deepclust_ext.kmeans(x, len(start), init=start, max_iter=N_ITER).centroids
+
+
+def _torch(x: Tensor, start: Tensor) -> Tensor:
+    """Lloyd's iterations in plain torch: products in chunks, argmin, index_add_."""
+    centroids = start
+    for _ in range(N_ITER):
+        norms = centroids.square().sum(1)
+        rows = x.split(max(1, PRODUCTS[x.device.type] // len(start)))
+        labels = torch.cat([torch.addmm(norms, some, centroids.T, alpha=-2).argmin(1) for some in rows])
+        sums = torch.zeros_like(centroids).index_add_(0, labels, x)
+        counts = torch.bincount(labels, minlength=len(start))[:, None]
+        centroids = torch.where(counts > 0, sums / counts, centroids)
+    return centroids
 
 
 def _faiss(x: Tensor, start: Tensor) -> Tensor:
@@ -141,13 +156,16 @@ def cases() -> list[Contest]:
             if whitened and clusters > 1000:
                 continue
 
-            def contestants(whitened: bool = whitened, clusters: int = clusters) -> dict[str, Callable[[], Any]]:
+            def contestants(
+                device: str, whitened: bool = whitened, clusters: int = clusters
+            ) -> dict[str, Callable[[], Any]]:
                 x = points(whitened)[1]
-                start = _start(x, clusters)
-                return {name: functools.partial(fit, x, start) for name, fit in ({"ours": ours} | peers()).items()}
+                start = _start(x, clusters).to(device)
+                fits = {"ours": ours, "torch": _torch} | (peers() if start.device.type == "cpu" else {})
+                return {name: functools.partial(fit, x.to(device), start) for name, fit in fits.items()}
 
             def disagreement(results: dict[str, Any], whitened: bool = whitened) -> str:
-                return _disagreement(points(whitened)[1], results)
+                return _disagreement(points(whitened)[1].to(results["ours"].device), results)
 
             def remarks(medians: dict[str, float], whitened: bool = whitened, clusters: int = clusters) -> list[str]:
                 name, x = points(whitened)

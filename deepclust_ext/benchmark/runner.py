@@ -70,9 +70,7 @@ def main(ops: Sequence[str] = (), *, json_path: str | None = None, compiled: boo
         module = importlib.import_module(f"deepclust_ext.benchmark.{op}")
         for case in module.cases():
             if isinstance(case, Contest):
-                if kind != "cpu":
-                    continue  # its peers run on the CPU
-                result = run_contest(case)
+                result = run_contest(case, device)
             else:
                 absent = set() if compiled else {"compiled"}
                 absent |= set() if kind == "cpu" else case.cpu_only
@@ -127,16 +125,19 @@ def run_case(case: Case, opponents: dict[str, Callable[..., Tensor]], device: st
     return result
 
 
-def run_contest(contest: Contest) -> dict[str, Any]:
+def run_contest(contest: Contest, device: str = "cpu") -> dict[str, Any]:
     """The same for whole runs: the calls that are compared serve as warm-up."""
-    contestants = contest.contestants()
+    contestants = contest.contestants(device)
     disagreement = contest.disagreement({name: run() for name, run in contestants.items()})
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(0 if disagreement else contest.turns):
         for name, run in contestants.items():
             times[name].append(_turn(run, 1))
     result = _summary(contest, disagreement, times)
-    result["remarks"] = [] if disagreement else contest.remarks(result["microseconds"])
+    if torch.device(device).type == "cuda":
+        result["targets"] = {}  # they are the CPU's, as the remarks are
+    elif not disagreement:
+        result["remarks"] = contest.remarks(result["microseconds"])
     return result
 
 

@@ -1,0 +1,48 @@
+"""The benchmark checks agreement before it times, and times everybody."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from deepclust_ext.benchmark import kmeans, knn, runner
+
+
+@pytest.fixture
+def small(monkeypatch, generator):
+    """Clusters far apart, on which every order of a sum comes to the same labels."""
+    centres = 10 * torch.randn(5, 8, generator=generator)
+    x = centres[torch.arange(300) % 5] + torch.randn(300, 8, generator=generator)
+    monkeypatch.setattr(kmeans, "points", lambda whitened: ("small", x))
+    monkeypatch.setattr(kmeans, "CLUSTERS", {4: 1})
+    monkeypatch.setattr(kmeans, "SIZES", (100, 300))
+    monkeypatch.setattr(kmeans, "GROWTH_CLUSTERS", 4)
+    monkeypatch.setattr(kmeans, "peers", dict)
+    return x
+
+
+def test_kmeans_contestants_agree_and_are_timed(small):
+    for contest in kmeans.cases():
+        result = runner.run_contest(contest)
+        assert result["disagreement"] == ""
+        assert set(result["microseconds"]) == {"ours", "torch"}
+        assert any("k-means++" in line for line in result["remarks"])
+
+
+def test_a_wrong_k_means_is_named_and_not_timed(small, monkeypatch):
+    monkeypatch.setattr(kmeans, "_torch", lambda x, start: start)
+    result = runner.run_contest(kmeans.cases()[0])
+    assert result["disagreement"].startswith("torch: objective")
+    assert result["microseconds"] == {}
+
+
+def test_plain_torch_keeps_the_centroid_of_an_empty_cluster(small):
+    start = torch.cat([small[:3], torch.full((1, 8), 1e3)])
+    assert torch.equal(kmeans._torch(small, start)[3], start[3])
+
+
+@pytest.mark.parametrize("queries", [None, 40])
+def test_plain_torch_finds_the_same_neighbours(generator, queries):
+    x = torch.randn(200, 8, generator=generator)
+    query = None if queries is None else torch.randn(queries, 8, generator=generator)
+    torch.testing.assert_close(knn._torch(x, query, 5), knn._ours(x, query, 5), rtol=1e-4, atol=1e-4)
