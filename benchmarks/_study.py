@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shlex
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 CIFAR = "$DEEPCLUST_DATA/cifar10_12k.npz"
 
 
-def deepclust(*arguments: str) -> None:
-    """Run `deepclust` with arguments, environment variables in them filled in."""
-    words = [word for argument in arguments for word in shlex.split(os.path.expandvars(argument))]
-    subprocess.run([sys.executable, "-m", "deepclust_ext", *words], check=True)
+def main(description: str, study: Mapping[str, str], write_page: Callable[[Path], None]) -> None:
+    """Run a study, which maps folders to the `deepclust` commands that fill them, and write its page.
+
+    Parameters
+    ----------
+    description : str
+        What --help says.
+    study : mapping of str to str
+        Commands without --out; environment variables in them are filled in.
+    write_page : callable
+        Given the folder of all runs.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--only", default="", help="run folders that start with this")
+    parser.add_argument("--table", action="store_true", help="run nothing")
+    options = parser.parse_args()
+    for name, command in study.items():
+        if name.startswith(options.only) and not options.table:
+            words = [os.path.expandvars(word) for word in shlex.split(command)]
+            out = ("--out", str(options.runs / name))
+            subprocess.run([sys.executable, "-m", "deepclust_ext", *words, *out], check=True)
+    write_page(options.runs)
 
 
 def cell(values: Sequence[float]) -> str:

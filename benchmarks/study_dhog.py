@@ -10,14 +10,12 @@ images, re-encoded as JPEG.
 
 from __future__ import annotations
 
-import argparse
 import json
-import shlex
 import sys
 from pathlib import Path
 
 import yaml
-from _study import CIFAR, cell, deepclust
+from _study import CIFAR, cell, main
 
 PAGE = Path(__file__).with_name("results") / "dhog.md"
 
@@ -44,11 +42,6 @@ lamb 1.5 to 1 too. Seconds are of training on one thread, with other work on the
 """
 
 SCORES = ("acc_hungarian", "nmi", "ari")
-
-
-def fit(runs: Path, name: str, arguments: str) -> None:
-    """Run one line of the study; a finished run returns at once."""
-    deepclust("fit", arguments, "--out", shlex.quote(str(runs / name)), "--resume", "auto")
 
 
 def block(folder: Path, title: str, arguments: str) -> list[str]:
@@ -100,18 +93,5 @@ def write_page(runs: Path) -> None:
     sys.stdout.write(f"{PAGE}\n")
 
 
-def main() -> None:
-    """Run the study, or write its table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, required=True)
-    parser.add_argument("--only", default="", help="run folders that start with this")
-    parser.add_argument("--table", action="store_true", help="run nothing")
-    options = parser.parse_args()
-    for name, _, arguments in STUDY:
-        if name.startswith(options.only) and not options.table:
-            fit(options.runs, name, arguments)
-    write_page(options.runs)
-
-
 if __name__ == "__main__":
-    main()
+    main(str(__doc__), {name: f"fit {words} --resume auto" for name, _, words in STUDY}, write_page)
