@@ -8,6 +8,8 @@ SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -na
 DEMO := runs/demo
 # The environment that figures and CI are made in; any torch >= 2.11 works: make TORCH="torch torchvision".
 TORCH ?= torch==2.14.1 torchvision==0.29.1
+# Compilers at once.
+JOBS := $(or $(MAX_JOBS),$(shell nproc))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test emu lint format bench test-cuda sanitize-cuda bench-cuda clean
@@ -16,7 +18,7 @@ demo: $(VENV)/.built
 	$(BIN)/deepclust fit dhog --config small --data mnist5k --out $(DEMO) --resume auto
 
 test: $(VENV)/.built
-	$(MAKE) emu
+	$(MAKE) --jobs=$(JOBS) emu
 	$(BIN)/python -m pytest
 
 # The CUDA kernels on the CPU (csrc/emu), plain and under the sanitizers. Needs the packages of `make test`.

@@ -358,9 +358,10 @@ def test_wrong_parameters_are_refused_before_anything_is_written(tmp_path, chang
 
 
 def test_shipped_configurations_can_be_built():
-    assert set(config_names("deepcluster")) == {"alexnet", "cifar10", "fashion-mnist", "small"}
+    assert set(config_names("deepcluster")) == {"alexnet", "cifar10", "fashion-mnist", "figures", "small"}
     for name, shape in (
         ("small", (1, 28, 28)),
+        ("figures", (1, 28, 28)),
         ("fashion-mnist", (1, 28, 28)),
         ("cifar10", (3, 32, 32)),
         ("alexnet", (3, 224, 224)),

@@ -39,7 +39,7 @@ class DeepCluster(Method):
     with images drawn equally often from every cluster and the head W drawn anew each cycle. `labels_` are the clusters
     of the features after the last epoch; `predict` gives other images the nearest centroid's. Defaults are those of the
     deep dive's Fashion-MNIST runs, but for `n_clusters`; what it does not give is marked "ours". Configurations for
-    other uses: `load_config("deepcluster", "small")`, and "fashion-mnist", "cifar10", "alexnet".
+    other uses: `load_config("deepcluster", "small")`, and "figures", "fashion-mnist", "cifar10", "alexnet".
 
     Parameters
     ----------
