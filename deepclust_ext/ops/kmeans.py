@@ -144,8 +144,8 @@ def kmeans(
     if start is not None and n_init != 1:
         raise ValueError(f"kmeans: 'n_init' must be 1 when 'init' is a tensor, got {n_init}")
     if spherical:
-        points = _unit_rows(points)
-        start = None if start is None else _unit_rows(start)
+        points = unit_rows(points)
+        start = None if start is None else unit_rows(start)
 
     rule = _EMPTY.index(empty)
     best: tuple[Tensor, ...] | None = None
@@ -195,7 +195,8 @@ def _check(x: object, n_clusters: object, init: object) -> tuple[Tensor, int, Te
     return points, clusters, start
 
 
-def _unit_rows(x: Tensor) -> Tensor:
+def unit_rows(x: Tensor) -> Tensor:
+    """Rows at length 1, a zero row as it is."""
     x = x.to(accumulator_dtype(x.dtype)).contiguous()  # a sum's order follows the strides
     # By the largest entry first: the squares of a huge or tiny row leave the range of floats.
     x = x / _or_one(x.abs().amax(-1, keepdim=True))
