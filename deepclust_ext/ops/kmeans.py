@@ -29,7 +29,8 @@ class KMeansIteration(NamedTuple):
     """One iteration, as the assignment found it; tensors of x's leading dimensions (no dimension for one matrix)."""
 
     objective: Tensor
-    """float64: sum of squared distances to the centroids that the assignment used."""
+    """float64: sum of squared distances to the centroids that the assignment used, from the clusters' sums: right to
+    about 1e-13 of that of a single cluster. `inertia` has all its digits."""
     moved: Tensor
     """float64: share of points that changed cluster; 1 at first, 0 once a matrix of a batch has settled."""
     empty: Tensor
