@@ -268,6 +268,15 @@ def test_uniform_sampling_can_be_left_out(monkeypatch):
 # The network
 
 
+def test_a_default_device_of_the_callers_changes_nothing():
+    """As a program does that works on a GPU; "meta" shows every tensor that would go there."""
+    want = fit()
+    with torch.device("meta"):
+        model = fit()
+        assert np.array_equal(model.labels_, want.labels_)
+        assert np.array_equal(model.predict(images()), want.labels_)
+
+
 def test_images_are_standardised_and_edges_taken():
     trunk = build_network("tiny8", image_shape=(2, 8, 8), n_heads=1, width=0.25)
     net = PseudoLabelNet(trunk, (3, 8, 8), 4, sobel=True).eval()

@@ -374,6 +374,13 @@ def test_starts_are_distinct_points_and_seeded(init, generator):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_a_default_device_does_not_move_the_draws(generator):
+    x = points(generator, 50, 3)
+    want = kmeans(x, 4, init="random").labels
+    with torch.device("meta"):
+        assert torch.equal(kmeans(x, 4, init="random").labels, want)
+
+
 def test_more_clusters_fit_better(generator):
     x = points(generator, 1000, 10, clusters=30)
     inertia = [kmeans(x, k, n_init=3).inertia.item() for k in (1, 8, 64, 512)]

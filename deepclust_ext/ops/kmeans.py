@@ -213,8 +213,9 @@ def _random_rows(x: Tensor, n_clusters: int, seed: int) -> Tensor:
     seed %= 2**64
     generator = torch.Generator().manual_seed((seed ^ seed >> 32) % 2**32)  # it would look at these bits alone
     batch, n = x.shape[:-2].numel(), x.shape[-2]
-    drawn = [torch.randperm(n, generator=generator)[:n_clusters] for _ in range(batch)]
-    indices = torch.stack(drawn) if drawn else torch.empty(0, n_clusters, dtype=torch.int64)
+    # On the CPU whatever the default device is, as the generator.
+    drawn = [torch.randperm(n, generator=generator, device="cpu")[:n_clusters] for _ in range(batch)]
+    indices = torch.stack(drawn) if drawn else torch.empty(0, n_clusters, dtype=torch.int64, device="cpu")
     indices = indices.view(*x.shape[:-2], n_clusters, 1).to(x.device)
     return x.gather(-2, indices.expand(*indices.shape[:-1], x.shape[-1]))
 
