@@ -354,6 +354,7 @@ def test_a_network_is_chosen_by_the_images(shape, layers):
         ({"head_momentum": 0.5, "optimizer": "adam"}, ValueError, "'head_momentum' must be None unless"),
         ({"head_lr": 0.0}, ValueError, "'head_lr' must be finite and above 0"),
         ({"kmeans_init": "best"}, ValueError, "'kmeans_init' must be one of"),
+        ({"schedule": np.array(["cosine"])}, ValueError, "'schedule' must be one of"),
         ({"kmeans_iterations": 0}, ValueError, "'kmeans_iterations' must be at least 1"),
         ({"n_clusters": 201}, ValueError, "'n_clusters' must be at most the number of images"),
         ({"network": "lenet"}, ValueError, "'network' must be one of"),
