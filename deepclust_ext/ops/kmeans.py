@@ -88,7 +88,8 @@ def kmeans(
         The starting centroids. "k-means++" draws them one after another with probability proportional to the squared
         distance from those before (plain, not greedy); "random" draws distinct points.
     max_iter : int, default 20
-        The most updates of the centroids.
+        The most updates of the centroids. Memory for a record of each, 32 bytes a matrix, is taken whether it is made
+        or not.
     tol : float, default 0.0
         Stop when no centroid's squared step is longer. 0 stops when none moves.
     n_init : int, default 1
