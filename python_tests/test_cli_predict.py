@@ -45,6 +45,16 @@ def test_the_runs_own_images_get_their_own_labels(run, capfd):
     assert capfd.readouterr().out == (run / "run" / "labels.csv").read_text()
 
 
+@pytest.mark.parametrize(
+    ("out", "message"), [("", "must be a file, got the folder"), ("no/a.csv", "must be in a folder")]
+)
+def test_an_out_that_cannot_be_written_is_refused_before_the_work(tmp_path, run, capfd, monkeypatch, out, message):
+    monkeypatch.setattr(Method, "predict_proba", lambda *_: pytest.fail("worked"))
+    words = ["predict", str(run / "run"), "--data", str(run / "images"), "--out", str(tmp_path / out)]
+    assert main(words) == 2
+    assert f"--out {message}" in capfd.readouterr().err
+
+
 def test_one_image_and_sorted_files(tmp_path, run, capfd):
     write_folder(tmp_path / "one", 1)
     words = ["predict", str(run / "run"), "--data", str(tmp_path / "one"), "--out", str(tmp_path / "a.csv")]

@@ -72,3 +72,34 @@ except ImportError as error:
 """
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "pip install 'deepclust_ext[train]'" in output
+
+
+@pytest.mark.parametrize("scale", [1e-42, 1e-30, 1, 1e25, 1e37])
+def test_spherical_predicts_the_labels_of_the_fit_at_any_length(scale, generator):
+    """The squares of such rows leave the range of float32; their directions do not."""
+    x = (points(generator, 200, 4).float() * scale).numpy()
+    model = KMeans(6, spherical=True).fit(x)
+    assert np.array_equal(model.predict(x), model.labels_)
+    assert model.score(x) == pytest.approx(-model.inertia_, rel=1e-5)
+
+
+def test_tensors_that_numpy_cannot_take_as_they_are(generator):
+    x = points(generator, 50, 3).bfloat16()
+    want = KMeans(3, init=x[:3].double().numpy()).fit(x.double().numpy())
+    for init in (x[:3], x[:3].float().requires_grad_()):
+        assert np.array_equal(KMeans(3, init=init).fit(x).labels_, want.labels_)
+
+
+@pytest.mark.parametrize("init", [None, len, [["a"] * 3] * 2, [[1.0], [2.0, 3.0]], np.ones((2, 3)) + 1j])
+def test_a_start_that_is_no_array_of_numbers_is_named(init, generator):
+    with pytest.raises(TypeError, match=r"KMeans: 'init' must be 'k-means\+\+', 'random' or a real array of shape"):
+        KMeans(2, init=init).fit(points(generator, 50, 3))
+
+
+@pytest.mark.filterwarnings("error")
+def test_centroids_in_read_only_memory(generator):
+    """As joblib gives them to its workers."""
+    model = KMeans(3).fit(points(generator, 50, 3))
+    want = model.labels_
+    model.cluster_centers_.setflags(write=False)
+    assert np.array_equal(model.predict(points(generator.manual_seed(generator.initial_seed()), 50, 3)), want)

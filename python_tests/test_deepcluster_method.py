@@ -268,6 +268,15 @@ def test_uniform_sampling_can_be_left_out(monkeypatch):
 # The network
 
 
+def test_a_default_device_of_the_callers_changes_nothing():
+    """As a program does that works on a GPU; "meta" shows every tensor that would go there."""
+    want = fit()
+    with torch.device("meta"):
+        model = fit()
+        assert np.array_equal(model.labels_, want.labels_)
+        assert np.array_equal(model.predict(images()), want.labels_)
+
+
 def test_images_are_standardised_and_edges_taken():
     trunk = build_network("tiny8", image_shape=(2, 8, 8), n_heads=1, width=0.25)
     net = PseudoLabelNet(trunk, (3, 8, 8), 4, sobel=True).eval()
@@ -345,6 +354,7 @@ def test_a_network_is_chosen_by_the_images(shape, layers):
         ({"head_momentum": 0.5, "optimizer": "adam"}, ValueError, "'head_momentum' must be None unless"),
         ({"head_lr": 0.0}, ValueError, "'head_lr' must be finite and above 0"),
         ({"kmeans_init": "best"}, ValueError, "'kmeans_init' must be one of"),
+        ({"schedule": np.array(["cosine"])}, ValueError, "'schedule' must be one of"),
         ({"kmeans_iterations": 0}, ValueError, "'kmeans_iterations' must be at least 1"),
         ({"n_clusters": 201}, ValueError, "'n_clusters' must be at most the number of images"),
         ({"network": "lenet"}, ValueError, "'network' must be one of"),

@@ -195,6 +195,23 @@ def test_assignment_is_the_one_of_its_own_distances(road, scale, offset, generat
         assert torch.equal(own[labels == k], squared[labels == k])
 
 
+@pytest.mark.parametrize("road", ["codes", "float"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("d", [1, 16, 40])
+def test_bounds_hold_where_squares_leave_the_range_of_float32(dtype, d, road, generator, monkeypatch):
+    """The filter computes in float32, also for points of float64 whose own distances lose nothing there."""
+    if road == "float":
+        monkeypatch.setenv("DEEPCLUST_NO_INT8", "1")
+    for power in (-45, -30, -24, -23, -22, -21, -20, -19, 17, 18, 19, 20, 30):
+        x = torch.randn(200, d, generator=generator, dtype=torch.float64) * 10.0**power
+        centroids = x[:30] + 0.3 * torch.randn(30, d, generator=generator, dtype=torch.float64) * 10.0**power
+        x, centroids = x.to(dtype), centroids.to(dtype)
+        labels, squared = kmeans_assign(x, centroids)
+        own = kmeans_assign(x.expand(30, -1, -1), centroids.unsqueeze(1)).squared_distances
+        assert torch.equal(squared, own.amin(0)), power
+        assert torch.equal(labels, own.argmin(0)), power
+
+
 @pytest.mark.parametrize("side", ["points", "centroids"])
 @pytest.mark.parametrize("d", [2, 3, 5, 8, 20])
 def test_bounds_hold_where_codes_err_most(d, side, generator):
@@ -355,6 +372,13 @@ def test_starts_are_distinct_points_and_seeded(init, generator):
     state = torch.get_rng_state()
     kmeans(x, 5, init=init)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_default_device_does_not_move_the_draws(generator):
+    x = points(generator, 50, 3)
+    want = kmeans(x, 4, init="random").labels
+    with torch.device("meta"):
+        assert torch.equal(kmeans(x, 4, init="random").labels, want)
 
 
 def test_more_clusters_fit_better(generator):

@@ -364,4 +364,7 @@ def test_probing_layers_is_features_then_probes(network, generator):
         assert accuracy == sgd_probe(x[train], y[train], x[test], y[test], epochs=5, seed=3)
     chosen = probe_layers(network, images[train], y[train], images[test], y[test], layers=["2"], max_features=200)
     assert list(chosen) == ["2"]
+    with torch.device("meta"):  # a default device that a caller has set moves nothing
+        again = probe_layers(network, images[train], y[train], images[test], y[test], layers=["2"], max_features=200)
+    assert again == chosen
     assert network.training

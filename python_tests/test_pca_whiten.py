@@ -100,6 +100,15 @@ def test_strides_and_detachment(generator):
     assert not pca_whiten(strided, 3)[0].requires_grad
 
 
+def test_autocast_changes_nothing(generator):
+    x = skewed(generator, 100, 6, torch.float32)
+    want = pca_whiten(x, 3)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        features, transform = pca_whiten(x, 3)
+        assert torch.equal(features, want)
+        assert torch.equal(transform(x), want)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [

@@ -309,6 +309,7 @@ def test_a_sweep_from_the_command_line(tmp_path, archive, capsys):
         (["alignment", "--values", "3,off"], "must be numbers of clusters"),
         (["clusters", "--values", "3,x"], "whole numbers or"),
         (["clusters", "--values", "3,3"], "every value once"),
+        (["clusters", "--values", "3,off"], "--values must be numbers of clusters, got 'off'"),
         (["clusters", "--values", "\u00b2"], "--values must be whole numbers or"),
         (["clusters", "--values", "9" * 5000], "--values must be whole numbers or"),
         (["alignment", "--components", "3,x"], "--components must be whole numbers or"),
@@ -334,6 +335,14 @@ def test_an_alignment_does_not_work_for_an_out_that_is_a_file(tmp_path, archive,
     (tmp_path / "file").touch()
     assert main(["study", "alignment", "--data", archive, "--out", str(tmp_path / "file"), *WORDS]) == 2
     assert "--out must be a folder, got the file" in capsys.readouterr().err
+
+
+def test_an_out_that_cannot_be_written_is_refused_before_the_work(tmp_path, archive, capsys, monkeypatch):
+    monkeypatch.setattr("deepclust_ext.study.initial_alignment", lambda *_, **__: pytest.fail("worked"))
+    monkeypatch.setattr("os.access", lambda path, _: path != tmp_path)  # root may write anywhere
+    out = str(tmp_path / "new" / "out")
+    assert main(["study", "alignment", "--data", archive, "--out", out, *WORDS]) == 2
+    assert "--out must be a folder that can be written" in capsys.readouterr().err
 
 
 def test_values_are_read():

@@ -11,13 +11,14 @@ DC_INLINE void encode_points_inline(const Points<T>& points, int64_t begin, int6
   const int64_t padded = round_up(points.d, 16), depth = points.depth();
   const Buffer<float> row(padded);
   const Buffer<int8_t> codes(padded);
+  const float lost = lost_norm(padded);
   for (int64_t i = begin; i < end; ++i) {
     float square, largest;
     centre(points.x + i * points.d, points.mean, points.d, points.turned(), row.get(), square, largest);
-    const float norm = std::sqrt(square) * kSafe;
+    const float norm = std::sqrt(square) * kSafe + lost;
     CodeBounds& bounds = points.bounds[i];
     // y itself is x - mean rounded, and turned in float.
-    bounds = {1.0f, norm, 2.0f * kRounding * norm, 0};
+    bounds = {1.0f, norm, 2.0f * kRounding * norm + 2.0f * lost, 0};
     if (points.codes == nullptr) continue;
     int32_t total, squares;
     bounds.scale = largest / 127.0f;
@@ -35,6 +36,7 @@ DC_INLINE void encode_centroids_inline(const Points<T>& points, CodedCentroids<T
   const int64_t first = block * kTileCols, width = std::min(kTileCols, coded.padded - first);
   const Buffer<float> rows(kTileCols * padded);
   const Buffer<int8_t> codes(padded);
+  const float lost = lost_norm(padded), lost_half = lost_product(padded);
   uint8_t* panel = coded.panels.get() + (coded.int8 ? first * depth : 0);
   for (int64_t col = 0; col < width; ++col) {
     const int64_t k = first + col;
@@ -52,7 +54,7 @@ DC_INLINE void encode_centroids_inline(const Points<T>& points, CodedCentroids<T
         const double z = static_cast<double>(coded.centroids[k * d + j]) - static_cast<double>(points.mean[j]);
         half += 0.5 * z * z;
       }
-      const float norm = std::sqrt(square) * kSafe;
+      const float norm = std::sqrt(square) * kSafe + lost;
       if (coded.int8) {
         int32_t total, squares;
         scale = largest / 127.0f;
@@ -62,11 +64,11 @@ DC_INLINE void encode_centroids_inline(const Points<T>& points, CodedCentroids<T
         const float chain = static_cast<float>(d) * 0x1p-23f * norm;
         missed = chain * chain;
       }
-      coded.half_low.get()[k] = static_cast<float>(half) * (1.0f - kRounding);
-      coded.half_high.get()[k] = static_cast<float>(half) * (1.0f + kRounding);
+      coded.half_low.get()[k] = static_cast<float>(half) * (1.0f - kRounding) - lost_half;
+      coded.half_high.get()[k] = static_cast<float>(half) * (1.0f + kRounding) + lost_half;
       coded.scale.get()[k] = scale;
       // Beside what the codes miss, the roundings of everything that is multiplied by a length of y.
-      coded.code_error.get()[k] = std::sqrt(missed) * kSafe + 4.0f * kRounding * norm;
+      coded.code_error.get()[k] = std::sqrt(missed) * kSafe + 4.0f * kRounding * norm + lost;
       coded.length.get()[k] = norm;
     }
     if (coded.int8)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "nearest_kernel.h"
@@ -15,6 +16,13 @@ inline constexpr float kInfinity = std::numeric_limits<float>::infinity();
 inline constexpr float kSafe = 1.001f;
 // Of any product or sum that the bounds are made of, relative to what they are made from.
 inline constexpr float kRounding = 0x1p-19f;
+// What no relative bound covers: squares below 2^-149 are lost, of a norm of `d` entries and of a bracket's products.
+inline float lost_norm(int64_t d) {
+  return std::sqrt(static_cast<float>(d)) * 0x1p-74f;
+}
+inline float lost_product(int64_t d) {
+  return static_cast<float>(d + 16) * 0x1p-147f;
+}
 
 template <typename V, typename T>
 DC_INLINE void load(const T* from, V& vector) {

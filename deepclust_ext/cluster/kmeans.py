@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from deepclust_ext._optional import require
-from deepclust_ext.ops.kmeans import kmeans
+from deepclust_ext.ops.kmeans import kmeans, unit_rows
 from deepclust_ext.ops.kmeans_assign import kmeans_assign
 
 __all__ = ["KMeans"]
@@ -121,11 +121,10 @@ class KMeans(_base.ClassNamePrefixFeaturesOutMixin, _base.TransformerMixin, _bas
             This estimator.
         """
         x = self._rows(X, reset=True)
-        start = self.init if isinstance(self.init, str) else torch.as_tensor(np.asarray(self.init)).to(x.dtype)
         result = kmeans(
             x,
             self.n_clusters,
-            init=start,
+            init=self._start(x),
             max_iter=self.max_iter,
             tol=self.tol,
             n_init=self.n_init,
@@ -210,8 +209,7 @@ class KMeans(_base.ClassNamePrefixFeaturesOutMixin, _base.TransformerMixin, _bas
         return tags
 
     def _rows(self, X: Any, *, reset: bool) -> Tensor:
-        if isinstance(X, Tensor):
-            X = X.detach().cpu().numpy()
+        X = _without_torch(X)
         # scikit-learn 1.6 moved validation from a method to a function.
         options = {"reset": reset, "dtype": [np.float64, np.float32], "order": "C"}
         if hasattr(_validation, "validate_data"):
@@ -219,7 +217,31 @@ class KMeans(_base.ClassNamePrefixFeaturesOutMixin, _base.TransformerMixin, _bas
         else:
             array = self._validate_data(X, **options)
         x = torch.from_numpy(np.require(array, requirements="W"))
-        return torch.nn.functional.normalize(x, dim=1, eps=1e-30) if self.spherical and not reset else x
+        return unit_rows(x) if self.spherical and not reset else x
+
+    def _start(self, x: Tensor) -> str | Tensor:
+        if isinstance(self.init, str):
+            return self.init
+        try:
+            init = np.asarray(_without_torch(self.init))
+        except ValueError:  # rows of different lengths
+            init = np.asarray(None)
+        if init.dtype.kind not in "fiub":
+            got = init.dtype if isinstance(self.init, (np.ndarray, Tensor)) else type(self.init).__name__
+            raise TypeError(
+                "KMeans: 'init' must be 'k-means++', 'random' or a real array of shape (n_clusters, n_features), "
+                f"got {got}"
+            )
+        return torch.from_numpy(init.astype(np.float32 if x.dtype == torch.float32 else np.float64))
 
     def _centroids(self, x: Tensor) -> Tensor:
-        return torch.from_numpy(self.cluster_centers_).to(x.dtype)
+        # Memory that joblib mapped from a file is read-only.
+        return torch.from_numpy(np.require(self.cluster_centers_, requirements="W")).to(x.dtype)
+
+
+def _without_torch(array: Any) -> Any:
+    """A tensor's values as an array; numpy has no bfloat16."""
+    if not isinstance(array, Tensor):
+        return array
+    array = array.detach().cpu()
+    return (array.double() if array.dtype == torch.bfloat16 else array).numpy()

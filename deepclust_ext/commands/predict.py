@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -28,6 +29,8 @@ def run(words: list[str]) -> int:
     found = parser.parse_args(words)
     folder = open_for_reading(found.run)
     out = folder.path / "predictions.csv" if found.out is None else Path(found.out)
+    if found.out != "-":
+        _check_out(out)
     request = (folder.read_config().get("data") or {}).get("request") or {}
     image_size = found.image_size
     source = Source(found.data, found.split, image_size if image_size is not None else request.get("image_size"))
@@ -52,6 +55,14 @@ def run(words: list[str]) -> int:
     if not found.quiet:
         print(f"{len(images)} images, {len(set(labels.tolist()))} of {method.n_clusters} clusters; labels: {out}")
     return 0
+
+
+def _check_out(out: Path) -> None:
+    """Refuse a file that could not be written, before the work and not after it."""
+    if out.is_dir():
+        raise UsageError(f"--out must be a file, got the folder {str(out)!r}")
+    if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
+        raise UsageError(f"--out must be in a folder that is there and can be written, got {str(out)!r}")
 
 
 def fitting(images: ImageData, shape: tuple[int, int, int]) -> ImageData:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import statistics
 import sys
@@ -135,6 +136,8 @@ def _sweep(request: FitRequest, kind: str, options: Any) -> int:
     from deepclust_ext.study.sweep import untrained_net
 
     values, model = parse_values(options.values), _model(request)
+    if kind == "clusters":
+        values = [_whole(value) for value in values]
     if request.seeds is None and model.seed != 0:
         raise UsageError(
             f"study: the runs' seeds must be given by --seeds, got --seed {model.seed}; write --seeds {model.seed}"
@@ -212,9 +215,12 @@ def _whole(value: int | None) -> int:
 
 
 def _check_out(out: str) -> None:
-    """Refuse a file, before the work and not after it."""
+    """Refuse what cannot become a folder with files, before the work and not after it."""
     if Path(out).exists() and not Path(out).is_dir():
         raise UsageError(f"--out must be a folder, got the file {out!r}")
+    there = next(folder for folder in (Path(out), *Path(out).absolute().parents) if folder.exists())
+    if not os.access(there, os.W_OK):
+        raise UsageError(f"--out must be a folder that can be written, got {out!r}")
 
 
 def _check_plot(plot: str, out: str) -> None:

@@ -243,10 +243,10 @@ def _descend(
     step = 0
     with torch.no_grad():
         for _ in range(epochs):
-            for chosen in torch.randperm(n, generator=generator).split(batch_size):
+            for chosen in torch.randperm(n, generator=generator, device="cpu").split(batch_size):
                 z = torch.index_select(train, 0, chosen, out=gathered[: len(chosen)]).sub_(mean).mul_(factor)
                 residual = torch.addmm(bias, z, weight).softmax(1)
-                residual[torch.arange(len(chosen)), targets[chosen]] -= 1.0
+                residual[torch.arange(len(chosen), device="cpu"), targets[chosen]] -= 1.0
                 residual /= len(chosen)
                 weight_velocity.mul_(momentum).addmm_(z.T, residual).add_(weight, alpha=weight_decay)
                 bias_velocity.mul_(momentum).add_(residual.sum(0)).add_(bias, alpha=weight_decay)

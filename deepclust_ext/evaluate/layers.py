@@ -120,7 +120,7 @@ def layer_features(
     for argument, value in (("max_features", max_features), ("batch_size", batch_size)):
         if as_count("layer_features", argument, value) < 1:
             raise ValueError(f"layer_features: {argument!r} must be at least 1, got {value}")
-    example = next((p for p in network.parameters() if p.is_floating_point()), torch.empty(0))
+    example = next((p for p in network.parameters() if p.is_floating_point()), torch.empty(0, device="cpu"))
     recorders = {name: _Recorder(name, len(images), max_features) for name in names}
     with evaluation_mode(network), torch.inference_mode(), ExitStack() as hooks:
         for name, recorder in recorders.items():
@@ -142,7 +142,7 @@ class _Recorder:
         self.name = name
         self.n_images = n_images
         self.max_features = max_features
-        self.features = torch.empty(0)
+        self.features = torch.empty(0, device="cpu")
         self.start = self.n_rows = self.n_calls = 0
 
     def expect(self, start: int, n_rows: int) -> None:
@@ -171,7 +171,7 @@ class _Recorder:
         if self.start == 0:
             # An inference tensor could never be used in a caller's own training.
             with torch.inference_mode(mode=False):
-                self.features = torch.empty(self.n_images, rows.shape[1], dtype=torch.float32)
+                self.features = torch.empty(self.n_images, rows.shape[1], dtype=torch.float32, device="cpu")
         # A copy: the next module may work in place on what this one returned.
         self.features[self.start : self.start + self.n_rows] = rows
 

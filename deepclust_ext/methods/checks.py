@@ -45,7 +45,7 @@ def check_flag(method: str, name: str, value: Any) -> None:
 
 def check_choice(method: str, name: str, value: Any, choices: Collection[str]) -> None:
     """Refuse anything but one of the names."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:  # an array would compare by its elements
         raise ValueError(f"{method}: '{name}' must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 

@@ -52,6 +52,15 @@ def seed_default_generators(seed: int, device: torch.device) -> None:
 
 @contextlib.contextmanager
 def isolated_rng(device: torch.device) -> Iterator[None]:
-    """Put torch's global random state back when the block ends, whatever modules drew from it inside."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    """Put torch's global random state back when the block ends, whatever modules drew from it inside.
+
+    Inside, new tensors are on the CPU unless they say otherwise, as the generators are: a default device that a caller
+    has set would take them elsewhere.
+    """
+    # Not always: it costs a little at every call of torch.
+    elsewhere = torch.get_default_device().type != "cpu"
+    with (
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        torch.device("cpu") if elsewhere else contextlib.nullcontext(),
+    ):
         yield

@@ -58,7 +58,8 @@ def knn(x: Tensor, k: int, *, query: Tensor | None = None, metric: str = "euclid
         Where to look from. Leading dimensions broadcast against those of `x`; a different dtype is promoted. Without
         it each point looks for the others: it is left out of its own list by its index, so copies of it stay.
     metric : {"euclidean", "cosine", "inner"}, default "euclidean"
-        Squared Euclidean distance, or similarity; a zero row has cosine 0 with everything.
+        Squared Euclidean distance, or similarity; a zero row has cosine 0 with everything. Values beyond the dtype are
+        infinite, so that ties are all that orders them, and a product with infinite terms of both signs is -inf.
 
     Returns
     -------

@@ -130,8 +130,8 @@ def count_votes(votes: Tensor, weights: Tensor, classes: int, *, in_turn: bool) 
 def _check_labels(bank: Tensor, labels: Tensor, n_classes: int | None) -> int:
     """The number of classes."""
     if not isinstance(labels, Tensor) or labels.dtype != torch.int64:
-        got = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
-        raise TypeError(f"knn_classify: 'labels' must be an int64 tensor, got {got}; convert it with .long()")
+        got, mend = (labels.dtype, ".long()") if isinstance(labels, Tensor) else (type(labels).__name__, "torch.tensor")
+        raise TypeError(f"knn_classify: 'labels' must be an int64 tensor, got {got}; convert it with {mend}")
     if labels.shape not in (bank.shape[-2:-1], bank.shape[:-1]):
         raise ValueError(
             f"knn_classify: 'labels' must have shape ({bank.shape[-2]},) or the bank's {tuple(bank.shape[:-1])}, "

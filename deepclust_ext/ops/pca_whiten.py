@@ -54,7 +54,8 @@ class PCAWhitening:
     def _map(self, x: Tensor) -> Tensor:
         dtype = torch.promote_types(accumulator_dtype(x.dtype), self.mean.dtype)
         mean, components, scale = self.mean.to(dtype), self.components.to(dtype), self.scale.to(dtype)
-        features = torch.cat([((rows.to(dtype) - mean) @ components.T) * scale for rows in x.split(_ROWS)])
+        with torch.autocast(x.device.type, enabled=False):  # it would multiply in half precision
+            features = torch.cat([((rows.to(dtype) - mean) @ components.T) * scale for rows in x.split(_ROWS)])
         if not self.l2:
             return features
         norm = features.square().sum(1, keepdim=True).sqrt()
@@ -71,7 +72,8 @@ def pca_whiten(x: Tensor, n_components: int, *, eps: float = 1e-5, l2: bool = Tr
     over the `n_components` largest eigenvalues, then :math:`f_i / \lVert f_i \rVert` where `l2`. A component without
     variance is damped by eps rather than blown up, and constant features give zeros. The eigenvectors are those of
     the d x d covariance, or of the n x n Gram matrix where n < d. Signs: the largest entry of a component is positive.
-    Eigenvectors are computed in float64. Not differentiable: the results are detached.
+    Eigenvectors are computed in float64, by BLAS and LAPACK: the last digits may depend on the number of threads. Not
+    differentiable: the results are detached.
 
     Parameters
     ----------

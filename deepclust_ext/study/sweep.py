@@ -123,8 +123,9 @@ def sweep(
         raise RunError(f"sweep: 'out' must be a folder, got the file {os.fspath(out)!r}")
     found = []
     for value, one in models:
-        folder = Path(out) / f"{parameter}={'off' if value is None else value}" / f"seed-{one.seed}"
-        show = None if progress is None else progress(f"{parameter}={value}, seed {one.seed}")
+        name = f"{parameter}={'off' if value is None else value}"
+        folder = Path(out) / name / f"seed-{one.seed}"
+        show = None if progress is None else progress(f"{name}, seed {one.seed}")
         one.fit(train, run=folder, resume="auto", progress=show)
         beside = Path(out) / "untrained" / f"seed-{one.seed}.json"
         found.append(
