@@ -33,4 +33,7 @@ STABLE_TORCH_LIBRARY(deepclust, library) {
   // The k nearest points of x [.., n, d] to each query [.., q, d], or to each other: squared distances ("euclidean") or
   // similarities ("cosine", "inner"), and indices, [.., q or n, k].
   library.def("knn(Tensor x, Tensor? query, SymInt k, str metric) -> (Tensor values, Tensor indices)");
+
+  // a^T b of matrices [k, m] and [k, n], summed in index order for any number of threads. Not public.
+  library.def("ordered_product(Tensor a, Tensor b) -> Tensor");
 }

@@ -145,3 +145,18 @@ def test_autocast_changes_nothing(generator):
 def test_errors_name_the_argument(call, error, message):
     with pytest.raises(error, match=message):
         call(torch.arange(24.0).view(6, 4) ** 2)
+
+
+# LAPACK's eigenvectors differ with its threads from 64 columns on, the BLAS's products at odd sizes.
+@pytest.mark.parametrize(("n", "d", "count"), [(5000, 100, 100), (4500, 33, 33), (70, 300, 60)])
+def test_threads_change_no_bit(n, d, count, generator):
+    before, x = torch.get_num_threads(), skewed(generator, n, d, torch.float32)
+    found = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            features, transform = pca_whiten(x, count)
+            found.append((features, transform.components, transform.scale, transform(x[:9])))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(one, first) for other in found for one, first in zip(other, found[0], strict=True))

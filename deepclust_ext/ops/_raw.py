@@ -23,6 +23,7 @@ KMeans = Callable[
 KMeansAssign = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 KMeansPlusPlus = Callable[[Tensor, int, int], Tensor]
 KNN = Callable[[Tensor, Tensor | None, int, str], tuple[Tensor, Tensor]]
+OrderedProduct = Callable[[Tensor, Tensor], Tensor]
 
 mi_loss = cast(MILoss, _ops.mi_loss.default)
 mi_loss_backward = cast(MILossBackward, _ops.mi_loss_backward.default)
@@ -32,3 +33,4 @@ kmeans = cast(KMeans, _ops.kmeans.default)
 kmeans_assign = cast(KMeansAssign, _ops.kmeans_assign.default)
 kmeans_plusplus = cast(KMeansPlusPlus, _ops.kmeans_plusplus.default)
 knn = cast(KNN, _ops.knn.default)
+ordered_product = cast(OrderedProduct, _ops.ordered_product.default)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from deepclust_ext.ops._common import accumulator_dtype, check_flag, check_floating, check_integer, check_number
+from deepclust_ext.ops.ordered_product import on_one_thread, ordered_product
 
 __all__ = ["PCAWhitening", "pca_whiten"]
 
@@ -55,7 +56,8 @@ class PCAWhitening:
         dtype = torch.promote_types(accumulator_dtype(x.dtype), self.mean.dtype)
         mean, components, scale = self.mean.to(dtype), self.components.to(dtype), self.scale.to(dtype)
         with torch.autocast(x.device.type, enabled=False):  # it would multiply in half precision
-            features = torch.cat([((rows.to(dtype) - mean) @ components.T) * scale for rows in x.split(_ROWS)])
+            projections = (ordered_product((rows.to(dtype) - mean).T, components.T) for rows in x.split(_ROWS))
+            features = torch.cat([projection * scale for projection in projections])
         if not self.l2:
             return features
         norm = features.square().sum(1, keepdim=True).sqrt()
@@ -72,8 +74,8 @@ def pca_whiten(x: Tensor, n_components: int, *, eps: float = 1e-5, l2: bool = Tr
     over the `n_components` largest eigenvalues, then :math:`f_i / \lVert f_i \rVert` where `l2`. A component without
     variance is damped by eps rather than blown up, and constant features give zeros. The eigenvectors are those of
     the d x d covariance, or of the n x n Gram matrix where n < d. Signs: the largest entry of a component is positive.
-    Eigenvectors are computed in float64, by BLAS and LAPACK: the last digits may depend on the number of threads. Not
-    differentiable: the results are detached.
+    Eigenvectors are computed in float64, by LAPACK on one thread, and products are summed in index order: the same bits
+    for any number of threads. Not differentiable: the results are detached.
 
     Parameters
     ----------
@@ -165,17 +167,18 @@ def _leading(x: Tensor, mean: Tensor, count: int) -> tuple[Tensor, Tensor]:
     n, d = x.shape
     if n < d:
         centred = x.double() - mean
-        values, vectors = torch.linalg.eigh(_in_range(centred @ centred.T / (n - 1), x))
+        gram = ordered_product(centred.T, centred.T) / (n - 1)
+        values, vectors = on_one_thread(torch.linalg.eigh, _in_range(gram, x))
         # From X X^T u = s u to X^T X (X^T u) = s (X^T u). Where s is 0 the product is nothing, and QR fills in any
         # direction that is orthogonal to those before.
-        rows = vectors.flip(1)[:, :count].T @ centred
-        components = torch.linalg.qr(rows.T).Q.T
+        columns = ordered_product(centred, vectors.flip(1)[:, :count])
+        components = on_one_thread(torch.linalg.qr, columns).Q.T
     else:
         covariance = x.new_zeros(d, d, dtype=torch.float64)
         for rows in x.split(_ROWS):
             centred = rows.double() - mean
-            covariance.addmm_(centred.T, centred)
-        values, vectors = torch.linalg.eigh(_in_range(covariance / (n - 1), x))
+            covariance += ordered_product(centred, centred)
+        values, vectors = on_one_thread(torch.linalg.eigh, _in_range(covariance / (n - 1), x))
         components = vectors.flip(1)[:, :count].T
     largest = components.abs().argmax(1, keepdim=True)
     sign = torch.where(components.gather(1, largest) < 0, -1.0, 1.0)
