@@ -22,18 +22,26 @@ Tensor as_rows(const Tensor& x) {
 
 template <typename T>
 struct Scratch {
-  bool rounded;
-  int64_t packed_depth;
-  Buffer<T> packed, offset, slack;
-  explicit Scratch(int64_t count, int64_t depth)
-      : rounded(std::is_same_v<T, float> && have_gemm_tile_bf16()),
-        packed_depth(rounded ? bf16_depth(depth) : depth),
-        packed(PackedRows<T>::size(count, packed_depth)),
+  Packing packing;
+  int64_t codes;
+  Buffer<T> packed, offset, slack, half, scale;  // packed: also for what codes fall back on, which takes more
+  Buffer<int32_t> shift;
+  Scratch(int64_t count, int64_t depth, Packing packing)
+      : packing(packing),
+        codes(packing == Packing::int8 ? Points<T>::padded(count) : 0),
+        packed(PackedRows<T>::size(count, packing_without_codes<T>() == Packing::bf16 ? bf16_depth(depth) : depth)),
         offset(Points<T>::padded(count)),
-        slack(Points<T>::padded(count)) {}
+        slack(Points<T>::padded(count)),
+        half(codes),
+        scale(codes),
+        shift(codes) {}
   Points<T> points(const T* rows, int64_t row_stride, int64_t count, int64_t depth) const {
     for (int64_t i = count; i < Points<T>::padded(count); ++i) offset.get()[i] = std::numeric_limits<T>::infinity();
-    return {rows, count, depth, row_stride, rounded, {packed.get(), count, packed_depth}, offset.get(), slack.get()};
+    for (int64_t i = count; i < codes; ++i) scale.get()[i] = T(shift.get()[i] = 0);
+    Points<T> points{rows,         count,       depth,      row_stride,  packing,    {packed.get(), count, 0},
+                     offset.get(), slack.get(), half.get(), scale.get(), shift.get()};
+    set_packing(points, packing);
+    return points;
   }
 };
 
@@ -123,13 +131,24 @@ BadRow neighbours(Points<T> points, Points<T>* queries, const std::string& metri
     return largest_of_pieces(
         p.count, depth, [&](int64_t first, int64_t count) { return prepare_rows(p, shift, squared, first, count); });
   };
-  bool bounded = bounds_hold<T>(prepare(points), depth);
-  if (queries != nullptr) bounded = bounds_hold<T>(prepare(*queries), depth) && bounded;
+  const auto prepare_all = [&] {
+    const bool points_hold = bounds_hold<T>(prepare(points), depth);
+    return (queries == nullptr || bounds_hold<T>(prepare(*queries), depth)) && points_hold;
+  };
+  bool bounded = prepare_all();
+  if constexpr (std::is_same_v<T, float>) {
+    if (bounded && points.packing == Packing::int8 &&
+        !codes_pay(queries != nullptr ? *queries : points, points, k, queries == nullptr)) {
+      set_packing(points, packing_without_codes<T>());
+      if (queries != nullptr) set_packing(*queries, points.packing);
+      bounded = prepare_all();
+    }
+  }
 
   const Points<T>& rows = queries != nullptr ? *queries : points;
   const QueryPlan by_query(rows.count, points.count);
   const int64_t parts = queries != nullptr && bounded ? by_query.parts : 1, count = parts * rows.count;
-  const int64_t capacity = Lists<T>::room(k, points.count - (queries != nullptr ? 0 : 1));
+  const int64_t capacity = Lists<T>::room(k, points.count - (queries != nullptr ? 0 : 1), points.packing);
   const Buffer<T> uppers(count * capacity), slacks(count);
   const Buffer<int32_t> candidates(count * capacity), counts(count), lasts(count);
   const Buffer<T> limits(Points<T>::padded(count));
@@ -187,7 +206,8 @@ std::tuple<Tensor, Tensor> knn(const Tensor& x, const std::optional<Tensor>& que
         const T* data = static_cast<const T*>(t.data_ptr()) + b * t.stride(0);
         return scratch.points(data, t.stride(1), t.size(1), depth);
       };
-      const Scratch<T> own(count, depth), other(query ? queries.size(1) : 0, depth);
+      const Packing packing = first_packing<T>(metric == "euclidean", queries.size(1), count, depth, k, !query);
+      const Scratch<T> own(count, depth, packing), other(query ? queries.size(1) : 0, depth, packing);
       Points<T> asked = read(queries, query ? other : own);
       bad[static_cast<size_t>(b)] = neighbours(read(points, own), query ? &asked : nullptr, metric, k,
                                                static_cast<T*>(values.mutable_data_ptr()) + b * out,

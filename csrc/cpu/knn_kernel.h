@@ -16,8 +16,13 @@
 // Where the processor multiplies bfloat16, the filter does: rows rounded to c + e err by |e_i| |c_j| + |c_i| |e_j| +
 // |e_i| |e_j| more, and |e_i| |c_j| <= (|e_i|^2 / r + r |c_j|^2) / 2 for any r > 0 parts that into a term of i and one
 // of j. r is a rounded row's usual |e| / |c|. The filter lets through half as many again at k = 20, a quarter at k =
-// 200, and costs half; the result is the same, bit for bit. (int8 costs a quarter and lets through eighteen times k on
-// real features, four times after a random rotation: not kept.)
+// 200, and costs half; the result is the same, bit for bit.
+//
+// Codes of 8 bits cost a quarter. Their dot products alone would let through eighteen times k on real features (four
+// times once turned), but as distances they tell near points apart: 36 candidates of 60,000 at k = 20 where bfloat16
+// leaves 28 (knn_bounds.h). A graph of 60,000 x 128 real features takes 37 % less time at k = 1 and 26 % less at k =
+// 20, and none less at k = 200, where the lists take the time; points in no structure, all about equally far, take up
+// to 2.4 times as long. So a few rows are asked first (codes_pay).
 //
 // Work: n^2 d / 2 multiply-adds for a graph, q n d for queries. Of a graph of 30,000 x 128 in bfloat16 the product
 // takes 60 % of the time at k = 20 and a quarter at k = 200, where the lists (40 %) and the exact costs (25 %) bound
@@ -33,16 +38,22 @@
 #include <utility>
 
 #include "gemm_tile_bf16.h"
+#include "knn_codes.h"
 #include "knn_lists.h"
 
 namespace deepclust::cpu {
 
-inline constexpr int64_t kBlockRows = 192;   // of A in a tile of dot products
-inline constexpr int64_t kBlockCols = 480;   // of B: whole panels of float and of double
-inline constexpr int64_t kTileRows = 960;    // most rows of a tournament's tile
-inline constexpr int64_t kTilesWanted = 64;  // fewer tiles than this and they are made smaller
-inline constexpr int64_t kQueryRows = 192;   // queries of a task
-inline constexpr int64_t kTasksWanted = 16;  // few queries: their candidates are cut as well
+inline constexpr int64_t kBlockRows = 192;    // of A in a tile of dot products
+inline constexpr int64_t kBlockCols = 480;    // of B: whole panels of float and of double
+inline constexpr int64_t kTileRows = 960;     // most rows of a tournament's tile
+inline constexpr int64_t kTilesWanted = 64;   // fewer tiles than this and they are made smaller
+inline constexpr int64_t kQueryRows = 192;    // queries of a task
+inline constexpr int64_t kTasksWanted = 16;   // few queries: their candidates are cut as well
+inline constexpr int64_t kCodedDepth = 64;    // int8 is tried from this many dimensions,
+inline constexpr int64_t kCodedK = 128;       // up to this k,
+inline constexpr int64_t kCodedRows = 1024;   // and from this many rows
+inline constexpr double kDoubtWorth = 50000;  // multiply-adds that one more candidate costs
+inline constexpr double kFewestDoubts = 8;    // fewer of them to spare and it is not tried
 
 template <typename T>
 inline constexpr T kRoundoff = std::numeric_limits<T>::epsilon() / 2;
@@ -53,6 +64,26 @@ bool bounds_hold(double largest_norm, int64_t depth) {
   return largest_norm < std::numeric_limits<T>::max() / 64 && static_cast<double>(depth) * kRoundoff<T> < 0.01;
 }
 
+// The rows of a panel as codes, with their bounds; raises `largest` to the largest norm.
+inline void code_panel(const Points<float>& points, const Matrix<const float>& x, const float* mean, int64_t first,
+                       double& largest) {
+  // What a product of scales may lose to underflow, and v: as a distance.
+  const double tiny = std::sqrt(65536.0 * static_cast<double>(points.depth + 8) * std::numeric_limits<float>::min());
+  CodeFacts facts[PackedRows<float>::kPanel];
+  code_rows(x, mean, points.packed, first, facts);
+  for (int64_t r = 0; r < x.rows; ++r) {
+    const CodeFacts& fact = facts[r];
+    if (!(fact.norm <= largest)) largest = fact.norm;
+    if (!std::isfinite(fact.norm)) continue;
+    const double error = fact.error * (1 + 0x1p-23) + tiny;
+    points.half[first + r] = static_cast<float>(fact.half);
+    points.slack[first + r] = static_cast<float>(error);
+    points.offset[first + r] = codes::offset(fact.half, error * (1 + 0x1p-23));
+    points.scale[first + r] = fact.scale;
+    points.shift[first + r] = fact.shift;
+  }
+}
+
 // Packs rows [first, first + count) less `mean` (null: as they are) and sets their bounds; returns the largest norm.
 // first is a whole panel. NaN comes back where a row holds one.
 template <typename T>
@@ -61,28 +92,33 @@ double prepare_rows(const Points<T>& points, const T* mean, bool squared, int64_
   constexpr double kUsualError = 0.0016;  // r
   const double eps = (2.5 * static_cast<double>(points.depth) + 64) * kRoundoff<T>;
   const double tiny = 8 * static_cast<double>(points.depth + 8) * std::numeric_limits<T>::min();
-  const Buffer<T> memory(points.rounded ? PackedRows<T>::size(kPanel, points.depth) : 0);
+  const bool rounded = points.packing == Packing::bf16;
+  const Buffer<T> memory(rounded ? PackedRows<T>::size(kPanel, points.depth) : 0);
   double largest = 0;
   for (int64_t row = first; row < first + count; row += kPanel) {
     const int64_t rows = std::min(kPanel, first + count - row);
     const Matrix<const T> x{points.row(row), rows, points.depth, points.row_stride, 1};
     double norms[kPanel], errors[kPanel] = {};
     if constexpr (std::is_same_v<T, float>) {
-      if (points.rounded) {
+      if (points.packing == Packing::int8) {
+        code_panel(points, x, mean, row, largest);
+        continue;
+      }
+      if (rounded) {
         const PackedRows<T> panel{memory.get(), rows, points.depth};
         pack_rows(x, mean, panel, 0);
         panel_norms(panel, 0, norms);
         round_panel_bf16(panel, 0, points.packed, row, errors);
       }
     }
-    if (!points.rounded) {
+    if (!rounded) {
       pack_rows(x, mean, points.packed, row);
       panel_norms(points.packed, row, norms);
     }
     for (int64_t r = 0; r < rows; ++r) {
       if (!(norms[r] <= largest)) largest = norms[r];
       double error = eps * norms[r] + tiny;
-      if (points.rounded) error += 0.5 * (errors[r] / kUsualError + kUsualError * norms[r]) + 0.5 * errors[r];
+      if (rounded) error += 0.5 * (errors[r] / kUsualError + kUsualError * norms[r]) + 0.5 * errors[r];
       points.offset[row + r] = static_cast<T>((squared ? 0.5 : 0.0) * norms[r] - error);
       points.slack[row + r] = static_cast<T>(2.01 * error);
     }
@@ -95,7 +131,11 @@ template <typename T>
 void product_tile(const Points<T>& points, int64_t a_first, int64_t m, const Points<T>& others, int64_t b_first,
                   int64_t n, T* out, int64_t ldo) {
   if constexpr (std::is_same_v<T, float>) {
-    if (points.rounded) return gemm_tile_bf16(points.packed, a_first, m, others.packed, b_first, n, out, ldo);
+    if (points.packing == Packing::bf16)
+      return gemm_tile_bf16(points.packed, a_first, m, others.packed, b_first, n, out, ldo);
+    if (points.packing == Packing::int8)
+      return gemm_tile_int8({points.packed, points.scale, points.shift}, a_first, m,
+                            {others.packed, others.scale, others.shift}, b_first, n, out, ldo);
   }
   gemm_tile(points.packed, a_first, m, others.packed, b_first, n, out, ldo);
 }
@@ -106,6 +146,62 @@ inline std::pair<int64_t, int64_t> tournament_pair(int64_t players, int64_t roun
   const int64_t ring = players - 1;
   if (task == 0) return {round, ring};
   return {(round + task) % ring, (round + ring - task) % ring};
+}
+
+// What the filter falls back on.
+template <typename T>
+Packing packing_without_codes() {
+  return std::is_same_v<T, float> && have_gemm_tile_bf16() ? Packing::bf16 : Packing::plain;
+}
+
+// How many candidates a row more, left by codes, are paid for by the multiply-adds that they save.
+inline double doubts_paid(int64_t points, int64_t depth, bool graph) {
+  return static_cast<double>(points) * static_cast<double>(depth) / (graph ? 2 * kDoubtWorth : kDoubtWorth);
+}
+
+// The packing to try first. Codes pay where the products are most of the work: not for few points or dimensions, and
+// not where long lists take the time.
+template <typename T>
+Packing first_packing(bool squared, int64_t rows, int64_t points, int64_t depth, int64_t k, bool graph) {
+  if constexpr (std::is_same_v<T, float>)
+    if (squared && have_gemm_tile_int8() && depth >= kCodedDepth && depth <= kMostCodedDepth && k <= kCodedK &&
+        rows >= kCodedRows && doubts_paid(points, depth, graph) > kFewestDoubts)
+      return Packing::int8;
+  return packing_without_codes<T>();
+}
+
+template <typename T>
+void set_packing(Points<T>& points, Packing packing) {
+  points.packing = packing;
+  points.packed.depth = packing == Packing::int8   ? int8_depth(points.depth)
+                        : packing == Packing::bf16 ? bf16_depth(points.depth)
+                                                   : points.depth;
+}
+
+// Whether codes tell the neighbours apart: asked of a few strips of rows, since it depends on the data (of points in no
+// structure many are about equally far). The result is the same either way.
+inline bool codes_pay(const Points<float>& rows, const Points<float>& points, int64_t k, bool graph) {
+  constexpr int64_t kStrips = 4;
+  const int64_t padded = round_up(points.count, kLanes<float>);
+  const Buffer<float> dots(kStripRows * padded);
+  double doubts = 0;
+  for (int64_t strip = 0; strip < kStrips; ++strip) {
+    const int64_t first = rows.count / kStrips * strip / kStripRows * kStripRows;
+    product_tile(rows, first, kStripRows, points, 0, points.count, dots.get(), padded);
+    for (int64_t r = 0; r < kStripRows; ++r) {
+      float* const kept = dots.get() + r * padded;
+      for (int64_t j = 0; j < points.count; ++j) kept[j] -= rows.half[first + r] + points.half[j];
+      if (graph) kept[first + r] = kept[first + r + 1];  // not the row itself
+      const float reached = reached_by(kept, points.count, k, k + k / 8);
+      float slack = 0;
+      for (int64_t j = 0; j < points.count; ++j)
+        if (kept[j] >= reached) slack = std::max(slack, points.slack[j]);
+      const float least = least_kept(rows, first + r, sure_similarity(rows, first + r, reached, slack), slack);
+      doubts += static_cast<double>(std::count_if(kept, kept + points.count, [&](float v) { return v >= least; }));
+    }
+  }
+  return doubts / (kStrips * kStripRows) - 1.2 * static_cast<double>(k) <
+         doubts_paid(points.count, points.depth, graph);
 }
 
 struct TilePlan {
