@@ -419,6 +419,39 @@ def test_what_the_classifier_refuses():
         knn_classify(bank, labels + 2**50, bank)
 
 
+def low_rank(n, d=128, seed=0):
+    """Clusters in few directions and a little noise: codes of 8 bits tell their neighbours apart."""
+    mix, members = points(6, d, 1) * 2, points(n, 6, seed)
+    return members @ mix + 0.05 * points(n, d, seed + 1)
+
+
+@pytest.mark.parametrize("k", [1, 20])
+@pytest.mark.parametrize(
+    "kind", ["plain", "far", "tiny", "tinier", "large", "spikes", "copies", "two scales", "odd d", "hub"]
+)
+def test_the_filter_in_8_bits_gives_the_same_bits(kind, k, monkeypatch):
+    x = low_rank(7000, 150 if kind == "odd d" else 128)
+    if kind == "far":
+        x += 1e3
+    elif kind in ("tiny", "tinier", "large"):
+        x *= {"tiny": 1e-14, "tinier": 1e-20, "large": 1e16}[kind]
+    elif kind == "spikes":  # rows whose codes are coarse
+        x[::50, 3] += 300
+    elif kind == "copies":
+        x[3000:6000] = x[:3000]
+    elif kind == "two scales":
+        x[::2] *= 1e-3
+    elif kind == "hub":  # a few rows to which all others are equally far, to within less than their codes err
+        x = torch.nn.functional.normalize(x, dim=1) * (8 + 1e-3 * points(7000, 1, 2))
+        x[:12] = 1e-3 * points(12, 128, 3)
+    query = x[::3] * 1.01  # 2,334 of them
+    got = [knn(x, k), knn(x, k, query=query)]
+    monkeypatch.setenv("DEEPCLUST_NO_INT8", "1")
+    for result, want in zip(got, [knn(x, k), knn(x, k, query=query)], strict=True):
+        assert torch.equal(result.values, want.values)
+        assert torch.equal(result.indices, want.indices)
+
+
 def test_the_filter_in_bfloat16_and_in_float32_give_the_same_bits():
     """Where the processor lacks the instruction, both runs are the second."""
     code = """

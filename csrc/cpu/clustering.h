@@ -10,6 +10,7 @@
 #include "../torch/parallel.h"
 #include "cluster_sums_kernel.h"
 #include "nearest_kernel.h"
+#include "vnni.h"
 
 namespace deepclust::cpu {
 
@@ -51,7 +52,7 @@ class ReadyPoints {
  public:
   // Raises where x is not finite.
   ReadyPoints(const char* op, const T* x, int64_t n, int64_t d)
-      : int8(int8_tile_available() && d <= kTileDepth),
+      : int8(have_vnni() && d <= kTileDepth),
         mean_(d),
         range_(d),
         bounds_(n),

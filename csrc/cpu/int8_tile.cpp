@@ -1,53 +1,47 @@
 #include "int8_tile.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 
-#if defined(__x86_64__) && defined(__GNUC__)
-#include <immintrin.h>
-#define DC_HAS_INT8_TILE 1
-#endif
+#include "vnni.h"
 
 namespace deepclust::cpu {
 
-#if defined(DC_HAS_INT8_TILE)
-
-#define DC_VNNI __attribute__((target("avx512f,avx512bw,avx512vnni")))
+#if defined(DC_VNNI)
 
 namespace {
 
+// Loops over rows are unrolled by hand: else the accumulators are an array in memory, and the tile takes twice as long.
 template <int V>
 DC_VNNI inline void tile(const int8_t* a, int64_t rows, int64_t depth, const int32_t* shift, const uint8_t* panel,
                          float* out) {
   const int8_t* row[kTileRows];
-  // Rows that are missing repeat the last one: a tile without a branch, whose extra results nobody reads.
-  for (int64_t m = 0; m < kTileRows; ++m) row[m] = a + std::min(m, rows - 1) * depth;
   __m512i sum[kTileRows][V];
-  for (int m = 0; m < kTileRows; ++m)
-    for (int v = 0; v < V; ++v) sum[m][v] = _mm512_set1_epi32(-shift[std::min<int64_t>(m, rows - 1)]);
+#pragma GCC unroll 8
+  for (int m = 0; m < kTileRows; ++m) {
+    // Rows that are missing repeat the last one: a tile without a branch, whose extra results nobody reads.
+    const int64_t at = std::min<int64_t>(m, rows - 1);
+    row[m] = a + at * depth;
+    for (int v = 0; v < V; ++v) sum[m][v] = _mm512_set1_epi32(-shift[at]);
+  }
   for (int64_t k = 0; k < depth; k += 4, panel += V * 64) {
     __m512i b[V];
     for (int v = 0; v < V; ++v) b[v] = _mm512_loadu_si512(panel + v * 64);
+#pragma GCC unroll 8
     for (int m = 0; m < kTileRows; ++m) {
-      int32_t four;
+      float four;  // codes: a float is what is broadcast from memory
       std::memcpy(&four, row[m] + k, 4);
-      const __m512i broadcast = _mm512_set1_epi32(four);
-      for (int v = 0; v < V; ++v) sum[m][v] = _mm512_dpbusd_epi32(sum[m][v], b[v], broadcast);
+      const __m512i broadcast = _mm512_castps_si512(_mm512_set1_ps(four));
+      for (int v = 0; v < V; ++v) multiply_add(sum[m][v], b[v], broadcast);
     }
   }
+#pragma GCC unroll 8
   for (int m = 0; m < kTileRows; ++m)
     for (int v = 0; v < V; ++v)
       _mm512_storeu_ps(out + m * kTileCols + v * 16, __builtin_convertvector((__v16si)sum[m][v], __m512));
 }
 
 }  // namespace
-
-bool int8_tile_available() {
-  static const bool present =
-      __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vnni");
-  return present && std::getenv("DEEPCLUST_NO_INT8") == nullptr;
-}
 
 DC_VNNI void int8_tile(const int8_t* a, int64_t rows, int64_t depth, const int32_t* shift, const uint8_t* panel,
                        int64_t cols, float* out) {
@@ -60,9 +54,6 @@ DC_VNNI void int8_tile(const int8_t* a, int64_t rows, int64_t depth, const int32
 
 #else
 
-bool int8_tile_available() {
-  return false;
-}
 void int8_tile(const int8_t*, int64_t, int64_t, const int32_t*, const uint8_t*, int64_t, float*) {}
 
 #endif

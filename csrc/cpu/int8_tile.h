@@ -15,11 +15,8 @@ inline constexpr int64_t kTileCols = 48;        // columns of a full panel
 inline constexpr int64_t kTileDepth = 1 << 16;  // 127 * 255 * depth must stay below 2^31
 inline constexpr int64_t kCodeZero = 128;       // b's code of 0
 
-// Whether this processor has the instruction, and DEEPCLUST_NO_INT8 is not set (tests set it to try the float road).
-bool int8_tile_available();
-
 // out [kTileRows][kTileCols] = float(dots - shift[row]) for `rows` rows of a, `depth` bytes each and `depth` apart
-// (depth a multiple of 4), and `cols` columns of a panel (a multiple of 16). Call it where int8_tile_available().
+// (depth a multiple of 4), and `cols` columns of a panel (a multiple of 16). Call it where have_vnni().
 void int8_tile(const int8_t* a, int64_t rows, int64_t depth, const int32_t* shift, const uint8_t* panel, int64_t cols,
                float* out);
 

@@ -22,18 +22,27 @@ Tensor as_rows(const Tensor& x) {
 
 template <typename T>
 struct Scratch {
-  bool rounded;
-  int64_t packed_depth;
-  Buffer<T> packed, offset, slack;
-  explicit Scratch(int64_t count, int64_t depth)
-      : rounded(std::is_same_v<T, float> && have_gemm_tile_bf16()),
-        packed_depth(rounded ? bf16_depth(depth) : depth),
-        packed(PackedRows<T>::size(count, packed_depth)),
-        offset(Points<T>::padded(count)),
-        slack(Points<T>::padded(count)) {}
-  Points<T> points(const T* rows, int64_t row_stride, int64_t count, int64_t depth) const {
-    for (int64_t i = count; i < Points<T>::padded(count); ++i) offset.get()[i] = std::numeric_limits<T>::infinity();
-    return {rows, count, depth, row_stride, rounded, {packed.get(), count, packed_depth}, offset.get(), slack.get()};
+  Packing packing;
+  int64_t codes;
+  Buffer<T> packed, offset, slack, half, scale;  // packed: also for what codes fall back on, which takes more
+  Buffer<int32_t> shift;
+  Scratch(int64_t count, int64_t depth, Packing packing)
+      : packing(packing),
+        codes(packing == Packing::int8 ? PackedPoints<T>::padded(count) : 0),
+        packed(PackedRows<T>::size(count, packing_without_codes<T>() == Packing::bf16 ? bf16_depth(depth) : depth)),
+        offset(PackedPoints<T>::padded(count)),
+        slack(PackedPoints<T>::padded(count)),
+        half(codes),
+        scale(codes),
+        shift(codes) {}
+  PackedPoints<T> points(const T* rows, int64_t row_stride, int64_t count, int64_t depth) const {
+    for (int64_t i = count; i < PackedPoints<T>::padded(count); ++i)
+      offset.get()[i] = std::numeric_limits<T>::infinity();
+    for (int64_t i = count; i < codes; ++i) scale.get()[i] = T(shift.get()[i] = 0);
+    PackedPoints<T> points{rows,         count,       depth,      row_stride,  packing,    {packed.get(), count, 0},
+                           offset.get(), slack.get(), half.get(), scale.get(), shift.get()};
+    set_packing(points, packing);
+    return points;
   }
 };
 
@@ -54,7 +63,7 @@ double largest_of_pieces(int64_t count, int64_t depth, const F& f) {
 
 // The first row that holds NaN or infinity, -1 if none does. Columns are summed on the way: sums [depth].
 template <typename T>
-int64_t sum_finite(const Points<T>& points, double* sums) {
+int64_t sum_finite(const PackedPoints<T>& points, double* sums) {
   const int64_t depth = points.depth, pieces = (points.count + kPrepareRows - 1) / kPrepareRows;
   const Buffer<double> partial(std::max<int64_t>(1, pieces) * depth);
   std::fill(partial.get(), partial.get() + pieces * depth, 0.0);
@@ -74,7 +83,7 @@ int64_t sum_finite(const Points<T>& points, double* sums) {
 // Rows of length 1 in `out`, a zero row as it is. Scaled by the largest entry first: squares neither over- nor
 // underflow.
 template <typename T>
-void normalise(const Points<T>& points, T* out) {
+void normalise(const PackedPoints<T>& points, T* out) {
   largest_of_pieces(points.count, points.depth, [&](int64_t first, int64_t count) {
     for (int64_t i = first; i < first + count; ++i) {
       const T* row = points.row(i);
@@ -97,7 +106,7 @@ struct BadRow {
 
 // One graph, or one set of queries: values and indices [rows, k].
 template <typename T>
-BadRow neighbours(Points<T> points, Points<T>* queries, const std::string& metric, int64_t k, T* values,
+BadRow neighbours(PackedPoints<T> points, PackedPoints<T>* queries, const std::string& metric, int64_t k, T* values,
                   int64_t* indices) {
   const bool squared = metric == "euclidean";
   const int64_t depth = points.depth;
@@ -108,7 +117,7 @@ BadRow neighbours(Points<T> points, Points<T>* queries, const std::string& metri
 
   const bool cosine = metric == "cosine";
   const Buffer<T> unit(cosine ? points.count * depth : 0), unit_queries(cosine && queries ? queries->count * depth : 0);
-  const auto to_unit = [&](Points<T>& p, T* out) {
+  const auto to_unit = [&](PackedPoints<T>& p, T* out) {
     normalise(p, out);
     p.rows = out;
     p.row_stride = depth;
@@ -119,25 +128,36 @@ BadRow neighbours(Points<T> points, Points<T>* queries, const std::string& metri
   const Buffer<T> mean(depth);
   for (int64_t d = 0; d < depth; ++d) mean.get()[d] = static_cast<T>(sums.get()[d] / static_cast<double>(points.count));
   const T* shift = squared ? mean.get() : nullptr;
-  const auto prepare = [&](const Points<T>& p) {
+  const auto prepare = [&](const PackedPoints<T>& p) {
     return largest_of_pieces(
         p.count, depth, [&](int64_t first, int64_t count) { return prepare_rows(p, shift, squared, first, count); });
   };
-  bool bounded = bounds_hold<T>(prepare(points), depth);
-  if (queries != nullptr) bounded = bounds_hold<T>(prepare(*queries), depth) && bounded;
+  const auto prepare_all = [&] {
+    const bool points_hold = bounds_hold<T>(prepare(points), depth);
+    return (queries == nullptr || bounds_hold<T>(prepare(*queries), depth)) && points_hold;
+  };
+  bool bounded = prepare_all();
+  if constexpr (std::is_same_v<T, float>) {
+    if (bounded && points.packing == Packing::int8 &&
+        !codes_pay(queries != nullptr ? *queries : points, points, k, queries == nullptr)) {
+      set_packing(points, packing_without_codes<T>());
+      if (queries != nullptr) set_packing(*queries, points.packing);
+      bounded = prepare_all();
+    }
+  }
 
-  const Points<T>& rows = queries != nullptr ? *queries : points;
+  const PackedPoints<T>& rows = queries != nullptr ? *queries : points;
   const QueryPlan by_query(rows.count, points.count);
   const int64_t parts = queries != nullptr && bounded ? by_query.parts : 1, count = parts * rows.count;
-  const int64_t capacity = Lists<T>::room(k, points.count - (queries != nullptr ? 0 : 1));
+  const int64_t capacity = Lists<T>::room(k, points.count - (queries != nullptr ? 0 : 1), points.packing);
   const Buffer<T> uppers(count * capacity), slacks(count);
   const Buffer<int32_t> candidates(count * capacity), counts(count), lasts(count);
-  const Buffer<T> limits(Points<T>::padded(count));
+  const Buffer<T> limits(PackedPoints<T>::padded(count));
   std::fill(counts.get(), counts.get() + count, 0);
   std::fill(lasts.get(), lasts.get() + count, std::numeric_limits<int32_t>::max());
   std::fill(slacks.get(), slacks.get() + count, T(0));
   std::fill(limits.get(), limits.get() + count, -std::numeric_limits<T>::infinity());
-  std::fill(limits.get() + count, limits.get() + Points<T>::padded(count), std::numeric_limits<T>::infinity());
+  std::fill(limits.get() + count, limits.get() + PackedPoints<T>::padded(count), std::numeric_limits<T>::infinity());
   const Lists<T> lists{squared,      bounded,      k,           capacity,    uppers.get(), candidates.get(),
                        counts.get(), slacks.get(), lasts.get(), limits.get()};
 
@@ -187,8 +207,9 @@ std::tuple<Tensor, Tensor> knn(const Tensor& x, const std::optional<Tensor>& que
         const T* data = static_cast<const T*>(t.data_ptr()) + b * t.stride(0);
         return scratch.points(data, t.stride(1), t.size(1), depth);
       };
-      const Scratch<T> own(count, depth), other(query ? queries.size(1) : 0, depth);
-      Points<T> asked = read(queries, query ? other : own);
+      const Packing packing = first_packing<T>(metric == "euclidean", queries.size(1), count, depth, k, !query);
+      const Scratch<T> own(count, depth, packing), other(query ? queries.size(1) : 0, depth, packing);
+      PackedPoints<T> asked = read(queries, query ? other : own);
       bad[static_cast<size_t>(b)] = neighbours(read(points, own), query ? &asked : nullptr, metric, k,
                                                static_cast<T*>(values.mutable_data_ptr()) + b * out,
                                                static_cast<int64_t*>(indices.mutable_data_ptr()) + b * out);

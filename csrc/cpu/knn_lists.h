@@ -1,49 +1,35 @@
 // The lists of knn: what may still be among a row's k nearest, kept by bounds and settled by exact costs.
 //
 // A list takes candidates until it is full. At least k of them then lie above some upper bound t, so the k-th nearest
-// is no worse than t less the list's largest slack: that is the limit which everything kept, and every new candidate,
-// must reach. Nothing that belongs to the result is ever dropped, so the result does not depend on the order in which
-// candidates come. Where bounds cannot tell enough of them apart (many equal points), the k best are found by their
-// exact costs.
+// is no worse than t less the list's largest slack (knn_bounds.h): that is the limit which everything kept, and every
+// new candidate, must reach. Nothing that belongs to the result is ever dropped, so the result does not depend on the
+// order in which candidates come. Where bounds cannot tell enough of them apart (many equal points), the k best are
+// found by their exact costs.
 #pragma once
 
 #include <algorithm>
 
 #include "../common/buffer.h"
-#include "knn_lanes.h"
+#include "knn_bounds.h"
 
 namespace deepclust::cpu {
-
-// Points as both steps read them: whole rows for the exact costs, packed ones and bounds for the filter.
-template <typename T>
-struct Points {
-  const T* rows = nullptr;  // [count, depth], rows row_stride apart
-  int64_t count = 0, depth = 0, row_stride = 0;
-  bool rounded = false;  // packed as bfloat16
-  PackedRows<T> packed;
-  T* offset = nullptr;  // [padded]: the similarity of (i, j) is at most dot(i, j) - offset[i] - offset[j]
-  T* slack = nullptr;   // [padded]: and at least that less slack[i] + slack[j]
-
-  const T* row(int64_t i) const { return rows + i * row_stride; }
-  // What comes after the last row: the filter reads whole panels.
-  static int64_t padded(int64_t count) { return round_up(count, PackedRows<T>::kPanel); }
-};
 
 template <typename T>
 struct Lists {
   bool squared = true;  // squared distances, or inner products
   bool bounded = true;  // whether the candidates' bounds mean anything
   int64_t k = 0, capacity = 0;
-  T* uppers = nullptr;         // [lists, capacity]: the candidates' upper bounds of similarity
+  T* uppers = nullptr;         // [lists, capacity]: the candidates' similarities, by the filter
   int32_t* indices = nullptr;  // [lists, capacity]
   int32_t* counts = nullptr;   // [lists]
   T* slacks = nullptr;         // [lists]: the largest slack among a list's candidates
   int32_t* lasts = nullptr;    // [lists]: no index beyond can be among the nearest; copies would all be compared
   T* limits = nullptr;         // [padded lists]: a dot product must reach limits[list] + offset[j]
 
-  // Room to keep k and take enough new ones for a cut to be worth it; all candidates where there are few.
-  static int64_t room(int64_t k, int64_t candidates) {
-    return std::min(candidates, k + std::max<int64_t>(44, k / 5 * 3));
+  // Room to keep k and take enough new ones for a cut to be worth it; all candidates where there are few. Codes of 8
+  // bits leave more in doubt.
+  static int64_t room(int64_t k, int64_t candidates, Packing packing) {
+    return std::min(candidates, k + std::max<int64_t>(44, packing == Packing::int8 ? k : k / 5 * 3));
   }
 
   void prefetch(int64_t list) const {
@@ -51,28 +37,30 @@ struct Lists {
     __builtin_prefetch(indices + list * capacity + counts[list], 1);
   }
   // Point j of `others` for the list of point i, whose dot product reached the limit.
-  void add(int64_t list, const Points<T>& points, int64_t i, const Points<T>& others, int64_t j, T dot) const {
+  void add(int64_t list, const PackedPoints<T>& points, int64_t i, const PackedPoints<T>& others, int64_t j,
+           T dot) const {
     if (j > lasts[list]) return;
     if (counts[list] == capacity) cut(list, points, i, others);
     const int64_t at = list * capacity + counts[list]++;
-    uppers[at] = dot - points.offset[i] - others.offset[j];
+    uppers[at] = dot - points.base()[i] - others.base()[j];
     indices[at] = static_cast<int32_t>(j);
     slacks[list] = std::max(slacks[list], others.slack[j]);
   }
 
   // Several of them: points first + found[h], unless it is `skip`, with dots[found[h]].
-  void add_all(int64_t list, const Points<T>& points, int64_t i, const Points<T>& others, int64_t first,
+  void add_all(int64_t list, const PackedPoints<T>& points, int64_t i, const PackedPoints<T>& others, int64_t first,
                const int32_t* found, int64_t hits, const T* dots, int64_t skip) const {
     T* const upper = uppers + list * capacity;
     int32_t* const index = indices + list * capacity;
-    const T own_offset = points.offset[i];
+    const T* const bases = others.base();
+    const T own_base = points.base()[i];
     int32_t count = counts[list];
     int32_t last = lasts[list];
     T slack = slacks[list], limit = limits[list];
     for (int64_t h = 0; h < hits; ++h) {
       const int64_t j = first + found[h];
-      const T dot = dots[found[h]], offset = others.offset[j];
-      if (!(dot >= limit + offset) || j == skip || j > last) continue;  // the limit may have risen since
+      const T dot = dots[found[h]];
+      if (!(dot >= limit + others.offset[j]) || j == skip || j > last) continue;  // the limit may have risen since
       if (count == capacity) {
         counts[list] = count;
         slacks[list] = slack;
@@ -82,7 +70,7 @@ struct Lists {
         limit = limits[list];
         last = lasts[list];
       }
-      upper[count] = dot - own_offset - offset;
+      upper[count] = dot - own_base - bases[j];
       index[count++] = static_cast<int32_t>(j);
       slack = std::max(slack, others.slack[j]);
     }
@@ -91,28 +79,29 @@ struct Lists {
   }
 
   // Leaves what the bounds cannot exclude; if that is nearly all, the exact costs decide.
-  void cut(int64_t list, const Points<T>& points, int64_t i, const Points<T>& others) const {
+  void cut(int64_t list, const PackedPoints<T>& points, int64_t i, const PackedPoints<T>& others) const {
     T reach = prune(list, points, i, (capacity - k) / 8);  // the limit need not be sharper
     if (counts[list] > capacity - (capacity - k) / 4) {
       const T cost = keep_exact(list, points, i, others);
       reach = std::max(reach, squared ? cost * T(-0.5) : -cost);
     }
-    limits[list] = std::max(limits[list], reach + points.offset[i]);
+    limits[list] = std::max(limits[list], limit_of(points, i, reach));
     T slack = 0;
     for (int64_t c = 0; c < counts[list]; ++c) slack = std::max(slack, others.slack[indices[list * capacity + c]]);
     slacks[list] = slack;
   }
 
   // By bounds alone, to within `spare` places; returns a similarity that the k-th nearest so far is sure to reach.
-  T prune(int64_t list, const Points<T>& points, int64_t i, int64_t spare) const {
+  T prune(int64_t list, const PackedPoints<T>& points, int64_t i, int64_t spare) const {
     T* const upper = uppers + list * capacity;
-    const T reach = reached_by(upper, counts[list], k, k + spare) - (points.slack[i] + slacks[list]);
-    counts[list] = static_cast<int32_t>(keep_reaching(upper, indices + list * capacity, counts[list], reach));
+    const T reach = sure_similarity(points, i, reached_by(upper, counts[list], k, k + spare), slacks[list]);
+    const T least = least_kept(points, i, reach, slacks[list]);
+    counts[list] = static_cast<int32_t>(keep_reaching(upper, indices + list * capacity, counts[list], least));
     return reach;
   }
 
   // The k nearest of the list by cost, then index; returns the k-th cost.
-  T keep_exact(int64_t list, const Points<T>& points, int64_t i, const Points<T>& others) const {
+  T keep_exact(int64_t list, const PackedPoints<T>& points, int64_t i, const PackedPoints<T>& others) const {
     T* const upper = uppers + list * capacity;
     int32_t* const index = indices + list * capacity;
     const int64_t count = counts[list];
@@ -138,8 +127,8 @@ struct Lists {
   }
 
   // The k nearest of point i's lists, in order: values [k], nearest [k]. The lists are `apart` from each other.
-  void finish(int64_t list, int64_t parts, int64_t apart, const Points<T>& points, int64_t i, const Points<T>& others,
-              T* values, int64_t* nearest) const {
+  void finish(int64_t list, int64_t parts, int64_t apart, const PackedPoints<T>& points, int64_t i,
+              const PackedPoints<T>& others, T* values, int64_t* nearest) const {
     int64_t count = 0;
     for (int64_t part = list; part < list + parts * apart; part += apart) {
       if (bounded && counts[part] > k) prune(part, points, i, 0);
