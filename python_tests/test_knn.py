@@ -452,6 +452,56 @@ def test_the_filter_in_8_bits_gives_the_same_bits(kind, k, monkeypatch):
         assert torch.equal(result.indices, want.indices)
 
 
+def turned_back(y):
+    """Rows that the coding turns into y (n, 64): signs and a Hadamard transform, as in csrc/cpu/nearest_codes.h."""
+    hadamard = torch.ones(1, 1, dtype=torch.float64)
+    for _ in range(6):
+        hadamard = torch.cat([torch.cat([hadamard, hadamard], 1), torch.cat([hadamard, -hadamard], 1)])
+
+    def mix(word):
+        word = (word ^ (word >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        word = (word ^ (word >> 27)) * 0x94D049BB133111EB % 2**64
+        return word ^ (word >> 31)
+
+    signs = torch.tensor([-1.0 if mix(j // 16 * 16) >> (j % 16) & 1 else 1.0 for j in range(64)], dtype=torch.float64)
+    return (y.double() @ hadamard / 8 * signs).float()
+
+
+@pytest.mark.parametrize("steps", [1, 38])
+@pytest.mark.parametrize("place", [0, 500, 6000])
+def test_the_filter_in_8_bits_allows_for_the_worst_codes(place, steps, monkeypatch):
+    """Every term of the bound is needed: codes that err by all they can, in the least favourable directions.
+
+    Row i's nearest is j, which by codes is four code errors farther away than the many rows m, `steps` away. With 38
+    of them an error's share of the distance is the one that the limit is made for.
+    """
+    generator = torch.Generator().manual_seed(place)
+    background = torch.randint(-120, 121, (6400, 64), generator=generator).double()
+    groups = []
+    for _ in range(6):
+        base = torch.randint(-80, 81, (64,), generator=generator).double()
+        way = torch.randint(0, 2, (64,), generator=generator).double() * 2 - 1
+        far = steps + torch.where(torch.arange(64) < 60, 2.0, 1.0)
+        i, m, j = base - 0.49 * way, base + (steps + 0.49) * way, base - (far - 0.49) * way
+        groups.append(torch.stack([i, *[m] * 60, j]))
+    y = torch.cat([background[:place], *groups, background[place:]])
+    y[:, 0] = 127.0  # one scale for all
+    # Every background row has a near copy, so that codes pay; and mirrored rows, so that the mean is 0.
+    y = torch.cat([y, background + torch.where(torch.arange(64) == 0, 0.0, 0.01)])
+    y[-6400:, 0] = 127.0
+    x = turned_back(torch.cat([y, -y]))
+    rows = place + 62 * torch.arange(6)
+    exact = (y[rows, None] - y).square().sum(-1)
+    exact[torch.arange(6), rows] = torch.inf
+    assert torch.equal(exact.argmin(1), rows + 61)  # j, by construction
+    result = knn(x, 1)
+    assert torch.equal(result.indices[rows, 0], rows + 61)
+    monkeypatch.setenv("DEEPCLUST_NO_INT8", "1")
+    want = knn(x, 1)
+    assert torch.equal(result.values, want.values)
+    assert torch.equal(result.indices, want.indices)
+
+
 def test_the_filter_in_bfloat16_and_in_float32_give_the_same_bits():
     """Where the processor lacks the instruction, both runs are the second."""
     code = """
