@@ -265,7 +265,7 @@ def archive(tmp_path_factory):
     return str(path)
 
 
-WORDS = ["--network", "tiny8", "--width", "0.25", "--clusters", "4", "--set", "batch_size=40", "--device", "cpu"]
+WORDS = ["--network", "tiny8", "--width", "0.25", "--set", "batch_size=40", "--device", "cpu"]
 
 
 def test_alignment_from_the_command_line(tmp_path, archive, capsys):
@@ -321,6 +321,10 @@ def test_a_sweep_from_the_command_line(tmp_path, archive, capsys):
         (["halting", "--seed", "5"], "--seeds, got --seed 5; write --seeds 5"),
         (["halting", "--layers", "conv9"], "must be names of modules"),
         (["halting", "--seed", "x"], "argument --seed"),
+        (["clusters", "--clusters", "3"], "--clusters must be left out where --values gives"),
+        (["halting", "--set", "halt_after=3"], "--halt-after must be left out where --values gives"),
+        (["alignment", "--values", "3", "--clusters=3"], "--clusters must be left out where --values gives"),
+        (["alignment", "--components", "3", "--n_components", "3"], "--n-components must be left out where --comp"),
     ],
 )
 def test_wrong_command_lines_are_refused(tmp_path, archive, capsys, words, message):

@@ -18,7 +18,7 @@ MAX_SEEDS = 1000
 
 @dataclass(frozen=True)
 class FitRequest:
-    """A command line of `fit`, understood."""
+    """A command line of `fit`, understood; `typed` are the parameters that it names itself."""
 
     name: str
     recipe: Recipe
@@ -31,6 +31,7 @@ class FitRequest:
     quiet: bool
     progress: bool | None
     configured: bool
+    typed: frozenset[str]
 
     def build(self, seed: int | None = None) -> Method:
         """Construct the method, for one of several seeds if one is given."""
@@ -82,6 +83,7 @@ def parse_fit(name: str, words: list[str]) -> FitRequest:
         quiet=found.quiet,
         progress=True if found.progress else False if found.quiet else None,
         configured=configured,
+        typed=frozenset(key for key in recipe.parameters if {option(key)} & {word.split("=")[0] for word in words}),
     )
 
 

@@ -16,6 +16,7 @@ import torch
 
 from deepclust_ext._optional import require
 from deepclust_ext.cli import Parser, UsageError
+from deepclust_ext.commands._arguments import option
 from deepclust_ext.commands._options import FitRequest, parse_fit
 from deepclust_ext.commands._show import figure, note, table
 from deepclust_ext.commands._source import Source
@@ -66,6 +67,7 @@ def run(words: list[str]) -> int:
     if request.resume not in ((False,) if kind == "alignment" else (False, "auto")):
         how = "an alignment starts anew" if kind == "alignment" else "a sweep always goes on where it stopped"
         raise UsageError(f"study: --resume must be left out, as {how}")
+    _check_swept(request, kind, options)
     _check_out(request.out)
     return _alignment(request, options) if kind == "alignment" else _sweep(request, kind, options)
 
@@ -205,6 +207,17 @@ def spread(values: Sequence[float]) -> str:
     """Mean +- standard deviation."""
     mean = statistics.fmean(values)
     return f"{mean:.4f}" if len(values) == 1 else f"{mean:.4f} +- {statistics.stdev(values):.4f}"
+
+
+def _check_swept(request: FitRequest, kind: str, options: Any) -> None:
+    """Refuse a value of what is swept: it would be lost without a word."""
+    swept = {KINDS[kind][0]: "--values"}
+    if kind == "alignment":
+        swept = {"n_clusters": "--values"} if options.values is not None else {}
+        swept |= {"n_components": "--components"} if options.components is not None else {}
+    for parameter, by in swept.items():
+        if parameter in request.typed:
+            raise UsageError(f"study: {option(parameter)} must be left out where {by} gives its values")
 
 
 def _whole(value: int | None) -> int:
