@@ -368,3 +368,9 @@ def test_probing_layers_is_features_then_probes(network, generator):
         again = probe_layers(network, images[train], y[train], images[test], y[test], layers=["2"], max_features=200)
     assert again == chosen
     assert network.training
+
+
+@pytest.mark.parametrize("call", [layer_names, lambda network: layer_features(network, torch.ones(1, 1, 4, 4), ["0"])])
+def test_a_network_must_be_a_module(call):
+    with pytest.raises(TypeError, match=r"'network' must be a torch\.nn\.Module, got str"):
+        call("resnet")

@@ -8,7 +8,7 @@
 // its bytes, and the rows that are in doubt or moved. In double and about the mean of the data the objective's
 // cancellation is harmless: its error is about 1e-13 of the objective of a single cluster.
 //
-// Work: N K d 8-bit multiply-adds bound an iteration from about K = 50 on, reading the codes below.
+// Work: N K d 8-bit multiply-adds bound an iteration from some hundred clusters on, reading the codes below.
 #pragma once
 
 #include <cmath>

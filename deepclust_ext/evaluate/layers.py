@@ -35,12 +35,15 @@ def layer_names(network: nn.Module) -> list[str]:
     ------
     ValueError
         If `probe_layers` names something that is no module of the network, or there is no convolution.
+    TypeError
+        If the network is no nn.Module.
 
     Examples
     --------
     >>> layer_names(nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 8, 3)))
     ['2', '3']
     """
+    _check_network("layer_names", network)
     modules = dict(network.named_modules(remove_duplicate=False))
     chosen = getattr(network, "probe_layers", None)
     if chosen is not None:
@@ -101,7 +104,7 @@ def layer_features(
         If a name is unknown or given twice, a layer's output is no (B, C, h, w), a layer does not run exactly once
         a pass, it has more channels than `max_features`, or there are no images.
     TypeError
-        If the images are no tensor of uint8 or floating point.
+        If the images are no tensor of uint8 or floating point, or the network is no nn.Module.
 
     References
     ----------
@@ -115,6 +118,7 @@ def layer_features(
     >>> features["1"].shape
     torch.Size([2, 36])
     """
+    _check_network("layer_features", network)
     _check_images(images)
     names = _check_layers(network, layers)
     for argument, value in (("max_features", max_features), ("batch_size", batch_size)):
@@ -218,6 +222,12 @@ def _check_images(images: object) -> None:
         )
     if images.dtype != torch.uint8 and not images.is_floating_point():
         raise TypeError(f"layer_features: 'images' must be uint8 or floating point, got {images.dtype}")
+
+
+def _check_network(function: str, network: object) -> None:
+    """Refuse anything but a module."""
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"{function}: 'network' must be a torch.nn.Module, got {type(network).__name__}")
 
 
 def _check_layers(network: nn.Module, layers: Sequence[str]) -> list[str]:
