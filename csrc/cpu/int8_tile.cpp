@@ -11,7 +11,7 @@ namespace deepclust::cpu {
 
 namespace {
 
-// Loops over rows are unrolled by hand: else the accumulators are an array in memory, and the tile takes twice as long.
+// Loops over rows are unrolled early: else the accumulators are an array in memory, and the tile takes twice as long.
 template <int V>
 DC_VNNI inline void tile(const int8_t* a, int64_t rows, int64_t depth, const int32_t* shift, const uint8_t* panel,
                          float* out) {

@@ -38,7 +38,10 @@ struct Scratch {
   PackedPoints<T> points(const T* rows, int64_t row_stride, int64_t count, int64_t depth) const {
     for (int64_t i = count; i < PackedPoints<T>::padded(count); ++i)
       offset.get()[i] = std::numeric_limits<T>::infinity();
-    for (int64_t i = count; i < codes; ++i) scale.get()[i] = T(shift.get()[i] = 0);
+    for (int64_t i = count; i < codes; ++i) {
+      scale.get()[i] = 0;
+      shift.get()[i] = 0;
+    }
     PackedPoints<T> points{rows,         count,       depth,      row_stride,  packing,    {packed.get(), count, 0},
                            offset.get(), slack.get(), half.get(), scale.get(), shift.get()};
     set_packing(points, packing);
