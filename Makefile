@@ -68,18 +68,17 @@ sanitize-cuda-%: $(VENV)/.built
 bench-cuda: $(VENV)/.built
 	$(BIN)/deepclust bench --device cuda --json build/bench-cuda.json
 
-# The compiled library, rebuilt when a source changes; the installed packages, when pyproject.toml does.
-$(VENV)/.built: $(VENV)/.packages setup.py setup_cuda.py $(filter-out csrc/emu/%,$(SOURCES))
-	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --editable .
+# The compiled library and the packages it needs: built once, and again when a source or pyproject.toml changes.
+$(VENV)/.built: $(VENV)/.packages pyproject.toml setup.py setup_cuda.py $(filter-out csrc/emu/%,$(SOURCES))
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[train,test,lint]"
 	@touch $@
 
-$(VENV)/.packages: pyproject.toml
+$(VENV)/.packages:
 	@command -v $(PYTHON) > /dev/null || { echo "No $(PYTHON) here: install Python 3.10 or newer, or pass PYTHON=..."; exit 1; }
 	@command -v $${CXX:-g++} > /dev/null || { echo "No C++ compiler here: apt-get install g++ (or set CXX)"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "No venv module here: apt-get install python3-venv"; exit 1; }
 	@echo "Installing torch and the tools into $(VENV): about 5 GB the first time."
 	$(BIN)/python -m pip install --quiet "setuptools>=77" ninja numpy $(TORCH)
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[train,test,lint]"
 	@touch $@
 
 clean:

@@ -1,4 +1,4 @@
-// Every op's schema. A change here must be made in python_tests/schemas.json too, so that it shows in the diff.
+// Every op's schema. A change here must be made in python_tests/build/schemas.json too, so that it shows in the diff.
 #include "torch/stable.h"
 
 STABLE_TORCH_LIBRARY(deepclust, library) {

@@ -1,0 +1,146 @@
+"""Every DC_SYNC of every CUDA kernel is needed: without it the emulated op fails or comes out wrong."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from support.emulated import SEARCHES, call, emu
+from support.emulator import ROOT, SCHEDULES, directory
+from support.opspecs import OPSPECS, points, rows
+
+CUDA = ROOT / "csrc" / "cuda"
+SYNC = re.compile(r"\bDC_SYNC\(\);")
+SOURCES = sorted(CUDA.glob("*.cuh"))
+SITES = [
+    (path.name, number)
+    for path in SOURCES
+    for number, line in enumerate(path.read_text().splitlines(), 1)
+    if SYNC.search(line) and not line.lstrip().startswith("//")
+]
+
+# Small, and together through every kernel: both tiles, several steps of k, several chunks, small and large joints,
+# several blocks that finish.
+G = torch.Generator().manual_seed(0)
+CASES = [
+    ("mi_loss", (rows(G, 1, 90, 5), rows(G, 1, 90, 5)), {}),
+    ("mi_loss", (rows(G, 1, 70, 40).float(), rows(G, 1, 70, 36).float()), {"symmetric": False}),
+    ("mi_loss", (rows(G, 1, 3, 270).float(), rows(G, 1, 3, 270).float()), {}),
+    ("dhog_loss", (rows(G, 2, 3, 40, 4).float(),), {}),
+]
+# Two slabs of depth, two tiles of centroids, two tiles of a scan, several empty clusters; more weights than a block
+# of them holds; and one point again and again, where every seed is any other.
+FEW, MANY = points(G, 40, 18).float(), points(G, 270, 1, spread=3.0)
+EQUAL = torch.ones(9, 1)
+GRID = points(G, 300, 2).float().round()  # copies, so that the index decides as well
+SEARCH_CASES = [
+    ("kmeans_assign", (FEW, FEW[:20] + 0.1)),
+    ("kmeans", (FEW, torch.cat([FEW[:3], FEW[:3] + 50]), 6, 0, 2, 0.0, 0, False)),
+    ("kmeans", (FEW, torch.cat([FEW[:3], FEW[:3] + 50]), 6, 0, 1, 0.0, 1, False)),
+    ("kmeans", (MANY, MANY, 270, 0, 1, 0.0, 2, False)),
+    ("kmeans_plusplus", (points(G, 1100, 2, clusters=9, spread=0.01), 8, 1)),
+    ("kmeans_plusplus", (EQUAL, 5, 0)),
+    ("knn", (FEW, None, 3, "euclidean")),
+    ("knn", (GRID, GRID[:2], 200, "euclidean")),
+]
+
+
+def outcomes() -> list[list[torch.Tensor]]:
+    """Outputs and gradients of all cases, under every schedule."""
+    results = []
+    for schedule in SCHEDULES:
+        emu.set_schedule(*schedule)
+        for name, tensors, kwargs in CASES:
+            scalar = name == "dhog_loss"
+            upstream = torch.full(() if scalar else (1,), 2.0, dtype=tensors[0].dtype)
+            outputs, grads = call(name, tensors, kwargs, upstream)
+            results.append([*outputs, *grads])
+        for name, arguments in SEARCH_CASES:
+            found = SEARCHES[name](*arguments)
+            results.append([found] if isinstance(found, torch.Tensor) else list(found))
+    return results
+
+
+def survives(right: list[list[torch.Tensor]]) -> bool:
+    """Whether a missing barrier goes unseen."""
+    try:
+        return all(torch.equal(a, b) for x, y in zip(outcomes(), right, strict=True) for a, b in zip(x, y, strict=True))
+    except emu.EmulationError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def right():
+    yield outcomes()
+    emu.set_schedule("forward")
+
+
+def test_the_sites_are_found():
+    assert len(SITES) >= 8
+    assert {spec.name for spec in OPSPECS} <= {name for name, _, _ in CASES}
+
+
+@pytest.mark.parametrize("site", SITES, ids=lambda site: f"{site[0]}:{site[1]}")
+def test_a_barrier_that_is_skipped_is_missed(site, right):
+    emu.set_deleted_barrier(*site)
+    try:
+        assert not survives(right), f"{site[0]}:{site[1]}: no case needs this DC_SYNC"
+        assert emu.deleted_barrier_hits() > 0
+    finally:
+        emu.clear_deleted_barrier()
+
+
+def test_without_deletions_the_cases_repeat(right):
+    assert survives(right)
+
+
+RUN = """
+import sys
+sys.path[:0] = sys.argv[1:3]
+import torch
+from test_cuda_barriers import outcomes, survives
+right = torch.load(sys.argv[3], weights_only=True)
+print("survives" if survives(right) else "fails")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted({name for name, _ in SITES}))
+def test_a_barrier_that_is_deleted_from_the_text_is_missed(name, right, tmp_path):
+    """The emulator's hook stands for the deletion: here is the deletion itself, on a copy, compiled anew."""
+    if shutil.which("g++") is None:
+        pytest.skip("needs g++")
+    copy = tmp_path / "csrc"
+    shutil.copytree(ROOT / "csrc", copy)
+    path = copy / "cuda" / name
+    path.write_text(SYNC.sub(";", path.read_text(), count=1))
+    assert path.read_text() != (CUDA / name).read_text()
+
+    bound = [path.stem.removeprefix("bind_") for path in directory().glob("bind_*.d") if f"/{name}" in path.read_text()]
+    includes = subprocess.run(
+        [sys.executable, "-m", "pybind11", "--includes"], capture_output=True, text=True, check=True
+    ).stdout.split()
+    objects = [path for path in directory().glob("*.o") if path.stem not in {f"bind_{op}" for op in bound}]
+    compiles = []
+    for op in bound:
+        objects.append(tmp_path / f"bind_{op}.o")
+        command = ["g++", "-O0", "-std=c++20", "-fPIC", "-fvisibility=hidden", *includes]
+        compiles.append(subprocess.Popen([*command, "-c", copy / "emu" / f"bind_{op}.cpp", "-o", objects[-1]]))
+    assert [process.wait() for process in compiles] == [0] * len(compiles)
+    subprocess.run(["g++", "-shared", *objects, "-o", tmp_path / "_emu.so"], check=True)
+
+    torch.save(right, tmp_path / "right.pt")
+    ended = subprocess.run(
+        [sys.executable, "-c", RUN, str(Path(__file__).parents[1]), str(Path(__file__).parent), tmp_path / "right.pt"],
+        env={**os.environ, "DEEPCLUST_EMU_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.stdout == "fails\n", ended.stderr

@@ -1,0 +1,204 @@
+"""knn's kernels on the emulator, on numpy alone so that the sanitizers can watch them: ties, chunks, strips, edges.
+
+The same kernels against the torch reference, for every sample of the op: test_cuda_emulated.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from support.emulator import SCHEDULES, load
+
+emu = load()
+METRICS = ["euclidean", "cosine", "inner"]
+
+
+@pytest.fixture(autouse=True, params=SCHEDULES, ids=lambda s: f"{s[0]}-{s[1]}")
+def schedule(request):
+    emu.set_schedule(*request.param)
+    yield
+    emu.set_schedule("forward")
+
+
+def points(*shape: int, dtype: type = np.float32, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def exact(x: np.ndarray, query: np.ndarray | None, metric: str) -> np.ndarray:
+    """Values [batch, q, n] in float64; NaN where a point would be its own neighbour."""
+    asked = (x if query is None else query).astype(np.float64)
+    x = x.astype(np.float64)
+    if metric == "cosine":
+        x, asked = (t / np.maximum(np.linalg.norm(t, axis=-1, keepdims=True), 1e-300) for t in (x, asked))
+    squared = metric == "euclidean"
+    table = np.square(asked[:, :, None] - x[:, None]).sum(-1) if squared else asked @ x.swapaxes(-1, -2)
+    if query is None:
+        for values in table:
+            np.fill_diagonal(values, np.nan)
+    return table
+
+
+def best(table: np.ndarray, k: int, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """The k best by value, then index; NaN is no candidate."""
+    order = np.where(np.isnan(table), np.inf, table if metric == "euclidean" else -table)
+    indices = np.argsort(order, axis=-1, kind="stable")[..., :k]
+    return np.take_along_axis(table, indices, -1), indices
+
+
+def check(x: np.ndarray, query: np.ndarray | None, k: int, metric: str, strip_bytes: int = 0) -> None:
+    """The values are right up to rounding, belong to their indices, and are in order; no index comes twice."""
+    values, indices = emu.knn(x, query, k, metric, strip_bytes)
+    table = exact(x, query, metric)
+    want, _ = best(table, k, metric)
+    tolerance = (1e-13 if x.dtype == np.float64 else 1e-6) * max(1.0, np.nanmax(np.abs(table)))
+    np.testing.assert_allclose(values, want, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(values, np.take_along_axis(table, indices, -1), rtol=0, atol=tolerance)
+    steps = np.diff(values if metric == "euclidean" else -values, axis=-1)
+    assert (steps >= 0).all()
+    assert (np.diff(indices, axis=-1)[steps == 0] > 0).all()
+    assert (np.diff(np.sort(indices, axis=-1), axis=-1) > 0).all()
+
+
+# (batch, n, q or None, d, k), each around a bound: one tile and one more row; the lists' longest k and one more, in
+# float32 and float64; two chunks of candidates with less than k in the last; slabs of 16; vectors of four; all points.
+SIZES = [
+    (2, 65, None, 3, 7),
+    (1, 66, None, 17, 64),
+    (1, 66, 3, 4, 65),
+    (1, 40, 3, 1, 32),
+    (1, 40, 3, 1, 33),
+    (2, 520, 5, 2, 33),
+    (1, 3, None, 5, 2),
+    (3, 1, 2, 16, 1),
+    (1, 130, 2, 2, 130),
+]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_matches_the_definition(size, dtype):
+    batch, n, queries, d, k = size
+    metric = METRICS[n % 3]
+    query = None if queries is None else points(batch, queries, d, dtype=dtype, seed=1)
+    check(points(batch, n, d, dtype=dtype), query, k, metric)
+
+
+@pytest.mark.parametrize("k", [3, 70])
+def test_half_types_are_read_exactly(k):
+    x = points(1, 80, 3, dtype=np.float16)
+    wide = x.astype(np.float32)
+    for got, want in zip(emu.knn(x, x[:, :2], k, "inner"), emu.knn(wide, wide[:, :2], k, "inner"), strict=True):
+        assert np.array_equal(got, want)
+    bits = wide.view(np.uint32) >> 16  # bfloat16's
+    x, wide = bits.astype(np.uint16), (bits << 16).view(np.float32)
+    for got, want in zip(emu.knn(x, x[:, :2], k, "inner"), emu.knn(wide, wide[:, :2], k, "inner"), strict=True):
+        assert np.array_equal(got, want)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_ties_go_to_the_lowest_index_in_lists_chunks_and_strips(metric):
+    """Small whole numbers: every value is exact, most of them tie, and there is one right answer."""
+    grid = np.random.default_rng(0).integers(-1, 2, (1, 530, 2)).astype(np.float32)
+    query = grid[:, :3].copy()
+    if metric == "cosine":  # only then is the length of a row 1, or the row zero
+        grid[np.abs(grid).sum(-1) == 2] = [[0, 1]]
+        query[:] = [[0, 1], [0, 0], [-1, 0]]
+    for k in (1, 9, 64, 65, 300, 530):
+        values, indices = emu.knn(grid, query, k, metric)
+        want_values, want_indices = best(exact(grid, query, metric), k, metric)
+        assert np.array_equal(values, want_values)
+        assert np.array_equal(indices, want_indices)
+        assert not np.signbit(values[values == 0]).any()
+
+
+@pytest.mark.parametrize("k", [5, 69])
+def test_copies_are_found_in_order_and_a_point_is_never_its_own_neighbour(k):
+    values, indices = emu.knn(np.full((1, 70, 3), 0.7, np.float32), None, k, "euclidean")
+    i = np.arange(70)[:, None]
+    want = np.arange(k)[None] + (np.arange(k)[None] >= i)
+    assert np.array_equal(indices[0], want)
+    assert not values.any()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_value_has_the_same_bits_whichever_way_it_is_found(metric):
+    """In a list and in a strip, from a graph and from a query, as (i, j) and as (j, i)."""
+    x = points(1, 67, 21)
+    values, indices = emu.knn(x, None, 66, metric)
+    table = np.zeros((67, 67), np.float32)
+    np.put_along_axis(table, indices[0], values[0], 1)
+    assert np.array_equal(table, table.T)
+    for k in (2, 40):
+        near_values, near_indices = emu.knn(x, None, k, metric)
+        assert np.array_equal(near_values, values[..., :k])
+        assert np.array_equal(near_indices, indices[..., :k])
+    asked = emu.knn(x, x[:, 5:8].copy(), 67, metric)
+    for row, (own_values, own_indices) in enumerate(zip(asked[0][0], asked[1][0], strict=True), 5):
+        others = own_indices != row
+        assert np.array_equal(own_values[others], values[0, row])
+        assert np.array_equal(own_indices[others], indices[0, row])
+
+
+@pytest.mark.parametrize("strip_bytes", [1, 3000, 90_000], ids=str)
+def test_strips_of_any_size_give_the_same(strip_bytes):
+    """One row at a time, a few, and a tile at a time; the last strip is not full, and items meet in one."""
+    x, query = points(3, 70, 3), points(3, 5, 3, seed=1)
+    whole = emu.knn(x, query, 66, "euclidean")
+    pieces = emu.knn(x, query, 66, "euclidean", strip_bytes)
+    assert all(np.array_equal(a, b) for a, b in zip(whole, pieces, strict=True))
+
+
+@pytest.mark.parametrize("k", [1025, 2500])
+def test_runs_of_neighbours_are_merged(k):
+    check(points(1, 2500, 1), points(1, 1, 1, seed=1), k, "euclidean")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)
+@pytest.mark.parametrize("k", [2, 66])
+def test_cosine_of_huge_tiny_and_zero_rows(k, dtype):
+    info = np.finfo(dtype)
+    x = points(1, 70, 4, dtype=dtype)
+    scaled = x.copy()
+    scaled[:, ::3] *= info.max / 16
+    scaled[:, 1::3] *= info.tiny * 16
+    x[:, 7] = scaled[:, 7] = 0
+    values, _ = emu.knn(x, x[:, :8].copy(), k, "cosine")
+    scaled_values, _ = emu.knn(scaled, scaled[:, :8].copy(), k, "cosine")
+    np.testing.assert_allclose(scaled_values, values, rtol=0, atol=8 * info.eps)
+    assert not values[0, 7].any()
+
+
+@pytest.mark.parametrize("k", [3, 70])
+def test_what_overflows_comes_last(k):
+    """Infinite squared distances, and products that are the difference of two infinities."""
+    x = np.zeros((1, 70, 17), np.float32)
+    x[0, 0], x[0, 1] = 1, -1
+    x[0, 5, [0, 16]] = x[0, 7, [0, 16]] = [3e38, -3e38]  # far apart: in one chain the sum would stay infinite
+    query = np.zeros((1, 1, 17), np.float32)
+    query[0, 0, [0, 16]] = 3e38
+    values, indices = emu.knn(x, query, k, "euclidean")
+    assert np.isinf(values).all()
+    assert np.array_equal(indices[0, 0], np.arange(k))
+    values, indices = emu.knn(x, query, k, "inner")
+    assert indices[0, 0, :3].tolist() == [0, 2, 3]
+    if k == 70:
+        assert values[0, 0, -3:].tolist() == [-np.inf] * 3
+        assert indices[0, 0, -3:].tolist() == [1, 5, 7]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_the_first_row_that_is_not_finite_is_named(bad):
+    x, query = points(2, 70, 33), points(2, 5, 33, seed=1)
+    query[1, 2, 32] = x[0, 69, 0] = x[1, 3, 5] = bad
+    with pytest.raises(RuntimeError, match="knn: 'x' must be finite, got NaN or infinity in row 69"):
+        emu.knn(x, query, 3, "euclidean")
+    x[0] = 0
+    with pytest.raises(RuntimeError, match="knn: 'query' must be finite, got NaN or infinity in row 2"):
+        emu.knn(x, query, 70, "cosine")
+    with pytest.raises(RuntimeError, match="knn: 'x' must be finite, got NaN or infinity in row 3"):
+        emu.knn(x.astype(np.float16), None, 3, "inner")
+
+
+def test_nothing_to_ask():
+    assert emu.knn(points(0, 5, 3), None, 3, "inner")[0].shape == (0, 5, 3)
+    assert emu.knn(points(2, 5, 3), points(2, 0, 3), 4, "inner")[1].shape == (2, 0, 4)

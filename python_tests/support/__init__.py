@@ -1,0 +1,1 @@
+"""Helpers of the tests: the emulator, samples of every op, small runs."""

@@ -1,0 +1,106 @@
+"""The public ops on emulated kernels: torch tensors in, numpy through the emulator, torch tensors out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from support.emulator import load
+
+emu = load()
+
+_RAW = {torch.bfloat16: torch.uint16}  # numpy has no bfloat16: its bits travel
+
+
+def to_numpy(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().contiguous().view(_RAW.get(tensor.dtype, tensor.dtype)).numpy()
+
+
+def to_torch(array: np.ndarray, dtype: torch.dtype) -> Tensor:
+    tensor = torch.from_numpy(array)
+    return tensor.view(dtype) if tensor.dtype == torch.uint16 else tensor
+
+
+def mi_loss(p: Tensor, q: Tensor, lamb: float, symmetric: bool, upstream: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """([loss], [grad_p, grad_q]) of p [batch, n, C] and q [batch, n, D]."""
+    x, y = to_numpy(p), to_numpy(q)
+    loss, joint_grad = emu.mi_loss(x, y, lamb, symmetric)
+    grads = emu.mi_loss_backward(to_numpy(upstream), x, y, joint_grad, True, True)
+    return [to_torch(loss, p.dtype)], [to_torch(grad, p.dtype) for grad in grads]
+
+
+def dhog_loss(
+    probs: Tensor, alpha: float, pooled: bool, push_by_index: bool, lamb: float, upstream: Tensor
+) -> tuple[list[Tensor], list[Tensor]]:
+    """([loss, pull, push], [gradient]) of probs [A, H, n, C]."""
+    x = to_numpy(probs)
+    *outputs, pull_grad, push_grad = emu.dhog_loss(x, alpha, pooled, push_by_index, lamb)
+    grad = emu.dhog_loss_backward(to_numpy(upstream), x, pull_grad, push_grad, pooled)
+    return [to_torch(output, probs.dtype) for output in outputs], [to_torch(grad, probs.dtype)]
+
+
+def refuse(op: str, arg: str, row: int, rows: int) -> None:
+    """What the torch side says about a row that is not finite; -1 where there is none."""
+    if row >= 0:
+        raise RuntimeError(
+            f"{op}: '{arg}' must be finite, got NaN or infinity in row {row % rows}; drop or mend such rows"
+        )
+
+
+def matrices(t: Tensor, accumulate: bool = False) -> np.ndarray:
+    """A stack of matrices with one leading dimension, in the accumulator's dtype where that is asked for."""
+    t = t.reshape(-1, *t.shape[-2:]) if t.numel() else t.new_empty(t.shape[:-2].numel(), *t.shape[-2:])
+    return to_numpy(t.float() if accumulate and t.dtype != torch.float64 else t)
+
+
+def kmeans_assign(x: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
+    labels, squared, bad_row, bad_centroid = emu.kmeans_assign(matrices(x), matrices(centroids, accumulate=True))
+    refuse("kmeans_assign", "centroids", bad_centroid, centroids.shape[-2])
+    refuse("kmeans_assign", "x", bad_row, x.shape[-2])
+    return torch.from_numpy(labels).view(x.shape[:-1]), torch.from_numpy(squared).view(x.shape[:-1])
+
+
+def kmeans_plusplus(x: Tensor, n_clusters: int, seed: int) -> Tensor:
+    seeds, _, _ = emu.kmeans_plusplus(matrices(x), n_clusters, seed)
+    return torch.from_numpy(seeds).view((*x.shape[:-2], n_clusters))
+
+
+def kmeans(
+    x: Tensor,
+    centroids: Tensor | None,
+    n_clusters: int,
+    seed: int,
+    max_iter: int,
+    tol: float,
+    empty: int,
+    spherical: bool,
+) -> tuple[Tensor, ...]:
+    start = None if centroids is None else matrices(centroids, accumulate=True)
+    found, bad_row, bad_start = emu.kmeans(matrices(x), start, n_clusters, seed, max_iter, tol, empty, spherical)
+    refuse("kmeans", "x", bad_row, x.shape[-2])
+    refuse("kmeans", "centroids", bad_start, n_clusters)
+    return tuple(torch.from_numpy(part).view((*x.shape[:-2], *part.shape[1:])) for part in found)
+
+
+def knn(x: Tensor, query: Tensor | None, k: int, metric: str) -> tuple[Tensor, Tensor]:
+    asked = x if query is None else query
+    found = emu.knn(matrices(x), None if query is None else matrices(query), k, metric)
+    return tuple(torch.from_numpy(part).view((*asked.shape[:-1], k)) for part in found)
+
+
+# Raw ops of searches on emulated kernels: in the place of those in deepclust_ext.ops._raw, the public functions run.
+SEARCHES = {"kmeans": kmeans, "kmeans_assign": kmeans_assign, "kmeans_plusplus": kmeans_plusplus, "knn": knn}
+
+
+def call(name: str, tensors: tuple[Tensor, ...], kwargs: dict[str, Any], upstream: Tensor) -> Any:
+    """Outputs and gradients of the op `name`, as the public function takes its arguments."""
+    if name == "dhog_loss":
+        pooled, by_index = kwargs.get("pooling", "pooled") == "pooled", kwargs.get("push_norm", "index") == "index"
+        return dhog_loss(tensors[0], kwargs.get("alpha", 0.05), pooled, by_index, kwargs.get("lamb", 1.0), upstream)
+    p, q = (t.reshape(upstream.numel(), *t.shape[-2:]) for t in tensors)
+    outputs, grads = mi_loss(p, q, kwargs.get("lamb", 1.0), kwargs.get("symmetric", True), upstream.reshape(-1))
+    grads = [grad.reshape(t.shape) for grad, t in zip(grads, tensors, strict=True)]
+    return [outputs[0].reshape(upstream.shape)], grads
