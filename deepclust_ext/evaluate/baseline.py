@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from deepclust_ext import _checks as check
+from deepclust_ext._isolation import own_torch_state
 from deepclust_ext._optional import require
 from deepclust_ext.evaluate._checks import Labels, as_array, as_features
 
 
+@own_torch_state()
 def kmeans_pixels(images: object, n_clusters: int, *, seed: int, n_init: int = 10) -> Labels:
     """Cluster images by scikit-learn's k-means on their pixels.
 

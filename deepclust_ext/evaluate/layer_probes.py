@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from deepclust_ext import _checks as check
+from deepclust_ext._isolation import own_torch_state
 from deepclust_ext.evaluate._checks import as_labels, as_probe_pair
 from deepclust_ext.evaluate.layers import layer_features, layer_names
 
@@ -20,6 +22,7 @@ SQUARED_NORM = 400.0
 CHUNK = 4096
 
 
+@own_torch_state()
 def sgd_probe(
     train: object,
     y_train: object,
@@ -107,6 +110,7 @@ def sgd_probe(
     return float((known[found.numpy()] == truth).mean())
 
 
+@own_torch_state()
 def probe_layers(
     network: nn.Module,
     train_images: Tensor,
@@ -169,7 +173,7 @@ def probe_layers(
     return {name: sgd_probe(train.pop(name), y_train, test.pop(name), y_test, **options) for name in list(train)}
 
 
-_DEFAULTS: dict[str, Any] = dict(sgd_probe.__kwdefaults__ or {})
+_DEFAULTS = {n: p.default for n, p in inspect.signature(sgd_probe).parameters.items() if p.default is not p.empty}
 
 
 def _check_options(

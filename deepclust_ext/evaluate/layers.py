@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deepclust_ext import _checks as check
+from deepclust_ext._isolation import own_torch_state
 from deepclust_ext.data.images import as_float
 from deepclust_ext.nn._modes import evaluation_mode
 
@@ -66,6 +67,7 @@ def layer_names(network: nn.Module) -> list[str]:
     return names
 
 
+@own_torch_state()
 def layer_features(
     network: nn.Module,
     images: Tensor,

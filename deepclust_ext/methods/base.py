@@ -197,9 +197,9 @@ class Method(Estimator):
     def _checked(self, data: Any, y: Any) -> tuple[ImageData, Augmentation, Any]:
         """Load the images and build what they go through: only building tells whether it can be built."""
         self.check_parameters()
-        images = load_data(data, split="train", y=y)
-        self.check_data(images)
         with own_torch_state():
+            images = load_data(data, split="train", y=y)
+            self.check_data(images)
             augmentation = self.make_augmentation(images.image_shape)
             return images, augmentation, self.make_net(augmentation.output_shape)
 

@@ -16,19 +16,11 @@ from deepclust_ext.evaluate.partition import partition_figures
 from deepclust_ext.methods.base import Method
 from deepclust_ext.methods.parameters import Optimizer, Schedule, documented, param, shared
 from deepclust_ext.nn import DeepClusterNet, build_deepcluster_net, check_components
-from deepclust_ext.training import (
-    Conclusion,
-    Learner,
-    Place,
-    Record,
-    State,
-    StepLoss,
-    derive_generator,
-    derive_seed,
-    scheduled,
-)
 from deepclust_ext.training.inference import all_features
+from deepclust_ext.training.learner import Conclusion, Learner, Record, State, StepLoss
 from deepclust_ext.training.optim import build_optimizer
+from deepclust_ext.training.place import Place, scheduled
+from deepclust_ext.training.seeds import derive_generator, derive_seed
 from deepclust_ext.training.visits import uniform_over_clusters
 from deepclust_ext.training.watch import occupancy_figures
 
@@ -44,10 +36,9 @@ class DeepCluster(Method):
     .. math:: \min_{\theta, W} \frac1N \sum_i \mathrm{CE}\bigl(W^\top f_\theta(x_i),\, a_i\bigr),
               \qquad a = \text{k-means}_K\bigl(f_\theta(x_1), \dots, f_\theta(x_N)\bigr)
 
-    with images drawn equally often from every cluster and the head W drawn anew each cycle. `labels_` are the clusters
-    of the features after the last epoch; `predict` gives other images the nearest centroid's. Defaults are those of the
-    deep dive's Fashion-MNIST runs, but for `n_clusters`; what it does not give is marked "ours". Configurations for
-    other uses: `load_config("deepcluster", "small")`, and "figures", "fashion-mnist", "cifar10", "alexnet".
+    with the head W drawn anew each cycle. `labels_` are the clusters of the features after the last epoch; `predict`
+    gives other images the nearest centroid's. Defaults are those of the deep dive's Fashion-MNIST runs, but for
+    `n_clusters`. Configurations: `load_config("deepcluster", "small")`, "figures", "fashion-mnist" and others.
 
     Parameters
     ----------
@@ -67,34 +58,21 @@ class DeepCluster(Method):
 
     n_clusters: int = shared("n_clusters", 10, "More than classes are usual (1,000 for CIFAR-10).")
     _: KW_ONLY
-    n_components: int | None = param(
-        None,
-        "Dimensions after PCA and whitening (256 for large networks); None: the features L2-normalised, no more.",
-        at_least=1,
-    )
+    n_components: int | None = param(None, "Dimensions after PCA and whitening; None has neither.", at_least=1)
     network: str | nn.Module = param(
         "auto",
-        "A name of `build_network`, or any module whose last feature is used; a copy of it is trained. "
-        '"auto": "lenet5" for 12 to 32 pixels in grey and below 15 in colour, "tiny8" below 12, "alexnet-small" up to '
-        '62, else "alexnet".',
+        'A name of `build_network`, or any module whose last feature is used; a copy of it is trained. "auto" is '
+        '"lenet5" for small grey images, "tiny8" below 12 pixels, "alexnet-small" up to 62, else "alexnet".',
     )
     width: float = shared("width", 1.0)
     sobel: bool = param(False, "Give the network the images' edges in place of their pixels, as for colour images.")
     epochs: int = shared("epochs", 50)
     cycle_epochs: int = param(1, "Epochs from one clustering to the next; a cycle.", at_least=1)
-    halt_after: int | None = param(
-        None, "Cluster in the first so many cycles only, and train on the last clusters from then on.", at_least=1
-    )
-    reset_head_after_halt: bool = param(
-        True, "Whether the head starts anew in each cycle also when the clusters are those of the cycle before."
-    )
-    uniform_sampling: bool = param(
-        True, "Draw images equally often from every cluster, so that no large one takes over; False: each image once."
-    )
+    halt_after: int | None = param(None, "Cluster in so many cycles, then train on the last clusters.", at_least=1)
+    reset_head_after_halt: bool = param(True, "Start the head anew in every cycle after the halt, too.")
+    uniform_sampling: bool = param(True, "Draw images equally often from every cluster; False: each image once.")
     batch_size: int = shared("batch_size", 128)
-    augmentation: Any = shared(
-        "augmentation", "flip", "For training alone: features that are clustered are those of the plain images."
-    )
+    augmentation: Any = shared("augmentation", "flip", "For training alone: plain images are clustered.")
     optimizer: Optimizer = shared("optimizer", "sgd", '"sgd" is without Nesterov\'s step.')
     lr: float = shared("lr", 0.1)
     momentum: float = param(0.1, 'Of "sgd" alone.', at_least=0, below=1)
