@@ -133,8 +133,8 @@ class Method(Estimator):
             journal = Journal(self._identity(), folder)
             training = Training(learner, self._plan(), journal)
             state = journal.start(images)
-            if state is not None:
-                training.load(state, str(run))
+            if state is not None and folder is not None:
+                training.load(state, str(folder.path))
             fitted = None if state is None else state.get("fitted")
             known = None if folder is None or fitted is None else results.saved_results(folder, fitted, images)
             if known is None:

@@ -19,7 +19,7 @@ from support.clidata import single_thread
 from deepclust_ext._warnings import DeepclustWarning
 from deepclust_ext.evaluate import scores
 from deepclust_ext.methods import DHOG
-from deepclust_ext.runs import CheckpointError, ResumeMismatchError, RunDirectory, RunError, RunInUseError
+from deepclust_ext.runs import CheckpointError, ResumeMismatchError, RunDirectory, RunError, RunInUseError, save_state
 from deepclust_ext.training import loop
 
 SETTINGS = {
@@ -287,3 +287,19 @@ def test_the_folder_holds_what_readers_expect(reference):
         assert len(arrays["embeddings"]) == 200
     assert np.array_equal(DHOG.load(folder).predict(images()), model.labels_)
     assert not [entry for entry in folder.iterdir() if entry.name.endswith((".tmp", ".new"))]
+
+
+def test_files_of_another_format_are_refused_by_both_numbers(tmp_path, reference):
+    run = tmp_path / "run"
+    shutil.copytree(reference[0], run)
+    state = RunDirectory(run, mode="read").checkpoints.load()
+    save_state({**state, "format": 1}, tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match=r"model.pt' has format 1, and this version reads format 2; use .*0\.1"):
+        DHOG.load(tmp_path / "model.pt")
+    config = (run / "config.yaml").read_text()
+    assert config.startswith("format: 2\n")
+    (run / "config.yaml").write_text(config.replace("format: 2", "format: 1", 1))
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    with pytest.raises(ResumeMismatchError, match="the file format was 1 and is now 2"):
+        fit(run)
+    assert {path.name: path.read_bytes() for path in run.iterdir()} | {".lock": b""} == before | {".lock": b""}
