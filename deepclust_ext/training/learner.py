@@ -107,7 +107,10 @@ class Learner:
         return {}
 
     def visits(self, place: Place, generator: torch.Generator) -> Tensor:  # noqa: ARG002
-        """The images of a pass in the order of their visits, int64 (M,) on the CPU; by default each once."""
+        """The images of a pass in the order of their visits, int64 (M,) on the CPU; by default each once.
+
+        Asked again when a run is resumed within the pass: it must depend on nothing that steps of the pass change.
+        """
         return torch.randperm(len(self.images), generator=generator)
 
     def loss(self, views: Tensor, index: Tensor, place: Place) -> StepLoss:

@@ -249,7 +249,7 @@ def test_lines_come_now_and_then_and_at_the_end(clock):
             clock.seconds += 2
             progress.step()
             if step % 10 == 9:
-                progress.epoch(-0.5)
+                progress.epoch(-0.5, last=step == 19)
     assert lines == [
         "epoch 1/2, 50 %, 10 s, about 20 s left",
         "epoch 2/2, 75 %, loss -0.5000, 20 s, about 10 s left",
@@ -257,11 +257,20 @@ def test_lines_come_now_and_then_and_at_the_end(clock):
     ]
 
 
+def test_a_run_that_its_data_end_has_a_last_line(clock):
+    lines = []
+    with Progress(lines.append, epochs=9, steps=1, done=0) as progress:
+        clock.seconds += 2
+        progress.step()
+        progress.epoch(0.5, last=True)
+    assert lines == ["epoch 1/9, 11 %, loss 0.5000, 2 s, about 16 s left"]
+
+
 def test_a_bar_is_shown_in_a_terminal_or_when_asked_for(capsys):
     for show, shown in ((None, False), (False, False), (True, True)):
         with Progress(show, epochs=1, steps=1, done=0) as progress:
             progress.step()
-            progress.epoch(0.25)
+            progress.epoch(0.25, last=True)
         out, err = capsys.readouterr()
         assert out == ""
         assert ("epoch 1/1" in err) is shown
