@@ -6,7 +6,6 @@ from deepclust_ext.methods.base import Method
 from deepclust_ext.methods.configs import load_config
 from deepclust_ext.methods.deepcluster import DeepCluster
 from deepclust_ext.methods.dhog import DHOG
-
-METHODS: dict[str, type[Method]] = {"deepcluster": DeepCluster, "dhog": DHOG}
+from deepclust_ext.methods.registry import METHODS
 
 __all__ = ["DHOG", "METHODS", "DeepCluster", "Method", "load_config"]

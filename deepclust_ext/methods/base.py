@@ -16,6 +16,7 @@ from deepclust_ext.methods.estimator import Estimator, Labels
 from deepclust_ext.methods.parameters import check_parameters
 from deepclust_ext.runs import Interrupted, RunDirectory, StopGuard
 from deepclust_ext.training import results
+from deepclust_ext.training.files import load_weights
 from deepclust_ext.training.journal import Journal, opened
 from deepclust_ext.training.learner import Learner, State
 from deepclust_ext.training.loop import Training
@@ -141,6 +142,8 @@ class Method(Estimator):
                 if fitted is None:
                     training.train(guard, progress)
                 known = self._conclude(training, images, folder, fitted)
+            elif state is not None and folder is not None:
+                load_weights(self.net_, state, str(folder.path))
             self.net_.eval()
             self._take(known)
             results.warn_of(known.metrics)
@@ -191,7 +194,9 @@ class Method(Estimator):
         if folder is not None:
             results.write_results(folder, images.names, found)
             finished = {"net": conclusion.net.state_dict(), "fitted": found.results.state()}
-            journal.save({**training.state(), **finished})
+            # Concluded again, should a file of results get lost, it must start from the same.
+            trained = {} if conclusion.net is learner.net else {"trained": learner.net.state_dict()}
+            journal.save({**training.state(), **finished, **trained})
         return found.results
 
     def _checked(self, data: Any, y: Any) -> tuple[ImageData, Augmentation, Any]:

@@ -63,10 +63,10 @@ def check_stamp(state: State, where: str) -> None:
         raise CheckpointError(f"load: {where!r} is no checkpoint of a method; it holds {', '.join(map(str, state))}")
 
 
-def load_weights(net: nn.Module, state: State, where: str) -> None:
-    """Put a state's weights into a network built from its parameters."""
+def load_weights(net: nn.Module, state: State, where: str, *, trained: bool = False) -> None:
+    """Put a state's weights into a network built from its parameters; `trained`: as they were before concluding."""
     try:
-        net.load_state_dict(state["net"])
+        net.load_state_dict(state["trained" if trained and "trained" in state else "net"])
     except RuntimeError as error:
         raise CheckpointError(
             f"load: the weights in {where!r} are of another network than the one built here for {state['method']}; "

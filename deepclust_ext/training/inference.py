@@ -58,6 +58,12 @@ def label_heads(net: Any, augmentation: Augmentation, images: Tensor) -> tuple[T
     return torch.cat(labels, dim=1), torch.cat(confidence, dim=1), torch.cat(embeddings)
 
 
+def probability_of(net: Any, augmentation: Augmentation, images: Tensor, labels: Tensor, head: int) -> Tensor:
+    """The probability (N,) float32 that a head gives each image's label (N,)."""
+    batches = [probabilities[head].cpu() for probabilities, _ in forward_batches(net, augmentation, images)]
+    return torch.cat(batches).gather(1, labels.cpu()[:, None]).squeeze(1).float()
+
+
 def all_features(net: Any, augmentation: Augmentation, images: Tensor) -> Tensor:
     """`net.features` (N, net.dim) of the plain views, on the network's device."""
     # Filled in place: joined at the end, they would be there twice.

@@ -43,10 +43,12 @@ class Conclusion:
     ----------
     net : nn.Module
         What labels images from now on: `net.outputs(views)` returns probabilities (H, B, K) and an embedding (B, d).
-        Not the learner's own network if concluding changes it.
-    labels, confidence : Tensor, optional
-        (N,) int64 and float32, where the method has labels of its own, such as a merge's; else they are those of the
-        head whose labels of two views agree best.
+        A network like that of `make_net`, as files are read into one; a copy of the learner's if concluding changes it.
+    labels : Tensor, optional
+        (N,) int64 in [0, K), where the method has labels of its own, such as a merge's; else they are those of the head
+        whose labels of two views agree best.
+    confidence : Tensor, optional
+        (N,) float32, of these labels; by default the probability that the network gives them.
     record : dict
         Logged as the run's conclusion.
     """
@@ -107,7 +109,9 @@ class Learner:
         return {}
 
     def visits(self, place: Place, generator: torch.Generator) -> Tensor:  # noqa: ARG002
-        """The images of a pass in the order of their visits, int64 (M,) on the CPU; by default each once.
+        """The images of a pass in the order of their visits, int64 on the CPU; by default each once.
+
+        At least as many as there are images; those that do not fill a last batch are left out.
 
         Asked again when a run is resumed within the pass: it must depend on nothing that steps of the pass change.
         """

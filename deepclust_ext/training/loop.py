@@ -66,7 +66,7 @@ class Training:
 
     def load(self, state: State, where: str) -> None:
         """Go to the place in the run in folder `where` at which `state` was taken."""
-        load_weights(self.learner.net, state, where)
+        load_weights(self.learner.net, state, where, trained=True)
         self.learner.optimizer.load_state_dict(state["optimizer"])
         self.learner.load(state["own"])
         self.sums.load(state["sums"])
@@ -120,9 +120,11 @@ class Training:
                 f"{self.journal.identity.method}: the loss became {means['loss']} in epoch {self.place.epoch + 1}; "
                 f"try a lower 'lr' (it is {lr}) or a longer 'warmup'"
             )
-        lr = learner.optimizer.param_groups[0]["lr"]
-        record: Record = {"epoch": self.place.epoch + 1, **means, **seen, "lr": lr, **self.opening}
-        record |= learner.end_epoch(self.place)
+        record: Record = {"epoch": self.place.epoch + 1, **means, "lr": learner.optimizer.param_groups[0]["lr"]}
+        figures = self.opening | learner.end_epoch(self.place)
+        if taken := record.keys() & figures.keys():
+            raise ValueError(f"{type(learner).__name__}: figures of an epoch need other names than {', '.join(taken)}")
+        record |= seen | figures
         self.place = self.place.next_epoch()
         last = learner.done(self.place)
         if plan.evaluate_every is not None and (last or self.place.epoch % plan.evaluate_every == 0):

@@ -15,7 +15,7 @@ from deepclust_ext import evaluate
 from deepclust_ext._warnings import DeepclustWarning
 from deepclust_ext.data.images import ImageData
 from deepclust_ext.runs import RunDirectory, describe
-from deepclust_ext.training.inference import agreement_of_views, label_heads
+from deepclust_ext.training.inference import agreement_of_views, label_heads, probability_of
 from deepclust_ext.training.learner import Conclusion, Learner, Record, State
 from deepclust_ext.training.seeds import derive_generator
 from deepclust_ext.training.watch import collapse_reason
@@ -103,8 +103,13 @@ def make_results(
 
     # argmax takes the first of equal values: the lowest head.
     selected = int((mi_views if learner.selection == "mi" else nmi_views).argmax())
-    labels = heads[selected] if conclusion.labels is None else conclusion.labels.cpu().numpy()
-    confidence = confidences[selected] if conclusion.confidence is None else conclusion.confidence.cpu().numpy()
+    labels, confidence = heads[selected], confidences[selected]
+    if conclusion.labels is not None:
+        _check_labels(conclusion.labels, len(data), n_clusters)
+        labels = conclusion.labels.cpu().numpy()
+        confidence = probability_of(net, augmentation, data.images, conclusion.labels, selected).numpy()
+    if conclusion.confidence is not None:
+        confidence = conclusion.confidence.cpu().numpy()
     described: list[dict[str, Any]] = [
         {"head": head, "mi_views": float(mi_views[head]), "nmi_views": float(nmi_views[head])}
         | evaluate.diagnostics(row, n_clusters)
@@ -135,6 +140,13 @@ def make_results(
         metrics |= compare_with_pixels(labels, n_clusters, data, y, seed=seed)
     results.metrics = describe(metrics)
     return Found(results, embeddings)
+
+
+def _check_labels(labels: torch.Tensor, n: int, n_clusters: int) -> None:
+    """Refuse labels of a method's own that are none."""
+    if labels.dtype != torch.int64 or labels.shape != (n,) or not 0 <= labels.min() <= labels.max() < n_clusters:
+        found = f"{labels.dtype} of shape {tuple(labels.shape)} from {labels.min()} to {labels.max()}"
+        raise ValueError(f"Learner.conclude: 'labels' must be int64 of shape ({n},) in [0, {n_clusters}), got {found}")
 
 
 def write_results(folder: RunDirectory, names: tuple[str, ...], found: Found) -> None:

@@ -31,6 +31,8 @@ class EpochOrder:
 
     def batches(self, visits: Tensor) -> Tensor:
         """Cut the images of an epoch (n_images,), in the order of their visits, into (n_batches, batch_size)."""
+        if len(visits) < self.n_images:
+            raise ValueError(f"Learner.visits: there must be at least {self.n_images} visits, got {len(visits)}")
         return visits[: self.n_batches * self.batch_size].view(self.n_batches, self.batch_size)
 
 

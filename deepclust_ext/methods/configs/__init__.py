@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from pathlib import Path
 from typing import Any
 
 from deepclust_ext._optional import require
+from deepclust_ext.methods.parameters import parameter_fields
+from deepclust_ext.methods.registry import METHODS
 
 FOLDER = Path(__file__).parent
 
@@ -44,8 +45,6 @@ def load_config(method: str | type, name: str | os.PathLike[str]) -> dict[str, A
     >>> load_config("dhog", "small")["alpha"]
     0.05
     """
-    from deepclust_ext.methods import METHODS
-
     key = method.lower() if isinstance(method, str) else method.__name__.lower()
     if key not in METHODS:
         raise ValueError(f"load_config: 'method' must be one of {', '.join(METHODS)}, got {method!r}")
@@ -61,7 +60,7 @@ def load_config(method: str | type, name: str | os.PathLike[str]) -> dict[str, A
         found = found["parameters"]
     if not isinstance(found, dict):
         raise ValueError(f"load_config: {str(path)!r} must hold a mapping of parameters, got {found!r:.60}")
-    known = list(inspect.signature(METHODS[key]).parameters)
+    known = [each.name for each in parameter_fields(METHODS[key])]
     unknown = [parameter for parameter in found if parameter not in known]
     if unknown:
         raise ValueError(
