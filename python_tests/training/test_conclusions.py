@@ -85,7 +85,7 @@ def test_labels_that_are_none_are_refused(monkeypatch, labels, found):
 
 
 def test_fewer_visits_than_images_are_refused():
-    with pytest.raises(ValueError, match="Learner.visits: there must be at least 40 visits, got 39"):
+    with pytest.raises(ValueError, match=r"Learner\.visits: there must be at least 40 visits, got 39"):
         EpochOrder(40, 12).batches(torch.arange(39))
     assert EpochOrder(40, 12).batches(torch.arange(60)).shape == (3, 12)
 
