@@ -16,6 +16,7 @@ from deepclust_ext.ops._common import (
     check_integer,
     check_number,
     checked_by_value,
+    refuse_capture,
 )
 from deepclust_ext.ops.kmeans_assign import check_pair, check_points
 
@@ -116,6 +117,8 @@ def kmeans(
     ValueError
         K is not between 1 and N, shapes do not fit together, an option is unknown or out of range, `x` or `init`
         holds NaN or infinity, or the squared distances leave the range of floats.
+    RuntimeError
+        A CUDA graph is being recorded.
 
     References
     ----------
@@ -135,6 +138,7 @@ def kmeans(
     (1.0, 1.0)
     """
     points, clusters, start = _check(x, n_clusters, init)
+    refuse_capture("kmeans", points)
     max_iter = check_integer("kmeans", "max_iter", max_iter, 0, 2**31 - 1)
     n_init = check_integer("kmeans", "n_init", n_init, 1)
     seed = check_integer("kmeans", "seed", seed)
