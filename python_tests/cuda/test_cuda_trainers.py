@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from importlib.machinery import ModuleSpec
 from unittest.mock import MagicMock
 
 import numpy as np
@@ -20,7 +21,7 @@ def progress_bar(monkeypatch):
     """tqdm draws the bar and nothing else: where it is missing, something that draws none takes its place."""
     if importlib.util.find_spec("tqdm") is None:
         for name in ("tqdm", "tqdm.auto"):
-            monkeypatch.setitem(sys.modules, name, MagicMock())
+            monkeypatch.setitem(sys.modules, name, MagicMock(__spec__=ModuleSpec(name, None)))
 
 
 def images() -> np.ndarray:
