@@ -71,6 +71,7 @@ bench-cuda: $(VENV)/.built
 # All of it and more within eight minutes, into a folder: by $(PYTHON) and what is installed there, without .venv.
 gpu-check:
 	@test -n "$(OUT)" || { echo "No folder for the results: make gpu-check OUT=FOLDER"; exit 1; }
+	@test -f deepclust_ext/_C.so || DEEPCLUST_CUDA=1 TORCH_CUDA_ARCH_LIST=native $(PYTHON) setup.py build_ext --inplace
 	$(PYTHON) -m benchmarks.gpu_check $(OUT)
 
 # The compiled library and the packages it needs: built once, and again when a source or pyproject.toml changes.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -96,8 +97,9 @@ def _others() -> Iterator[tuple[str, Call]]:
 
 
 def calls() -> dict[str, Call]:
-    """Every call by what it is; each takes the device."""
-    return {name: call for group in (_losses, _searches, _others) for name, call in group()}
+    """Every call by what it is, float32 first; each takes the device."""
+    found = {name: call for group in (_others, _losses, _searches) for name, call in group()}
+    return dict(sorted(found.items(), key=lambda item: "float" in item[0] and "float32" not in item[0]))
 
 
 def heavy() -> dict[str, Call]:
@@ -139,10 +141,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--heavy", action="store_true")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no call after so many seconds")
     options = parser.parse_args()
-    for name, call in (heavy() if options.heavy else calls()).items():
+    chosen, begin, made = heavy() if options.heavy else calls(), time.monotonic(), 0
+    for name, call in chosen.items():
+        if time.monotonic() - begin > options.seconds:
+            break
         call(options.device)
+        made += 1
         sys.stdout.write(f"{name}\n")
+    sys.stdout.write(f"SUMMARY: {made} of {len(chosen)} calls made\n")
     if torch.device(options.device).type == "cuda":
         torch.cuda.synchronize()
 

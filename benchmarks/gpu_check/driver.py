@@ -28,7 +28,7 @@ SLOWER = 3  # a rehearsal: its compilers are slow, and nobody waits for it
 LEAST = 5.0  # seconds: a part is not begun with less
 FIELDS = (
     "name", "driver_version", "clocks.sm", "clocks.max.sm", "clocks.mem", "clocks.max.mem", "power.draw",
-    "power.limit", "temperature.gpu", "clocks_event_reasons.active",
+    "power.limit", "temperature.gpu",
 )  # fmt: skip
 
 
@@ -107,6 +107,8 @@ def _run(part: Part, folder: Path, log: io.BufferedWriter, left: float, rehearse
     log.write(f"\n==== {part.name}: exit status {code} after {record['seconds']} s\n".encode())
     log.flush()
     record |= read(part, result, text.decode(errors="replace"))
+    if record["outcome"] == "left out":
+        return record
     if stopped:
         return record | {"outcome": "stopped", "reason": f"not done after {limit:.0f} s"}
     if rehearse and record["reason"] == NOTHING:

@@ -16,10 +16,14 @@ NOTHING = "no test passed"
 def read(part: Part, result: Path, output: str) -> dict[str, Any]:
     """What the part found out."""
     if part.result == "output":
-        return {"summary": [line.strip("= ") for line in output.splitlines() if "SUMMARY" in line]}
+        summary = [line.strip("= ") for line in output.splitlines() if "SUMMARY" in line]
+        made = any(line.endswith("calls made") for line in summary)
+        return {"summary": summary, "reason": "" if made else "the calls were not made; their output is in gpu.log"}
     if part.result == "metrics":
-        closed = "ERR_NVGPUCTRPERM" in output
-        return {"metrics": metrics(output), "reason": "this user may not read the GPU's counters" if closed else ""}
+        if "ERR_NVGPUCTRPERM" in output:
+            return {"outcome": "left out", "reason": "the GPU's counters are closed to this user"}
+        found = metrics(output)
+        return {"metrics": found, "reason": "" if found else "no kernel was profiled; its output is in gpu.log"}
     if not result.exists():
         return {"reason": "it wrote no result; its output is in gpu.log"}
     try:

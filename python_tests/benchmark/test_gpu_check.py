@@ -147,6 +147,10 @@ def test_the_driver_goes_on_and_says_how_each_part_ended(tmp_path, monkeypatch):
         script("tested", f"import sys; open(sys.argv[1], 'w').write({REPORT!r})", result="tests"),
         script("empty", "import sys; open(sys.argv[1], 'w').write('<testsuites/>')", result="tests"),
         script("garbled", "import sys; open(sys.argv[1], 'w').write('{')"),
+        script("silent", "print('ERROR SUMMARY: 0 errors')", result="output"),
+        script("spoke", "print('=== ERROR SUMMARY: 0 errors'); print('SUMMARY: 3 of 3 calls made')", result="output"),
+        script("closed", "raise SystemExit('==ERROR== ERR_NVGPUCTRPERM')", result="metrics"),
+        script("unseen", "", result="metrics"),
         script("last", FIGURES),
     ]
     assert driver.check(parts, tmp_path / "out", seconds=60) == 1
@@ -162,6 +166,10 @@ def test_the_driver_goes_on_and_says_how_each_part_ended(tmp_path, monkeypatch):
         "lacks": ("left out", "no-such-program is not here: it is part of the CUDA toolkit"),
         "tested": ("failed", "1 tests failed"),
         "empty": ("failed", "no test passed"),
+        "silent": ("failed", "the calls were not made; their output is in gpu.log"),
+        "spoke": ("passed", ""),
+        "closed": ("left out", "the GPU's counters are closed to this user"),
+        "unseen": ("failed", "no kernel was profiled; its output is in gpu.log"),
         "last": ("passed", ""),
     }
     assert "it broke" in (tmp_path / "out" / "gpu.log").read_text()
