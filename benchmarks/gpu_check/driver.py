@@ -136,7 +136,7 @@ def _command(part: Part, result: Path, rehearse: bool) -> list[str]:
 
 def _execute(command: list[str], file: Any, limit: float, rehearse: bool) -> tuple[int, bool]:
     """The exit status, and whether the command had to be stopped: asked first, then ended with all it has started."""
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
     if command[0] == "compute-sanitizer":  # the allocator's reuse would hide a step beyond an array's end
         environment["PYTORCH_NO_CUDA_MEMORY_CACHING"] = "1"
     if rehearse:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 TESTS = "python_tests"
-TOLD = ("-p", "no:cacheprovider", "--durations=8", "--tb=short")
+# Each test by name as it ends, and where one is that hangs: a killed process leaves no report.
+TOLD = ("-vv", "-o", "faulthandler_timeout=40", "-p", "no:cacheprovider", "--durations=8", "--tb=short")
 
 
 @dataclass(frozen=True)
