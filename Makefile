@@ -19,7 +19,8 @@ demo: $(VENV)/.built
 
 test: $(VENV)/.built
 	$(MAKE) --jobs=$(JOBS) emu
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadfile -m "not timing"
+	$(BIN)/python -m pytest -m timing
 
 # The CUDA kernels on the CPU (csrc/emu), plain and under the sanitizers. Needs the packages of `make test`.
 emu: build/emu/_emu.so build/emu-asan/_emu.so
@@ -51,7 +52,7 @@ format: $(VENV)/.built
 
 bench: $(VENV)/.built
 	$(BIN)/deepclust bench --json build/bench.json
-	$(BIN)/python benchmarks/report.py build/bench.json README.md
+	$(BIN)/python benchmarks/report.py build/bench.json README.md benchmarks/results/speed.md
 
 # For a machine with a GPU: the ops' tests there, the same under compute-sanitizer's four tools, and the kernels' times.
 test-cuda: $(VENV)/.built

@@ -10,11 +10,12 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from typing import Any, NoReturn, TextIO
+from typing import TextIO
 
 from deepclust_ext._version import __version__
 from deepclust_ext._warnings import DeepclustWarning
 from deepclust_ext.commands import COMMANDS
+from deepclust_ext.commands._parser import Parser
 
 BAD_INPUT = 2
 UNEXPECTED = 1
@@ -22,21 +23,6 @@ LONGEST = 300
 DEBUG = "DEEPCLUST_DEBUG"
 # Arguments of functions that messages speak of, and the options that set them.
 SPELLINGS = {"image_size": "--image-size", "folder_labels": "--folder-labels", "n_clusters": "--clusters"}
-
-
-class UsageError(ValueError):
-    """The command line itself is wrong; the message says where the help is."""
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse without the usage text before an error: one sentence is what a reader can use."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(allow_abbrev=False, **options)
-
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of printing the usage."""
-        raise UsageError(f"{message}; see {self.prog} --help")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

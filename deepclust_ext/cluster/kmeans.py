@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from deepclust_ext._isolation import own_torch_state
 from deepclust_ext._optional import require
 from deepclust_ext.ops.kmeans import kmeans, unit_rows
 from deepclust_ext.ops.kmeans_assign import kmeans_assign
@@ -107,6 +108,7 @@ class KMeans(_base.ClassNamePrefixFeaturesOutMixin, _base.TransformerMixin, _bas
         self.spherical = spherical
         self.seed = seed
 
+    @own_torch_state()
     def fit(self: _Self, X: Any, y: Any = None) -> _Self:  # noqa: ARG002
         """Cluster rows.
 
@@ -155,6 +157,7 @@ class KMeans(_base.ClassNamePrefixFeaturesOutMixin, _base.TransformerMixin, _bas
         """
         return self.fit(X, y).labels_
 
+    @own_torch_state()
     def predict(self, X: Any) -> Labels:
         """Label rows by their nearest centroid, the lowest where several are.
 
@@ -170,6 +173,7 @@ class KMeans(_base.ClassNamePrefixFeaturesOutMixin, _base.TransformerMixin, _bas
         x = self._rows(X, reset=False)
         return kmeans_assign(x, self._centroids(x)).labels.numpy()
 
+    @own_torch_state()
     def transform(self, X: Any) -> Floats:
         """Give the distance of every row to every centroid.
 
@@ -187,6 +191,7 @@ class KMeans(_base.ClassNamePrefixFeaturesOutMixin, _base.TransformerMixin, _bas
         distances = torch.cdist(x, self._centroids(x), compute_mode="donot_use_mm_for_euclid_dist")
         return np.asarray(distances.numpy())
 
+    @own_torch_state()
     def score(self, X: Any, y: Any = None) -> float:  # noqa: ARG002
         """Minus the sum of squared distances of rows to their nearest centroid.
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import inspect
 import re
 import typing
-from dataclasses import dataclass, field
+from dataclasses import Field, dataclass, field
 from typing import Any, Literal
 
 from deepclust_ext._optional import require
 from deepclust_ext.methods import METHODS, Method
 from deepclust_ext.methods.configs import config_names
+from deepclust_ext.methods.parameters import parameter_fields
 
 # These have options of their own, named in the order of their use.
 OWN_OPTIONS = {"n_clusters": "clusters", "seed": "seed"}
@@ -49,10 +49,9 @@ class Recipe:
         return METHODS[self.method]
 
     @property
-    def parameters(self) -> dict[str, inspect.Parameter]:
-        """The constructor's parameters that can be set."""
-        found = inspect.signature(self.kind).parameters
-        return {name: parameter for name, parameter in found.items() if name not in self.fixed}
+    def parameters(self) -> dict[str, Field[Any]]:
+        """The method's parameters that can be set."""
+        return {each.name: each for each in parameter_fields(self.kind) if each.name not in self.fixed}
 
 
 RECIPES = {name: Recipe(name) for name in METHODS} | {"iic": Recipe("dhog", "iic", {"alpha": 0.0})}
@@ -93,11 +92,11 @@ def build_parser(name: str, recipe: Recipe, config: dict[str, Any]) -> Any:
     defaults = {key: config.get(key, parameter.default) for key, parameter in recipe.parameters.items()}
     _add_run_options(parser.add_argument_group("the run"), recipe, defaults)
     group = parser.add_argument_group("the method")
-    hints, texts = typing.get_type_hints(recipe.kind.__init__), _descriptions(recipe.kind)
+    hints = typing.get_type_hints(recipe.kind)
     for key, default in defaults.items():
         if key not in OWN_OPTIONS:
-            text = texts.get(key, "see the option before").replace("%", "%%")
-            group.add_argument(option(key), type=_type(hints.get(key, Any)), default=default, help=text)
+            text = recipe.parameters[key].metadata["text"].replace("`", "").replace("%", "%%")
+            group.add_argument(option(key), type=_type(hints[key]), default=default, help=text)
     return parser
 
 
@@ -137,17 +136,6 @@ def _type(hint: Any) -> Any:
     return str if str in kinds else hint
 
 
-def _descriptions(kind: type) -> dict[str, str]:
-    """The first sentence that a class's docstring has on each parameter."""
-    parse = require("docstring_parser").parse
-    found = {}
-    for entry in parse(inspect.cleandoc(kind.__doc__ or "")).params:
-        text = " ".join((entry.description or "").replace("`", "").split())
-        for name in entry.arg_name.split(","):
-            found[name.strip()] = text
-    return found
-
-
 def sentence(message: str, recipe: Recipe) -> str:
     """Turn jsonargparse's report of several lines into one sentence."""
     key = re.search(r'Parser key "(\w+)"', message)
@@ -155,7 +143,7 @@ def sentence(message: str, recipe: Recipe) -> str:
     if key is None or value is None:
         head, required, names = message.partition("are required: ")
         return head + required + ", ".join(f"--{name.replace('_', '-')}" for name in names.split(", ") if name)
-    hints = typing.get_type_hints(recipe.kind.__init__) | RUN_TYPES
+    hints = typing.get_type_hints(recipe.kind) | RUN_TYPES
     return f"--{key[1].replace('_', '-')} must be {_kind(hints.get(key[1], str))}, got {value[1]}"
 
 

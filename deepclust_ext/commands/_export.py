@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from deepclust_ext.commands._source import Source
 from deepclust_ext.data import ImageData
+from deepclust_ext.data.source import Source
 from deepclust_ext.runs import write_csv
 
 

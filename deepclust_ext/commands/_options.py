@@ -7,9 +7,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from deepclust_ext.cli import Parser, UsageError
 from deepclust_ext.commands._arguments import OWN_OPTIONS, RECIPES, Recipe, build_parser, option, sentence
-from deepclust_ext.commands._source import Source
+from deepclust_ext.commands._parser import Parser, UsageError
+from deepclust_ext.data.source import Source
 from deepclust_ext.methods import Method, load_config
 
 # A slip such as 0-40000000 is refused instead of filling the memory.

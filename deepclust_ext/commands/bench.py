@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deepclust_ext.cli import Parser
+from deepclust_ext.commands._parser import Parser
 
 
 def run(words: list[str]) -> int:

@@ -9,15 +9,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from deepclust_ext.cli import Parser
+from deepclust_ext.commands._parser import Parser
+from deepclust_ext.commands._run import load, open_for_reading
 from deepclust_ext.commands._show import DIAGNOSTICS, SCORES, diagnostic_cells, figure, score_cells, table
-from deepclust_ext.commands._source import Source, check_digest, open_for_reading, source_of
 from deepclust_ext.data import ImageData
+from deepclust_ext.data.source import Source, check_digest, source_of
 from deepclust_ext.evaluate import diagnostics, knn_accuracy, linear_probe, scores
 from deepclust_ext.methods import Method
-from deepclust_ext.methods.results import compare_with_pixels
-from deepclust_ext.methods.seeds import derive_generator
 from deepclust_ext.runs import RunDirectory
+from deepclust_ext.training.results import compare_with_pixels
+from deepclust_ext.training.seeds import derive_generator
 
 # Share of the training images that the probes are tested on where the data have no test images.
 HELD_OUT = 0.2
@@ -38,7 +39,7 @@ def run(words: list[str]) -> int:
         config = folder.read_config()
         source = source_of(config, folder.path, data=found.data, folder_labels=found.folder_labels)
         method = Method.load(found.run, **({"device": found.device} if found.device else {}))
-        images = source.load()
+        images = load(source)
         check_digest(images, config, folder.path)
         evaluation = evaluate(method, source, images, _embeddings(folder.path, method, images))
         folder.write_metrics({**folder.read_metrics(), "evaluation": evaluation})
@@ -74,7 +75,11 @@ def evaluate(method: Method, source: Source, images: ImageData, embeddings: npt.
         return found
     y = images.labels.numpy()
     found["train"] = scores(method.labels_, y)
-    known = method.metrics_ if "kmeans_pixels" in method.metrics_ else compare_with_pixels(method, images, y)
+    known = (
+        method.metrics_
+        if "kmeans_pixels" in method.metrics_
+        else compare_with_pixels(method.labels_, method.n_clusters, images, y, seed=method.seed)
+    )
     found |= {key: known[key] for key in ("kmeans_pixels", "below_kmeans_pixels")}
     test = _test_images(source)
     if test is None or test.labels is None:
@@ -115,7 +120,7 @@ def _test_images(source: Source) -> ImageData | None:
     """The test images, if the data have any."""
     if not source.has_test():
         return None
-    return Source(source.data, "test", source.image_size, source.folder_labels).load(min_images=1)
+    return load(Source(source.data, "test", source.image_size, source.folder_labels), min_images=1)
 
 
 def _embeddings(folder: Path, method: Method, images: ImageData) -> npt.NDArray[np.float32]:

@@ -10,17 +10,17 @@ from typing import Any
 import torch
 
 from deepclust_ext._warnings import DeepclustWarning
-from deepclust_ext.cli import UsageError
 from deepclust_ext.commands import _seeds
 from deepclust_ext.commands._arguments import RECIPES
 from deepclust_ext.commands._export import export, write_skipped
 from deepclust_ext.commands._options import FitRequest, parse_fit
+from deepclust_ext.commands._parser import UsageError
+from deepclust_ext.commands._run import SourcedRun, load
 from deepclust_ext.commands._show import DIAGNOSTICS, SCORES, diagnostic_cells, note, score_cells, seconds, table
-from deepclust_ext.commands._source import SourcedRun
 from deepclust_ext.data import ImageData
 from deepclust_ext.methods import Method
-from deepclust_ext.methods.progress import Show
 from deepclust_ext.runs import resume_mode
+from deepclust_ext.training.progress import Show
 
 # More than any shipped configuration for the CPU has: so many without a GPU deserve a word.
 MANY_EPOCHS = 500
@@ -42,7 +42,7 @@ def run(words: list[str]) -> int:
         found = f"got {words[0]!r}" if words else "got nothing"
         raise UsageError(f"fit: METHOD must come first and be one of {', '.join(RECIPES)}, {found}")
     request = parse_fit(words[0], words[1:])
-    images = request.source.load()
+    images = load(request.source)
     method = request.build()
     # Before the run folder is made: a mistake in the command line leaves nothing behind.
     method.check(images)

@@ -7,7 +7,7 @@ import json
 import platform
 from typing import Any
 
-from deepclust_ext.cli import Parser
+from deepclust_ext.commands._parser import Parser
 
 # What decides which commands work, and the extra that brings it.
 PACKAGES = {

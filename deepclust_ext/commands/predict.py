@@ -6,12 +6,13 @@ import os
 import sys
 from pathlib import Path
 
-from deepclust_ext._optional import require
-from deepclust_ext.cli import Parser, UsageError
 from deepclust_ext.commands._export import export
+from deepclust_ext.commands._parser import Parser, UsageError
+from deepclust_ext.commands._run import load, open_for_reading
 from deepclust_ext.commands._show import note
-from deepclust_ext.commands._source import Source, open_for_reading
 from deepclust_ext.data import ImageData, load_data
+from deepclust_ext.data.source import Source
+from deepclust_ext.methods import Method
 from deepclust_ext.runs import atomic_writer, labels_csv
 
 
@@ -37,10 +38,8 @@ def run(words: list[str]) -> int:
     if found.export and (source.folder is None or found.out == "-"):
         raise UsageError("--export must come with a folder of images and a file in --out")
 
-    method = require("deepclust_ext.methods").Method.load(
-        found.run, **({"device": found.device} if found.device else {})
-    )
-    images = fitting(source.load(min_images=1), method.image_shape_)
+    method = Method.load(found.run, **({"device": found.device} if found.device else {}))
+    images = fitting(load(source, min_images=1), method.image_shape_)
     probabilities = method.predict_proba(images)
     labels, confidence = probabilities.argmax(1), probabilities.max(1)
     content = labels_csv(images.names, labels, confidence)

@@ -15,15 +15,16 @@ import numpy as np
 import torch
 
 from deepclust_ext._optional import require
-from deepclust_ext.cli import Parser, UsageError
 from deepclust_ext.commands._arguments import option
 from deepclust_ext.commands._options import FitRequest, parse_fit
+from deepclust_ext.commands._parser import Parser, UsageError
+from deepclust_ext.commands._run import load
 from deepclust_ext.commands._show import figure, note, table
-from deepclust_ext.commands._source import Source
 from deepclust_ext.data import ImageData
+from deepclust_ext.data.source import Source
 from deepclust_ext.methods import DeepCluster
-from deepclust_ext.methods.progress import Show
-from deepclust_ext.methods.seeds import derive_generator
+from deepclust_ext.training.progress import Show
+from deepclust_ext.training.seeds import derive_generator
 
 # What each kind sweeps, and the values it takes by default: the paper's for Fashion-MNIST.
 KINDS: dict[str, tuple[str, str]] = {
@@ -260,7 +261,7 @@ def _model(request: FitRequest) -> DeepCluster:
 
 def _with_classes(source: Source) -> ImageData:
     """Images with classes, which every study needs."""
-    images = source.load()
+    images = load(source)
     if images.labels is None:
         raise UsageError("study: --data must have classes; for a folder, --folder-labels takes its sub-folders' names")
     return images

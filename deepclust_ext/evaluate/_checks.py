@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from numbers import Integral, Real
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -48,13 +46,6 @@ def as_label_pair(
     return first, second
 
 
-def as_count(function: str, argument: str, value: object) -> int:
-    """Return a whole number, or refuse what is none (a bool, a float, a string)."""
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{function}: {argument!r} must be a whole number, got {value!r}")
-    return int(value)
-
-
 def as_features(function: str, argument: str, value: object) -> Array:
     """Return features as float (N, d), or refuse another shape, an empty one, NaN and infinity."""
     features = as_array(value)
@@ -81,17 +72,3 @@ def as_probe_pair(
             f"{function}: 'test' must have as many columns as 'train' ({gallery.shape[1]}), got {queries.shape[1]}"
         )
     return gallery, classes, queries, truth
-
-
-def as_number(
-    function: str, argument: str, value: object, *, below: float = math.inf, above_zero: bool = False
-) -> float:
-    """Return a finite number from 0 (or, with `above_zero`, above it) to below `below`, or refuse."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{function}: {argument!r} must be a number, got {value!r}")
-    number = float(value)
-    # Compared so that NaN is refused too.
-    if not 0 <= number < below or (above_zero and number == 0):
-        bounds = ("above 0" if above_zero else "at least 0") + ("" if below == math.inf else f" and below {below:g}")
-        raise ValueError(f"{function}: {argument!r} must be finite, {bounds}, got {number:g}")
-    return number

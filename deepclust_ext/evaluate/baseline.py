@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from deepclust_ext import _checks as check
+from deepclust_ext._isolation import own_torch_state
 from deepclust_ext._optional import require
-from deepclust_ext.evaluate._checks import Labels, as_array, as_count, as_features
+from deepclust_ext.evaluate._checks import Labels, as_array, as_features
 
 
+@own_torch_state()
 def kmeans_pixels(images: object, n_clusters: int, *, seed: int, n_init: int = 10) -> Labels:
     """Cluster images by scikit-learn's k-means on their pixels.
 
@@ -42,7 +45,7 @@ def kmeans_pixels(images: object, n_clusters: int, *, seed: int, n_init: int = 1
         raise ValueError(f"kmeans_pixels: 'images' must have shape (N, ...), none of it 0, got shape {pixels.shape}")
     scale = 255.0 if np.issubdtype(pixels.dtype, np.integer) else 1.0
     flat = as_features("kmeans_pixels", "images", pixels.reshape(len(pixels), -1).astype(np.float32) / scale)
-    n_clusters = as_count("kmeans_pixels", "n_clusters", n_clusters)
+    n_clusters = check.whole_number("kmeans_pixels", "n_clusters", n_clusters)
     if not 1 <= n_clusters <= len(flat):
         raise ValueError(
             f"kmeans_pixels: 'n_clusters' must be between 1 and the number of images ({len(flat)}), got {n_clusters!r}"

@@ -7,8 +7,9 @@ from typing import TypedDict
 
 import numpy as np
 
+from deepclust_ext import _checks as check
 from deepclust_ext._optional import require
-from deepclust_ext.evaluate._checks import Array, Labels, as_count, as_features, as_label_pair, as_labels
+from deepclust_ext.evaluate._checks import Array, Labels, as_features, as_label_pair, as_labels
 from deepclust_ext.evaluate.scores import acc_hungarian
 
 SILHOUETTE_SAMPLE = 2000
@@ -50,7 +51,7 @@ def occupancy(labels: object, n_clusters: int) -> Labels:
     array([2, 0, 1, 0])
     """
     clusters = as_labels("occupancy", "labels", labels)
-    n_clusters = as_count("occupancy", "n_clusters", n_clusters)
+    n_clusters = check.whole_number("occupancy", "n_clusters", n_clusters)
     if n_clusters <= clusters.max():
         raise ValueError(
             f"occupancy: 'n_clusters' must exceed every label, got {n_clusters} with a label {clusters.max()}"

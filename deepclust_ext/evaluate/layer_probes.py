@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -10,17 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deepclust_ext.evaluate._checks import as_count, as_labels, as_number, as_probe_pair
+from deepclust_ext import _checks as check
+from deepclust_ext._isolation import own_torch_state
+from deepclust_ext.evaluate._checks import as_labels, as_probe_pair
 from deepclust_ext.evaluate.layers import layer_features, layer_names
 
 # Mean squared norm of a row of scaled features; `sgd_probe` says why this one.
 SQUARED_NORM = 400.0
 # Rows that are read at once where whole columns are needed: float64 copies of a few tens of MB.
 CHUNK = 4096
-# Seeds that every part of the package takes.
-SEEDS = 2**32
 
 
+@own_torch_state()
 def sgd_probe(
     train: object,
     y_train: object,
@@ -108,6 +110,7 @@ def sgd_probe(
     return float((known[found.numpy()] == truth).mean())
 
 
+@own_torch_state()
 def probe_layers(
     network: nn.Module,
     train_images: Tensor,
@@ -170,7 +173,7 @@ def probe_layers(
     return {name: sgd_probe(train.pop(name), y_train, test.pop(name), y_test, **options) for name in list(train)}
 
 
-_DEFAULTS: dict[str, Any] = dict(sgd_probe.__kwdefaults__ or {})
+_DEFAULTS = {n: p.default for n, p in inspect.signature(sgd_probe).parameters.items() if p.default is not p.empty}
 
 
 def _check_options(
@@ -183,22 +186,13 @@ def _check_options(
     seed: object,
 ) -> dict[str, Any]:
     """Return the options of the descent as plain numbers, or refuse one."""
-    counts = {
-        "epochs": as_count(function, "epochs", epochs),
-        "batch_size": as_count(function, "batch_size", batch_size),
-    }
-    for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{function}: {name!r} must be at least 1, got {count}")
-    number = as_count(function, "seed", seed)
-    if not 0 <= number < SEEDS:
-        raise ValueError(f"{function}: 'seed' must be from 0 to {SEEDS - 1}, got {number}")
     return {
-        **counts,
-        "seed": number,
-        "lr": as_number(function, "lr", lr, above_zero=True),
-        "momentum": as_number(function, "momentum", momentum, below=1.0),
-        "weight_decay": as_number(function, "weight_decay", weight_decay),
+        "epochs": check.whole_number(function, "epochs", epochs, at_least=1),
+        "batch_size": check.whole_number(function, "batch_size", batch_size, at_least=1),
+        "seed": check.whole_number(function, "seed", seed, at_least=0, below=check.SEEDS),
+        "lr": check.number(function, "lr", lr, above=0),
+        "momentum": check.number(function, "momentum", momentum, at_least=0, below=1),
+        "weight_decay": check.number(function, "weight_decay", weight_decay, at_least=0),
     }
 
 

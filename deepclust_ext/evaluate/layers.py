@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from deepclust_ext import _checks as check
+from deepclust_ext._isolation import own_torch_state
 from deepclust_ext.data.images import as_float
-from deepclust_ext.evaluate._checks import as_count
 from deepclust_ext.nn._modes import evaluation_mode
 
 
@@ -66,6 +67,7 @@ def layer_names(network: nn.Module) -> list[str]:
     return names
 
 
+@own_torch_state()
 def layer_features(
     network: nn.Module,
     images: Tensor,
@@ -122,8 +124,7 @@ def layer_features(
     _check_images(images)
     names = _check_layers(network, layers)
     for argument, value in (("max_features", max_features), ("batch_size", batch_size)):
-        if as_count("layer_features", argument, value) < 1:
-            raise ValueError(f"layer_features: {argument!r} must be at least 1, got {value}")
+        check.whole_number("layer_features", argument, value, at_least=1)
     example = next((p for p in network.parameters() if p.is_floating_point()), torch.empty(0, device="cpu"))
     recorders = {name: _Recorder(name, len(images), max_features) for name in names}
     with evaluation_mode(network), torch.inference_mode(), ExitStack() as hooks:

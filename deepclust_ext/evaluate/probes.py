@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import torch
 
+from deepclust_ext._isolation import own_torch_state
 from deepclust_ext._optional import require
 from deepclust_ext.evaluate._checks import as_probe_pair
 from deepclust_ext.ops.knn_classify import knn_classify
 
 
+@own_torch_state()
 def knn_accuracy(
     train: object,
     y_train: object,
@@ -66,6 +68,7 @@ def knn_accuracy(
     return float((found == torch.from_numpy(truth)).double().mean())
 
 
+@own_torch_state()
 def linear_probe(
     train: object, y_train: object, test: object, y_test: object, *, seed: int = 0, max_iter: int = 1000
 ) -> float:

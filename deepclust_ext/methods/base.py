@@ -1,24 +1,26 @@
-"""Fitting, the same for every method: check, load the images, train with or without a run folder, finish."""
+"""Fitting, the same for every method: check, load the images, train with or without a run folder, conclude."""
 
 from __future__ import annotations
 
 import os
-from typing import Any, ClassVar, TypeVar
+import time
+from dataclasses import replace
+from typing import Any, TypeVar
 
-import torch
-from torch import Tensor, nn
-
+from deepclust_ext import _checks
+from deepclust_ext._isolation import own_torch_state
 from deepclust_ext.data.augment import Augmentation
 from deepclust_ext.data.images import ImageData
 from deepclust_ext.data.load import load_data
-from deepclust_ext.methods import checks, results, saving, starting
 from deepclust_ext.methods.estimator import Estimator, Labels
-from deepclust_ext.methods.loop import Training
-from deepclust_ext.methods.objective import Objective
-from deepclust_ext.methods.optim import build_optimizer
-from deepclust_ext.methods.progress import Show
-from deepclust_ext.methods.seeds import isolated_rng
+from deepclust_ext.methods.parameters import check_parameters
 from deepclust_ext.runs import Interrupted, RunDirectory, StopGuard
+from deepclust_ext.training import results
+from deepclust_ext.training.journal import Journal, opened
+from deepclust_ext.training.learner import Learner, State
+from deepclust_ext.training.loop import Training
+from deepclust_ext.training.place import Plan
+from deepclust_ext.training.progress import Show
 
 Self = TypeVar("Self", bound="Method")
 
@@ -26,45 +28,32 @@ Self = TypeVar("Self", bound="Method")
 class Method(Estimator):
     """Base of the methods: a scikit-learn-style estimator of images.
 
-    A method defines a constructor with keyword parameters, `_build` (its network), `_outputs` (probabilities
-    and embeddings), `_objective` (its loss) and, if it has several heads, `_n_heads`. Labels given to `fit`
-    are scored against and never used otherwise.
+    A method is a dataclass of its parameters (see `methods.parameters`) with `make_net` (its untrained network) and
+    `make_learner` (the method at work on images); `check_data` where data can be wrong in ways of its own. Labels given
+    to `fit` are scored against and never used otherwise.
     """
 
-    n_augmentations: int
     batch_size: int
-    network: str | nn.Module
-    optimizer: str
-    lr: float
-    weight_decay: float
     epochs: int
-    schedule: str
-    warmup: float
-    evaluate_every: int
     checkpoint_every: int
-    # By which agreement of two views the head is chosen, "nmi" or "mi".
-    selection: str = "nmi"
-
-    # Parameters that no label depends on: they may differ when a run is resumed.
-    _RESULT_NEUTRAL: ClassVar[tuple[str, ...]] = ("checkpoint_every", "device", "evaluate_every")
-    # Views a step needs at least.
-    _LEAST_VIEWS: ClassVar[int] = 1
-    # The loop; methods that do more than minimise a loss bring one of their own.
-    _TRAINING: ClassVar[type[Training]] = Training
 
     # What a method defines
 
-    def _objective(self, net: Any, views: Tensor, stage: str) -> Objective:
-        """Return the loss of the views (A * n, C, S, S), the A views of image i at rows i, n + i, ..."""
-        raise NotImplementedError
+    def make_learner(self, net: Any, images: ImageData, augmentation: Augmentation) -> Learner:
+        """The method at work on the images: `net` is `make_net`'s, on the device where the images are."""
+        raise NotImplementedError(f"{self._name}.make_learner: a method must define it")
 
-    def _passes(self) -> tuple[str, ...]:
-        """The stages of an epoch, each a pass over the images."""
-        return ("main",)
+    def check_parameters(self) -> None:
+        """Refuse parameters that cannot work, before any work; methods add what several say together."""
+        check_parameters(self)
 
-    def _build_optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
-        """The optimizer of the untrained network."""
-        return build_optimizer(self.optimizer, net.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+    def check_data(self, images: ImageData) -> None:
+        """Refuse data that cannot be clustered so; methods extend it."""
+        if self.n_clusters > len(images):
+            raise ValueError(
+                f"{self._name}: 'n_clusters' must be at most the number of images ({len(images)}), "
+                f"got {self.n_clusters}"
+            )
 
     # Fitting
 
@@ -132,19 +121,29 @@ class Method(Estimator):
         if resume and run is None:
             raise ValueError(f"{self._name}.fit: 'resume' needs 'run', the folder to go on in")
         images, augmentation, net = self._checked(data, y)
-        device = checks.resolve_device(self._name, self.device)
+        device = _checks.device(self._name, self.device)
         with (
-            starting.opened(run, resume) as folder,
+            opened(run, resume) as folder,
             StopGuard(enabled=folder is not None) as guard,
-            isolated_rng(device),
+            own_torch_state(device),
         ):
-            saving.clear_fitted(self)
+            self._forget()
             self.image_shape_, self.augmentation_, self.net_ = images.image_shape, augmentation, net.to(device)
-            training = self._TRAINING(self, self.net_, images, augmentation, run=folder, progress=progress)
-            fitted = None if folder is None else starting.start(self, training, images, folder)
-            if fitted is None or not results.restore(self, training, fitted):
-                training.train(guard)
-                results.finish(self, training)
+            learner = self.make_learner(self.net_, _on(images, device), augmentation)
+            journal = Journal(self._identity(), folder)
+            training = Training(learner, self._plan(), journal)
+            state = journal.start(images)
+            if state is not None and folder is not None:
+                training.load(state, str(folder.path))
+            fitted = None if state is None else state.get("fitted")
+            known = None if folder is None or fitted is None else results.saved_results(folder, fitted, images)
+            if known is None:
+                if fitted is None:
+                    training.train(guard, progress)
+                known = self._conclude(training, images, folder, fitted)
+            self.net_.eval()
+            self._take(known)
+            results.warn_of(known.metrics)
             if guard.requested is not None:
                 raise Interrupted(guard.requested)
         return self
@@ -153,25 +152,58 @@ class Method(Estimator):
         """Fit and return `labels_`; options as in `fit`."""
         return self.fit(data, y, **options).labels_
 
-    # Checks
+    # Parts of it
 
-    def _checked(self, data: Any, y: Any) -> tuple[ImageData, Augmentation, nn.Module]:
+    def _plan(self) -> Plan:
+        """What the loop needs to know."""
+        return Plan(
+            seed=self.seed,
+            batch_size=self.batch_size,
+            epochs=self.epochs,
+            checkpoint_every=self.checkpoint_every,
+            evaluate_every=getattr(self, "evaluate_every", None),
+        )
+
+    def _conclude(
+        self, training: Training, images: ImageData, folder: RunDirectory | None, fitted: State | None
+    ) -> results.Results:
+        """Label the images with what the run has come to, and write the results if there is a run folder."""
+        start = time.perf_counter()
+        learner, journal = training.learner, training.journal
+        conclusion = learner.conclude(training.place)
+        # Results that are made again, as when a file of them is gone, took what they took the first time.
+        spent = training.seconds + time.perf_counter() - start if fitted is None else fitted["metrics"]["seconds"]
+        self.net_ = conclusion.net
+        journal.conclusion(conclusion.record)
+        facts = {
+            "method": self._name,
+            "source": images.source,
+            "n_images": len(images),
+            "n_skipped": len(images.skipped),
+            "n_clusters": self.n_clusters,
+            "epochs": training.place.epoch,
+            "seconds": round(spent, 3),
+            "conclusion": conclusion.record,
+        }
+        found = results.make_results(
+            learner, conclusion, facts=facts, n_clusters=self.n_clusters, seed=self.seed, history=journal.history
+        )
+        if folder is not None:
+            results.write_results(folder, images.names, found)
+            finished = {"net": conclusion.net.state_dict(), "fitted": found.results.state()}
+            journal.save({**training.state(), **finished})
+        return found.results
+
+    def _checked(self, data: Any, y: Any) -> tuple[ImageData, Augmentation, Any]:
         """Load the images and build what they go through: only building tells whether it can be built."""
-        self._check_parameters()
-        images = load_data(data, split="train", y=y)
-        self._check_data(images)
-        with isolated_rng(torch.device("cpu")):
-            augmentation = self._augmentation(images.image_shape)
-            return images, augmentation, self._build(augmentation.output_shape)
+        self.check_parameters()
+        with own_torch_state():
+            images = load_data(data, split="train", y=y)
+            self.check_data(images)
+            augmentation = self.make_augmentation(images.image_shape)
+            return images, augmentation, self.make_net(augmentation.output_shape)
 
-    def _check_parameters(self) -> None:
-        """Refuse parameters that cannot work, before any work is done; methods extend it."""
-        checks.check_training_parameters(self)
 
-    def _check_data(self, images: ImageData) -> None:
-        """Refuse data that cannot be clustered so."""
-        if self.n_clusters > len(images):
-            raise ValueError(
-                f"{self._name}: 'n_clusters' must be at most the number of images ({len(images)}), "
-                f"got {self.n_clusters}"
-            )
+def _on(images: ImageData, device: Any) -> ImageData:
+    """The images on a device."""
+    return images if images.images.device == device else replace(images, images=images.images.to(device))

@@ -3,92 +3,46 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, ClassVar
+import time
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from deepclust_ext.data.augment import Augmentation
+from deepclust_ext.data.images import ImageData
+from deepclust_ext.evaluate.partition import partition_figures
 from deepclust_ext.methods.base import Method
-from deepclust_ext.methods.checks import check_choice, check_flag, check_integer, check_number
-from deepclust_ext.methods.feature_space import FeatureSpace
-from deepclust_ext.methods.loop import Training
-from deepclust_ext.methods.optim import build_optimizer
-from deepclust_ext.methods.pseudo_labels import PseudoLabelTraining
-from deepclust_ext.methods.seeds import derive_generator, derive_seed
-from deepclust_ext.nn import PseudoLabelNet, build_network, sobel_shape
+from deepclust_ext.methods.parameters import Optimizer, Schedule, documented, param, shared
+from deepclust_ext.nn import DeepClusterNet, build_deepcluster_net, check_components
+from deepclust_ext.training.inference import all_features
+from deepclust_ext.training.learner import Conclusion, Learner, Record, State, StepLoss
+from deepclust_ext.training.optim import build_optimizer
+from deepclust_ext.training.place import Place, scheduled
+from deepclust_ext.training.seeds import derive_generator, derive_seed
+from deepclust_ext.training.visits import uniform_over_clusters
+from deepclust_ext.training.watch import occupancy_figures
 
 
-class DeepClusterNet(PseudoLabelNet):
-    """The network with its classifier of pseudo-labels, and the space its features are clustered in."""
-
-    def __init__(self, *arguments: Any, n_components: int | None, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.space = FeatureSpace(self.dim, self.head.out_features, n_components)
-
-
+@documented
+@dataclass(eq=False, repr=False)
 class DeepCluster(Method):
     r"""DeepCluster: cluster the features, train the network on the clusters, and again.
 
     A cycle takes the features :math:`f_\theta(x_i)` of all images in evaluation mode, brings them to the sphere (PCA,
-    whitening, length 1; see `FeatureSpace`), clusters them by k-means, and trains for an epoch on
+    whitening, L2-normalised; see `FeatureSpace`), clusters them by k-means, and trains for an epoch on
 
     .. math:: \min_{\theta, W} \frac1N \sum_i \mathrm{CE}\bigl(W^\top f_\theta(x_i),\, a_i\bigr),
               \qquad a = \text{k-means}_K\bigl(f_\theta(x_1), \dots, f_\theta(x_N)\bigr)
 
-    with images drawn equally often from every cluster and the head W drawn anew each cycle. `labels_` are the clusters
-    of the features after the last epoch; `predict` gives other images the nearest centroid's. Defaults are those of the
-    deep dive's Fashion-MNIST runs, but for `n_clusters`; what it does not give is marked "ours". Configurations for
-    other uses: `load_config("deepcluster", "small")`, and "figures", "fashion-mnist", "cifar10", "alexnet".
+    with the head W drawn anew each cycle. `labels_` are the clusters of the features after the last epoch; `predict`
+    gives other images the nearest centroid's. Defaults are those of the deep dive's Fashion-MNIST runs, but for
+    `n_clusters`. Configurations: `load_config("deepcluster", "small")`, "figures", "fashion-mnist" and others.
 
     Parameters
     ----------
-    n_clusters : int, default 10
-        K; more clusters than classes are usual (1,000 for CIFAR-10).
-    n_components : int or None, default None
-        Dimensions after PCA and whitening; None clusters the features as they are, at length 1. 256 for large networks.
-    network : str or nn.Module, default "auto"
-        A name of `build_network`, or any module whose last feature is used; a copy of it is trained. "auto": "lenet5"
-        for 12 to 32 pixels in grey and below 15 in colour, "tiny8" below 12, "alexnet-small" up to 62, else "alexnet".
-    width : float, default 1.0
-        Multiplies the channels of a named network.
-    sobel : bool, default False
-        Give the network the images' edges in place of their pixels, as for colour images.
-    epochs : int, default 50
-        Passes over the images.
-    cycle_epochs : int, default 1
-        Epochs from one clustering to the next; a cycle.
-    halt_after : int or None, default None
-        Cluster in the first so many cycles only, 1 being once, and train on the last clusters from then on.
-    reset_head_after_halt : bool, default True
-        Whether the head starts anew in each cycle also when the clusters are those of the cycle before.
-    uniform_sampling : bool, default True
-        Draw images equally often from every cluster, so that a large one does not take over; False visits each once.
-    batch_size : int, default 128
-        Images in a step; an epoch leaves out those that do not fill a batch.
-    augmentation : str, callable or mapping, default "flip"
-        A preset's name, any transform, or a mapping of a preset's name and parameters; for training alone, features
-        that are clustered are those of the plain images.
-    optimizer : {"sgd", "adam", "adamw"}, default "sgd"
-        "sgd" is without Nesterov's step.
-    lr, momentum, weight_decay : float, float, float, default 0.1, 0.1, 1e-3
-        Of the whole network; `momentum` is of "sgd" alone.
-    head_lr, head_momentum : float or None, default None
-        Of the head, where they differ: Caron et al. have lr 0.05 and momentum 0. Its momentum starts anew with it.
-    schedule : {"constant", "cosine"}, default "constant"
-        The learning rates over the run, after the warm-up.
-    warmup : float, default 0.0
-        Share of the run's steps, in [0, 1), over which the learning rates first rise linearly.
-    kmeans_init : {"k-means++", "random"}, default "k-means++"
-        How k-means starts; Caron et al. start from random features.
-    kmeans_iterations : int, default 20
-        The most updates of the centroids in a clustering.
-    seed : int, default 0
-        All random numbers come from it; torch's global state is left as it was.
-    checkpoint_every : int, default 5
-        Epochs between two checkpoints; ours.
-    device : str or device, default "auto"
-        "auto" takes a GPU if there is one.
+    {parameters}
 
     References
     ----------
@@ -102,70 +56,44 @@ class DeepCluster(Method):
     >>> labels = model.fit_predict("fashion-mnist", run="runs/fashion")  # doctest: +SKIP
     """
 
-    _TRAINING: ClassVar[type[Training]] = PseudoLabelTraining
-    # One view a step, and figures of every cycle in the log: neither is a parameter.
-    n_augmentations = 1
-    evaluate_every = 1
-    _RESULT_NEUTRAL: ClassVar[tuple[str, ...]] = ("checkpoint_every", "device")
+    n_clusters: int = shared("n_clusters", 10, "More than classes are usual (1,000 for CIFAR-10).")
+    _: KW_ONLY
+    n_components: int | None = param(None, "Dimensions after PCA and whitening; None has neither.", at_least=1)
+    network: str | nn.Module = param(
+        "auto",
+        'A name of `build_network`, or any module whose last feature is used; a copy of it is trained. "auto" is '
+        '"lenet5" for small grey images, "tiny8" below 12 pixels, "alexnet-small" up to 62, else "alexnet".',
+    )
+    width: float = shared("width", 1.0)
+    sobel: bool = param(False, "Give the network the images' edges in place of their pixels, as for colour images.")
+    epochs: int = shared("epochs", 50)
+    cycle_epochs: int = param(1, "Epochs from one clustering to the next; a cycle.", at_least=1)
+    halt_after: int | None = param(None, "Cluster in so many cycles, then train on the last clusters.", at_least=1)
+    reset_head_after_halt: bool = param(True, "Start the head anew in every cycle after the halt, too.")
+    uniform_sampling: bool = param(True, "Draw images equally often from every cluster; False: each image once.")
+    batch_size: int = shared("batch_size", 128)
+    augmentation: Any = shared("augmentation", "flip", "For training alone: plain images are clustered.")
+    optimizer: Optimizer = shared("optimizer", "sgd", '"sgd" is without Nesterov\'s step.')
+    lr: float = shared("lr", 0.1)
+    momentum: float = param(0.1, 'Of "sgd" alone.', at_least=0, below=1)
+    weight_decay: float = shared("weight_decay", 1e-3)
+    head_lr: float | None = param(None, "Of the head, where it differs: Caron et al. have 0.05.", above=0)
+    head_momentum: float | None = param(
+        None, "Of the head, where it differs: Caron et al. have 0. It starts anew with the head.", at_least=0, below=1
+    )
+    schedule: Schedule = shared("schedule", "constant")
+    warmup: float = shared("warmup", 0.0)
+    kmeans_init: Literal["k-means++", "random"] = param(
+        "k-means++", "How k-means starts; Caron et al. start from random features."
+    )
+    kmeans_iterations: int = param(20, "The most updates of the centroids in a clustering.", at_least=1)
+    seed: int = shared("seed", 0)
+    checkpoint_every: int = shared("checkpoint_every", 5, "Ours.")
+    device: Any = shared("device", "auto")
 
-    def __init__(
-        self,
-        n_clusters: int = 10,
-        *,
-        n_components: int | None = None,
-        network: str | nn.Module = "auto",
-        width: float = 1.0,
-        sobel: bool = False,
-        epochs: int = 50,
-        cycle_epochs: int = 1,
-        halt_after: int | None = None,
-        reset_head_after_halt: bool = True,
-        uniform_sampling: bool = True,
-        batch_size: int = 128,
-        augmentation: Any = "flip",
-        optimizer: str = "sgd",
-        lr: float = 0.1,
-        momentum: float = 0.1,
-        weight_decay: float = 1e-3,
-        head_lr: float | None = None,
-        head_momentum: float | None = None,
-        schedule: str = "constant",
-        warmup: float = 0.0,
-        kmeans_init: str = "k-means++",
-        kmeans_iterations: int = 20,
-        seed: int = 0,
-        checkpoint_every: int = 5,
-        device: Any = "auto",
-    ) -> None:
-        self.n_clusters = n_clusters
-        self.n_components = n_components
-        self.network = network
-        self.width = width
-        self.sobel = sobel
-        self.epochs = epochs
-        self.cycle_epochs = cycle_epochs
-        self.halt_after = halt_after
-        self.reset_head_after_halt = reset_head_after_halt
-        self.uniform_sampling = uniform_sampling
-        self.batch_size = batch_size
-        self.augmentation = augmentation
-        self.optimizer = optimizer
-        self.lr = lr
-        self.momentum = momentum
-        self.weight_decay = weight_decay
-        self.head_lr = head_lr
-        self.head_momentum = head_momentum
-        self.schedule = schedule
-        self.warmup = warmup
-        self.kmeans_init = kmeans_init
-        self.kmeans_iterations = kmeans_iterations
-        self.seed = seed
-        self.checkpoint_every = checkpoint_every
-        self.device = device
-
-    def _augmentation(self, image_shape: tuple[int, int, int]) -> Augmentation:
+    def make_augmentation(self, image_shape: tuple[int, int, int]) -> Augmentation:
         """Refuse one that changes the channels: the network standardises views by the images' own."""
-        found = super()._augmentation(image_shape)
+        found = super().make_augmentation(image_shape)
         if found.output_shape[0] != image_shape[0]:
             raise ValueError(
                 f"{self._name}: 'augmentation' must keep the images' channels ({image_shape[0]}), "
@@ -173,92 +101,120 @@ class DeepCluster(Method):
             )
         return found
 
-    def _build(self, image_shape: tuple[int, int, int]) -> nn.Module:
+    def make_net(self, view_shape: tuple[int, int, int]) -> DeepClusterNet:
         """A trunk with its head; a module that was given is copied: the parameter stays untouched."""
-        network = _automatic(image_shape) if isinstance(self.network, str) and self.network == "auto" else self.network
-        # A named network with branches is asked for one of them.
-        options: dict[str, Any] = {"n_heads": 1} if isinstance(network, str) else {}
-        trunk = build_network(
-            copy.deepcopy(network),
-            image_shape=sobel_shape(image_shape) if self.sobel else image_shape,
+        net = build_deepcluster_net(
+            copy.deepcopy(self.network),
+            view_shape,
+            self.n_clusters,
             width=self.width,
+            sobel=self.sobel,
+            n_components=self.n_components,
             seed=derive_seed(self.seed, "trunk"),
-            **options,
         )
-        net = DeepClusterNet(trunk, image_shape, self.n_clusters, sobel=self.sobel, n_components=self.n_components)
-        if self.n_components is not None and self.n_components > net.dim:
-            raise ValueError(
-                f"{self._name}: 'n_components' must be at most the feature's dimensions ({net.dim}), "
-                f"got {self.n_components}"
-            )
         net.reset_head(derive_generator(self.seed, "head"))
         return net
 
-    def _build_optimizer(self, net: Any) -> torch.optim.Optimizer:
-        """The head is a group of its own, to be started anew."""
-        head = list(net.head.parameters())
-        body = [parameter for name, parameter in net.named_parameters() if not name.startswith("head.")]
-        own: dict[str, Any] = {"params": head}
-        if self.head_lr is not None:
-            own["lr"] = self.head_lr
-        if self.head_momentum is not None:
-            own["momentum"] = self.head_momentum
-        return build_optimizer(
-            self.optimizer,
-            [{"params": body}, own],
-            lr=self.lr,
-            weight_decay=self.weight_decay,
-            momentum=self.momentum,
-            nesterov=False,
-        )
+    def make_learner(self, net: DeepClusterNet, images: ImageData, augmentation: Augmentation) -> DeepClusterLearner:
+        """The method at work on the images."""
+        return DeepClusterLearner(self, net, images, augmentation)
 
-    def _outputs(self, net: Any, views: Tensor) -> tuple[Tensor, Tensor]:
-        """The clusters' probabilities, and the feature."""
-        features = net.features(views)
-        return net.space.probabilities(features)[None], features
-
-    def _check_parameters(self) -> None:
-        """Refuse parameters of the cycle that cannot work."""
-        super()._check_parameters()
-        name = self._name
-        check_number(name, "width", self.width, above=True)
-        check_integer(name, "cycle_epochs", self.cycle_epochs, minimum=1)
-        check_integer(name, "kmeans_iterations", self.kmeans_iterations, minimum=1)
-        for parameter in ("n_components", "halt_after"):
-            if getattr(self, parameter) is not None:
-                check_integer(name, parameter, getattr(self, parameter), minimum=1)
-        for parameter in ("sobel", "reset_head_after_halt", "uniform_sampling"):
-            check_flag(name, parameter, getattr(self, parameter))
-        check_choice(name, "kmeans_init", self.kmeans_init, ("k-means++", "random"))
-        for parameter in ("momentum", "head_momentum"):
-            value = getattr(self, parameter)
-            if value is None and parameter == "head_momentum":
-                continue
-            check_number(name, parameter, value)
-            if value >= 1:
-                raise ValueError(f"{name}: '{parameter}' must be below 1, got {value}")
-        if self.head_lr is not None:
-            check_number(name, "head_lr", self.head_lr, above=True)
+    def check_parameters(self) -> None:
+        """With what two parameters say together."""
+        super().check_parameters()
         if self.head_momentum is not None and self.optimizer != "sgd":
-            raise ValueError(
-                f"{name}: 'head_momentum' must be None unless 'optimizer' is 'sgd', got {self.optimizer!r}"
-            )
+            raise ValueError(f"{self._name}: 'head_momentum' needs 'optimizer' to be 'sgd', got {self.optimizer!r}")
 
-    def _check_data(self, images: Any) -> None:
-        """Refuse data that cannot be clustered so."""
-        super()._check_data(images)
-        if self.n_components is not None and self.n_components > len(images):
-            raise ValueError(
-                f"{self._name}: 'n_components' must be at most the number of images ({len(images)}), "
-                f"got {self.n_components}"
-            )
+    def check_data(self, images: ImageData) -> None:
+        """With what PCA needs."""
+        super().check_data(images)
+        check_components(self.n_components, "the number of images", len(images))
 
 
-def _automatic(image_shape: tuple[int, int, int]) -> str:
-    """Choose among the networks with which DeepCluster was studied, and the smallest of ours for less."""
-    channels, height, width = image_shape
-    if min(height, width) < 12:
-        return "tiny8"
-    if (channels == 1 and max(height, width) <= 32) or min(height, width) < 15:
-        return "lenet5"
-    return "alexnet-small" if min(height, width) < 63 else "alexnet"
+class DeepClusterLearner(Learner):
+    """Clusters before the first epoch of every cycle, from the weights and the seed alone."""
+
+    def __init__(self, p: DeepCluster, net: DeepClusterNet, images: ImageData, augmentation: Augmentation) -> None:
+        head: dict[str, Any] = {"params": list(net.head.parameters())}
+        head |= {} if p.head_lr is None else {"lr": p.head_lr}
+        head |= {} if p.head_momentum is None else {"momentum": p.head_momentum}
+        # The head is a group of its own, to be started anew.
+        groups = [{"params": net.body_parameters()}, head]
+        optimizer = build_optimizer(
+            p.optimizer, groups, lr=p.lr, weight_decay=p.weight_decay, momentum=p.momentum, nesterov=False
+        )
+        super().__init__(net, optimizer, images, augmentation)
+        self.p, self.watched = p, (1, p.n_clusters)
+        self.pseudo_labels: Tensor | None = None
+        # The same on the device: a step must not wait for a copy.
+        self._targets: Tensor | None = None
+        net.standardise(images.images)
+
+    def rate(self, place: Place) -> float:
+        """By the schedule's name."""
+        return scheduled(self.p.schedule, place, warmup=self.p.warmup)
+
+    def begin_epoch(self, place: Place) -> Record:
+        """Cluster where a cycle begins, and start its head anew."""
+        figures: Record = {}
+        cycle, inside = divmod(place.epoch, self.p.cycle_epochs)
+        halted = self.p.halt_after is not None and cycle >= self.p.halt_after
+        if inside == 0:
+            if not halted:
+                labels, figures = self._cluster(self.net, cycle)
+                self._label(labels)
+            if not halted or self.p.reset_head_after_halt:
+                self.net.reset_head(derive_generator(self.p.seed, "head", cycle))
+                for parameter in self.net.head.parameters():
+                    # What the optimizer remembers of a head that is gone.
+                    self.optimizer.state.pop(parameter, None)
+        counts = torch.bincount(cast(Tensor, self.pseudo_labels), minlength=self.p.n_clusters)
+        return {**occupancy_figures(counts[None]), **figures}
+
+    def visits(self, place: Place, generator: torch.Generator) -> Tensor:
+        """Every cluster equally often, or every image once."""
+        if not self.p.uniform_sampling:
+            return super().visits(place, generator)
+        return uniform_over_clusters(cast(Tensor, self.pseudo_labels), generator)
+
+    def loss(self, views: Tensor, index: Tensor, place: Place) -> StepLoss:  # noqa: ARG002
+        """Cross-entropy of the head against the pseudo-labels."""
+        logits, targets = self.net(views), cast(Tensor, self._targets)[index]
+        loss = nn.functional.cross_entropy(logits, targets)
+        return StepLoss(loss, {"accuracy": (logits.detach().argmax(1) == targets).float().mean()})
+
+    def conclude(self, place: Place) -> Conclusion:
+        """Cluster the last features: the labels of the run."""
+        net = copy.deepcopy(self.net)
+        _, figures = self._cluster(net, -(-place.epoch // self.p.cycle_epochs))
+        return Conclusion(net, record=figures)
+
+    def state(self) -> State:
+        """The pseudo-labels, which are another epoch's when clustering has halted."""
+        return {"pseudo_labels": self.pseudo_labels}
+
+    def load(self, state: State) -> None:
+        """Take them over."""
+        if state["pseudo_labels"] is not None:
+            self._label(state["pseudo_labels"])
+
+    def _label(self, labels: Tensor) -> None:
+        """Train on these clusters (N,) from now on."""
+        self.pseudo_labels, self._targets = labels, labels.to(self.images.images.device)
+
+    def _cluster(self, net: DeepClusterNet, cycle: int) -> tuple[Tensor, Record]:
+        """Cluster the images in the space of `net`; the labels, and how they relate to the last ones and to classes."""
+        p, start = self.p, time.perf_counter()
+        features = all_features(net, self.augmentation, self.images.images)
+        seed = derive_seed(p.seed, "kmeans", cycle)
+        result = net.space.fit(features, init=p.kmeans_init, max_iter=p.kmeans_iterations, seed=seed)
+        labels = result.labels.cpu()
+        figures: Record = {
+            "cycle": cycle,
+            "objective": float(result.inertia) / len(labels),
+            "kmeans_iterations": int(result.n_iter),
+            "empty_met": int(result.n_empty),
+            **partition_figures(labels, p.n_clusters, before=self.pseudo_labels, classes=self.images.labels),
+            "clustering_seconds": round(time.perf_counter() - start, 4),
+        }
+        return labels, figures

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
 
+from deepclust_ext import _checks, evaluate
+from deepclust_ext._isolation import own_torch_state
 from deepclust_ext._optional import require
 from deepclust_ext.data.augment import Augmentation
 from deepclust_ext.data.images import ImageData
 from deepclust_ext.data.load import load_data
 from deepclust_ext.data.presets import make_augmentation
-from deepclust_ext.methods import inference, saving
-from deepclust_ext.methods.checks import resolve_device
-from deepclust_ext.methods.seeds import isolated_rng
+from deepclust_ext.methods.parameters import neutral_parameters
 from deepclust_ext.runs import CheckpointError, save_state
+from deepclust_ext.training import files, inference
+from deepclust_ext.training.results import Results
 
 _BaseEstimator: Any = require("sklearn.base").BaseEstimator
 _ClusterMixin: Any = require("sklearn.base").ClusterMixin
@@ -77,21 +79,22 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
 
     image_shape_: tuple[int, int, int]
     augmentation_: Augmentation
-    net_: nn.Module
+    net_: Any
 
     # What a method defines
 
-    def _build(self, image_shape: tuple[int, int, int]) -> nn.Module:
-        """Return the untrained network for views of this shape, drawn from the seed."""
-        raise NotImplementedError
+    def make_net(self, view_shape: tuple[int, int, int]) -> Any:
+        """The untrained network for views of this shape, drawn from the seed; see `Conclusion` for what it can do."""
+        raise NotImplementedError(f"{self._name}.make_net: a method must define it")
 
-    def _outputs(self, net: Any, views: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the heads' probabilities (H, B, K) and the embedding (B, d) of views (B, C, S, S)."""
-        raise NotImplementedError
-
-    def _n_heads(self, net: Any) -> int:  # noqa: ARG002
-        """How many heads the network has."""
-        return 1
+    def make_augmentation(self, image_shape: tuple[int, int, int]) -> Augmentation:
+        """The augmentation: by a name, any transform, or a mapping of a name and its parameters."""
+        if not isinstance(self.augmentation, Mapping):
+            return make_augmentation(self.augmentation, image_shape=image_shape)
+        options = dict(self.augmentation)
+        if "name" not in options:
+            raise ValueError(f"{self._name}: 'augmentation' must have a 'name' if it is a mapping, got {options}")
+        return make_augmentation(options.pop("name"), image_shape=image_shape, **options)
 
     # Using a fitted method
 
@@ -113,15 +116,15 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
     def predict_proba(self, data: Any) -> Floats:
         """Return the selected head's probabilities (N, K); `data` as in `predict`."""
         images = self._loaded("predict_proba", data)
-        with isolated_rng(self._net_device):
-            batches = inference.forward_batches(self, self.net_, self.augmentation_, images.images)
+        with own_torch_state(self._net_device):
+            batches = inference.forward_batches(self.net_, self.augmentation_, images.images)
             return torch.cat([probs[self.selected_head_].cpu() for probs, _ in batches]).numpy()
 
     def transform(self, data: Any) -> Floats:
         """Return the embeddings (N, d), the network's last feature; `data` as in `predict`."""
         images = self._loaded("transform", data)
-        with isolated_rng(self._net_device):
-            return inference.label_heads(self, self.net_, self.augmentation_, images.images)[2].numpy()
+        with own_torch_state(self._net_device):
+            return inference.label_heads(self.net_, self.augmentation_, images.images)[2].numpy()
 
     def evaluate(self, data: Any, y: Any = None) -> dict[str, float]:
         """Score the clusters of other images against classes.
@@ -144,7 +147,6 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
         images = self._loaded("evaluate", data, y)
         if images.labels is None:
             raise ValueError(f"{self._name}.evaluate: 'y' must be given, as the data has no labels of its own")
-        evaluate = require("deepclust_ext.evaluate")
         labels, classes = self._label(images)[0], images.labels.numpy()
         found: dict[str, float] = evaluate.scores(labels, classes)
         if self.mapping_ is not None:
@@ -154,8 +156,8 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
 
     def _label(self, images: ImageData) -> tuple[Labels, Floats]:
         """Labels and confidences of the selected head."""
-        with isolated_rng(self._net_device):
-            labels, confidence, _ = inference.label_heads(self, self.net_, self.augmentation_, images.images)
+        with own_torch_state(self._net_device):
+            labels, confidence, _ = inference.label_heads(self.net_, self.augmentation_, images.images)
         return labels[self.selected_head_].numpy(), confidence[self.selected_head_].numpy()
 
     def _loaded(self, function: str, data: Any, y: Any = None) -> ImageData:
@@ -185,8 +187,8 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
         """Write the fitted method to a file, with its SHA-256 beside it; `load` reads it."""
         if not hasattr(self, "labels_"):
             raise require("sklearn.exceptions").NotFittedError(f"{self._name}.save: fit comes first")
-        state = {"model": self.net_.state_dict(), "fitted": saving.fitted_state(self)}
-        save_state(saving.stamp(self, state), path)
+        state = {"net": self.net_.state_dict(), "fitted": self._results().state()}
+        save_state(self._identity().stamp(state), path)
 
     @classmethod
     def load(cls: type[Self], path: str | os.PathLike[str], **replacements: Any) -> Self:
@@ -209,18 +211,20 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
         CheckpointError
             If there is nothing to read, or it is damaged, unfinished, another method's or of another network.
         """
-        state = saving.read(path)
+        state = files.read(path)
         kinds: dict[str, type[Self]] = {kind.__name__: kind for kind in (cls, *_descendants(cls))}
         if state["method"] not in kinds:
             raise CheckpointError(f"load: {os.fspath(path)!r} holds a {state['method']}, not a {cls.__name__}")
-        method = kinds[state["method"]](**saving.parameters_of(state, replacements))
+        method = kinds[state["method"]](**files.parameters_of(state, replacements))
+        device = _checks.device(method._name, method.device)
         channels, height, width = state["image_shape"]
         method.image_shape_ = (channels, height, width)
-        method.augmentation_ = method._augmentation(method.image_shape_)
-        net = method._build(method.augmentation_.output_shape)
-        saving.load_weights(net, state, os.fspath(path))
-        method.net_ = net.to(resolve_device(method._name, method.device)).eval()
-        saving.set_fitted(method, state["fitted"])
+        with own_torch_state(device):
+            method.augmentation_ = method.make_augmentation(method.image_shape_)
+            net = method.make_net(method.augmentation_.output_shape)
+            files.load_weights(net, state, os.fspath(path))
+            method.net_ = net.to(device).eval()
+        method._take(Results.of_state(state["fitted"]))
         return method
 
     # Helpers
@@ -233,16 +237,27 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
     @property
     def _net_device(self) -> torch.device:
         """Where the network is."""
-        return next(self.net_.parameters()).device
+        return inference.device_of(self.net_)
 
-    def _augmentation(self, image_shape: tuple[int, int, int]) -> Augmentation:
-        """Build the augmentation: a name, any transform, or a mapping of a name and its parameters."""
-        if not isinstance(self.augmentation, Mapping):
-            return make_augmentation(self.augmentation, image_shape=image_shape)
-        options = dict(self.augmentation)
-        if "name" not in options:
-            raise ValueError(f"{self._name}: 'augmentation' must have a 'name' if it is a mapping, got {options}")
-        return make_augmentation(options.pop("name"), image_shape=image_shape, **options)
+    def _identity(self) -> files.Identity:
+        """Whose a run or a file of this method is."""
+        return files.Identity(
+            self._name, self.get_params(deep=False), self.image_shape_, neutral_parameters(type(self))
+        )
+
+    def _results(self) -> Results:
+        """The fitted attributes together."""
+        return Results(**{each.name: getattr(self, f"{each.name}_") for each in fields(Results)})
+
+    def _take(self, results: Results) -> None:
+        """Set the fitted attributes."""
+        for each in fields(Results):
+            setattr(self, f"{each.name}_", getattr(results, each.name))
+
+    def _forget(self) -> None:
+        """Drop an earlier fit, so that one that does not finish leaves no labels of another network."""
+        for each in fields(Results):
+            self.__dict__.pop(f"{each.name}_", None)
 
 
 def _descendants(kind: type[Self]) -> Iterator[type[Self]]:

@@ -1,5 +1,7 @@
 """Networks: trunks with features at several depths, clustering heads, the Sobel input layer."""
 
+from deepclust_ext.nn.deepcluster import DeepClusterNet, build_deepcluster_net, check_components
+from deepclust_ext.nn.feature_space import FeatureSpace
 from deepclust_ext.nn.heads import ClusterNet, ClusterOutput, MLPHead
 from deepclust_ext.nn.plain import PlainTrunk, alexnet_small_trunk, alexnet_trunk, lenet5_trunk
 from deepclust_ext.nn.pseudo import PseudoLabelNet, sobel_shape
@@ -13,13 +15,17 @@ __all__ = [
     "BranchedTrunk",
     "ClusterNet",
     "ClusterOutput",
+    "DeepClusterNet",
+    "FeatureSpace",
     "MLPHead",
     "PlainTrunk",
     "PseudoLabelNet",
     "Sobel",
     "alexnet_small_trunk",
     "alexnet_trunk",
+    "build_deepcluster_net",
     "build_network",
+    "check_components",
     "feature_dims",
     "lenet5_trunk",
     "resnet18_trunk",

@@ -219,6 +219,13 @@ class ClusterNet(nn.Module):
         over = None if which == "main" or self.over_clusters is None else torch.cat([pair[1] for pair in pairs])
         return main, over
 
+    def outputs(self, views: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the main heads' probabilities (H, B, K), and the last feature (B, d), of views (B, C, H, W)."""
+        features = self.features(views)
+        main, _ = self.heads(features, "main")
+        assert main is not None  # 'main' asks for them
+        return main, features[-1]
+
     def forward(self, images: Tensor) -> ClusterOutput:
         """Return every head's probabilities, and the last feature, of images (B, C, H, W)."""
         features = self.features(images)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
-from numbers import Integral, Real
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -30,43 +28,6 @@ def check_floating(op: str, arg: str, value: object) -> Tensor:
     if value.layout != torch.strided:
         raise TypeError(f"{op}: '{arg}' must be a dense tensor, got {value.layout}; convert it with .to_dense()")
     return value
-
-
-def check_number(op: str, arg: str, value: object) -> float:
-    """`value` as a finite float, or an error that names the argument."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{op}: '{arg}' must be a number, got {type(value).__name__}")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if number != number or number in (math.inf, -math.inf):
-        raise ValueError(f"{op}: '{arg}' must be finite, got {value}")
-    return number
-
-
-def check_integer(op: str, arg: str, value: object, least: int | None = None, most: int | None = None) -> int:
-    """`value` as an int (a SymInt as it is), or an error that names the argument; 2.0 and True are not."""
-    if isinstance(value, bool) or not isinstance(value, (Integral, torch.SymInt)):
-        raise TypeError(f"{op}: '{arg}' must be a whole number, got {value!r}")
-    number = cast(int, value) if isinstance(value, torch.SymInt) else int(value)
-    if least is not None and number < least:
-        raise ValueError(f"{op}: '{arg}' must be at least {least}, got {value}")
-    if most is not None and number > most:
-        raise ValueError(f"{op}: '{arg}' must be at most {most}, got {value}")
-    return number
-
-
-def check_flag(op: str, arg: str, value: object) -> None:
-    """Raise a TypeError unless `value` is True or False: None or a string would pass for one of them."""
-    if not isinstance(value, bool):
-        raise TypeError(f"{op}: '{arg}' must be True or False, got {value!r}")
-
-
-def check_choice(op: str, arg: str, value: object, choices: tuple[str, ...]) -> None:
-    """Raise a ValueError unless `value` is one of `choices`."""
-    if not isinstance(value, str) or value not in choices:  # an array would compare by its elements
-        raise ValueError(f"{op}: '{arg}' must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
 def matched_rows(op: str, first: str, x: Tensor, second: str, other: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,13 +7,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from deepclust_ext import _checks as check
 from deepclust_ext.ops import _raw
 from deepclust_ext.ops._common import (
     accumulator_dtype,
     batch_first,
-    check_choice,
     check_floating,
-    check_number,
     differentiable,
     first_derivative_only,
     wants_gradient,
@@ -97,9 +96,9 @@ def dhog_loss(
         raise ValueError(f"dhog_loss: 'probs' must hold at least two augmentations, got {probs.shape[0]}")
     if probs.shape[1] < 1 or probs.shape[3] < 1:
         raise ValueError(f"dhog_loss: 'probs' must have at least one head and class, got {tuple(probs.shape)}")
-    check_choice("dhog_loss", "pooling", pooling, ("pooled", "mean"))
-    check_choice("dhog_loss", "push_norm", push_norm, ("index", "count"))
-    alpha, lamb = check_number("dhog_loss", "alpha", alpha), check_number("dhog_loss", "lamb", lamb)
+    check.choice("dhog_loss", "pooling", pooling, ("pooled", "mean"))
+    check.choice("dhog_loss", "push_norm", push_norm, ("index", "count"))
+    alpha, lamb = check.number("dhog_loss", "alpha", alpha), check.number("dhog_loss", "lamb", lamb)
     run = _differentiable if wants_gradient("dhog_loss", probs) else _raw.dhog_loss
     loss, pull, push, _, _ = run(probs, alpha, pooling == "pooled", push_norm == "index", lamb)
     return DHOGLoss(loss, pull, push)

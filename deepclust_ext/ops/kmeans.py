@@ -7,14 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from deepclust_ext import _checks as check
 from deepclust_ext.ops import _raw
 from deepclust_ext.ops._common import (
     accumulator_dtype,
-    check_choice,
-    check_flag,
     check_floating,
-    check_integer,
-    check_number,
     checked_by_value,
     refuse_capture,
 )
@@ -139,14 +136,14 @@ def kmeans(
     """
     points, clusters, start = _check(x, n_clusters, init)
     refuse_capture("kmeans", points)
-    max_iter = check_integer("kmeans", "max_iter", max_iter, 0, 2**31 - 1)
-    n_init = check_integer("kmeans", "n_init", n_init, 1)
-    seed = check_integer("kmeans", "seed", seed)
-    tol = check_number("kmeans", "tol", tol)
+    max_iter = check.whole_number("kmeans", "max_iter", max_iter, at_least=0, at_most=2**31 - 1)
+    n_init = check.whole_number("kmeans", "n_init", n_init, at_least=1)
+    seed = check.whole_number("kmeans", "seed", seed)
+    tol = check.number("kmeans", "tol", tol)
     if tol < 0:
         raise ValueError(f"kmeans: 'tol' must be at least 0, got {tol}")
-    check_choice("kmeans", "empty", empty, _EMPTY)
-    check_flag("kmeans", "spherical", spherical)
+    check.choice("kmeans", "empty", empty, _EMPTY)
+    check.flag("kmeans", "spherical", spherical)
     if start is not None and n_init != 1:
         raise ValueError(f"kmeans: 'n_init' must be 1 when 'init' is a tensor, got {n_init}")
     if spherical:
@@ -175,7 +172,7 @@ def kmeans(
 def _check(x: object, n_clusters: object, init: object) -> tuple[Tensor, int, Tensor | None]:
     """The points, K, and the starting centroids where they are given."""
     points = check_points("kmeans", x)
-    clusters = check_integer("kmeans", "n_clusters", n_clusters, 1)
+    clusters = check.whole_number("kmeans", "n_clusters", n_clusters, at_least=1)
     if clusters > points.shape[-2]:
         raise ValueError(
             f"kmeans: 'n_clusters' must be at most the number of points, {points.shape[-2]}, got {clusters}"

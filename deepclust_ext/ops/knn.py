@@ -7,13 +7,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from deepclust_ext import _checks as check
 from deepclust_ext.ops import _raw
 from deepclust_ext.ops._common import (
     accumulator_dtype,
     batch_first,
-    check_choice,
     check_floating,
-    check_integer,
     checked_by_value,
     matched_rows,
 )
@@ -95,8 +94,8 @@ def knn(x: Tensor, k: int, *, query: Tensor | None = None, metric: str = "euclid
 
 
 def _check(x: Tensor, k: int, query: Tensor | None, metric: str) -> tuple[Tensor, int, Tensor | None]:
-    check_choice("knn", "metric", metric, METRICS)
-    k = check_integer("knn", "k", k)
+    check.choice("knn", "metric", metric, METRICS)
+    k = check.whole_number("knn", "k", k)
     x = check_floating("knn", "x", x).detach()
     if x.dim() < 2 or x.shape[-1] < 1:
         raise ValueError(f"knn: 'x' must have shape (..., N, d) with d >= 1, got {tuple(x.shape)}")

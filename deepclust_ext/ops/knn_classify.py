@@ -7,11 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from deepclust_ext import _checks as check
 from deepclust_ext.ops import _raw
 from deepclust_ext.ops._common import (
     check_floating,
-    check_integer,
-    check_number,
     checked_by_value,
     matched_rows,
     refuse_capture,
@@ -90,8 +89,8 @@ def knn_classify(
     """
     bank = check_floating("knn_classify", "bank", bank).detach()
     query = check_floating("knn_classify", "query", query).detach()
-    k = check_integer("knn_classify", "k", k, 1)
-    temperature = check_number("knn_classify", "temperature", temperature)
+    k = check.whole_number("knn_classify", "k", k, at_least=1)
+    temperature = check.number("knn_classify", "temperature", temperature)
     if not temperature > 0:
         raise ValueError(f"knn_classify: 'temperature' must be positive, got {temperature:g}")
     if bank.dim() < 2 or bank.shape[-2] < 1 or bank.shape[-1] < 1:
@@ -147,7 +146,7 @@ def _check_labels(bank: Tensor, labels: Tensor, n_classes: int | None) -> int:
             f"move it with .to({str(bank.device)!r})"
         )
     if n_classes is not None:
-        n_classes = check_integer("knn_classify", "n_classes", n_classes, 1, _MOST_CLASSES)
+        n_classes = check.whole_number("knn_classify", "n_classes", n_classes, at_least=1, at_most=_MOST_CLASSES)
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         if n_classes is None:
             raise ValueError("knn_classify: 'n_classes' must be given under torch.compile and vmap, got None")

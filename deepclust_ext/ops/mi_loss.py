@@ -7,13 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deepclust_ext import _checks as check
 from deepclust_ext.ops import _raw
 from deepclust_ext.ops._common import (
     accumulator_dtype,
     batch_first,
-    check_flag,
     check_floating,
-    check_number,
     differentiable,
     first_derivative_only,
     matched_rows,
@@ -71,9 +70,9 @@ def mi_loss(p: Tensor, q: Tensor, *, lamb: float = 1.0, symmetric: bool = True) 
     >>> round(mi_loss(labels, labels).item(), 4)  # four balanced clusters that agree: -ln 4
     -1.3863
     """
-    check_flag("mi_loss", "symmetric", symmetric)
+    check.flag("mi_loss", "symmetric", symmetric)
     p, q = _check(p, q, symmetric)
-    lamb = check_number("mi_loss", "lamb", lamb)
+    lamb = check.number("mi_loss", "lamb", lamb)
     if wants_gradient("mi_loss", p, q):
         loss: Tensor = _differentiable(p, q, lamb, symmetric)[0]
         return loss

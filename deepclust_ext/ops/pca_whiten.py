@@ -7,14 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from deepclust_ext.ops._common import (
-    accumulator_dtype,
-    check_flag,
-    check_floating,
-    check_integer,
-    check_number,
-    refuse_capture,
-)
+from deepclust_ext import _checks as check
+from deepclust_ext.ops._common import accumulator_dtype, check_floating, refuse_capture
 from deepclust_ext.ops.ordered_product import on_one_thread, ordered_product
 
 __all__ = ["PCAWhitening", "pca_whiten"]
@@ -131,13 +125,13 @@ def pca_whiten(x: Tensor, n_components: int, *, eps: float = 1e-5, l2: bool = Tr
     x = check_floating("pca_whiten", "x", x).detach()
     if x.dim() != 2 or x.shape[0] < 2 or x.shape[1] < 1:
         raise ValueError(f"pca_whiten: 'x' must have shape (n, d) with n >= 2 and d >= 1, got {tuple(x.shape)}")
-    n_components = check_integer("pca_whiten", "n_components", n_components, 1)
+    n_components = check.whole_number("pca_whiten", "n_components", n_components, at_least=1)
     if n_components > min(x.shape):
         raise ValueError(f"pca_whiten: 'n_components' must be at most min(n, d) = {min(x.shape)}, got {n_components}")
-    eps = check_number("pca_whiten", "eps", eps)
+    eps = check.number("pca_whiten", "eps", eps)
     if eps < 0:
         raise ValueError(f"pca_whiten: 'eps' must be at least 0, got {eps}")
-    check_flag("pca_whiten", "l2", l2)
+    check.flag("pca_whiten", "l2", l2)
     refuse_capture("pca_whiten", x)
 
     mean = torch.stack([rows.double().sum(0) for rows in x.split(_ROWS)]).sum(0) / len(x)

@@ -21,7 +21,7 @@ from .._version import __version__
 from .._warnings import DeepclustWarning
 from .errors import ResumeMismatchError
 
-FORMAT = 1
+FORMAT = 2
 
 Config = dict[str, Any]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -11,13 +12,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from deepclust_ext import _checks as check
+from deepclust_ext import evaluate
+from deepclust_ext._isolation import own_torch_state
 from deepclust_ext._optional import require
 from deepclust_ext.data.images import ImageData
-from deepclust_ext.methods.checks import SEEDS, check_integer, resolve_device
 from deepclust_ext.methods.deepcluster import DeepCluster
-from deepclust_ext.methods.feature_space import FeatureSpace
-from deepclust_ext.methods.pseudo_labels import all_features
-from deepclust_ext.methods.seeds import derive_seed, isolated_rng
+from deepclust_ext.nn import FeatureSpace
+from deepclust_ext.training.inference import all_features
+from deepclust_ext.training.seeds import derive_seed
 
 
 @dataclass(frozen=True)
@@ -121,9 +124,9 @@ def initial_alignment(
     >>> [(one.n_clusters, one.values.shape) for one in found]
     [(3, (3,)), (6, (3,))]
     """
-    evaluate, function = require("deepclust_ext.evaluate"), "initial_alignment"
+    function = "initial_alignment"
     check_model(function, model)
-    numbers: tuple[int, ...] = whole_numbers(function, "seeds", seeds, limit=SEEDS)
+    numbers: tuple[int, ...] = whole_numbers(function, "seeds", seeds, limit=check.SEEDS)
     clusters = whole_numbers(function, "n_clusters", (model.n_clusters,) if n_clusters is None else n_clusters)
     components = whole_numbers(
         function, "n_components", (model.n_components,) if n_components is None else n_components, off=True
@@ -136,28 +139,20 @@ def initial_alignment(
     images = load_with_classes("initial_alignment", model, data, y, clusters, components)
     rows = np.arange(len(images)) if labelled is None else _labelled_rows(labelled, len(images))
     classes = _classes(images)[rows]
-    device = resolve_device("initial_alignment", model.device)
+    device = check.device(function, model.device)
     pixels = images.images.to(device)
     values = np.zeros((len(clusters), len(components), len(numbers)))
     for place, seed in enumerate(numbers):
         one = _with(model, seed=seed)
-        with isolated_rng(device):
-            augmentation = one._augmentation(images.image_shape)
-            net: Any = one._build(augmentation.output_shape).to(device)
+        with own_torch_state(device):
+            augmentation = one.make_augmentation(images.image_shape)
+            net = one.make_net(augmentation.output_shape).to(device)
             net.standardise(pixels)
             features = all_features(net, augmentation, pixels)
-        for i, k in enumerate(clusters):
-            for j, m in enumerate(components):
-                found = (
-                    FeatureSpace(features.shape[1], k, m)
-                    .to(device)
-                    .fit(
-                        features,
-                        init=model.kmeans_init,
-                        max_iter=model.kmeans_iterations,
-                        seed=derive_seed(seed, "kmeans", 0),
-                    )
-                )
+            options: dict[str, Any] = {"init": model.kmeans_init, "max_iter": model.kmeans_iterations}
+            for (i, k), (j, m) in itertools.product(enumerate(clusters), enumerate(components)):
+                space = FeatureSpace(features.shape[1], k, m).to(device)
+                found = space.fit(features, **options, seed=derive_seed(seed, "kmeans", 0))
                 values[i, j, place] = evaluate.nmi(found.labels.cpu().numpy()[rows], classes)
         if say is not None:
             say(f"network {place + 1}/{len(numbers)}, seed {seed}: IA {values[0, 0, place]:.4f}")
@@ -232,7 +227,7 @@ def whole_numbers(function: str, name: str, given: Any, *, off: bool = False, li
     found = []
     for one in given:
         if not (off and one is None):
-            check_integer(function, name, one, minimum=0, limit=limit)
+            check.whole_number(function, name, one, at_least=0, below=limit)
         found.append(None if one is None else int(one))
     if not found:
         raise ValueError(f"{function}: {name!r} must hold at least one value, got none")

@@ -12,15 +12,15 @@ from typing import Any
 
 import torch
 
-from deepclust_ext._optional import require
+from deepclust_ext import _checks as check
+from deepclust_ext import evaluate
+from deepclust_ext._isolation import own_torch_state
 from deepclust_ext.data.images import ImageData
-from deepclust_ext.methods import checks
 from deepclust_ext.methods.deepcluster import DeepCluster
-from deepclust_ext.methods.progress import Show
-from deepclust_ext.methods.seeds import isolated_rng
 from deepclust_ext.runs import RunError
 from deepclust_ext.runs.atomic import write_text
 from deepclust_ext.study.alignment import _with, check_model, initial_alignment, whole_numbers
+from deepclust_ext.training.progress import Show
 
 PARAMETERS = ("n_clusters", "n_components", "halt_after")
 
@@ -109,9 +109,9 @@ def sweep(
     ----------
     Mustapha, Khreich and Masri, "A Deep Dive into Deep Cluster", 2022, sections 4.1.3 and 4.2.
     """
-    checks.check_choice("sweep", "parameter", parameter, PARAMETERS)
+    check.choice("sweep", "parameter", parameter, PARAMETERS)
     check_model("sweep", model)
-    numbers = whole_numbers("sweep", "seeds", seeds, limit=checks.SEEDS)
+    numbers = whole_numbers("sweep", "seeds", seeds, limit=check.SEEDS)
     values = whole_numbers("sweep", "values", values, off=True)
     _check_images(train, test)
     models = [(value, _with(model, **{parameter: value}, seed=seed)) for value in values for seed in numbers]
@@ -145,9 +145,9 @@ def sweep(
 
 def untrained_net(model: DeepCluster, images: ImageData) -> Any:
     """The network that a run with these parameters starts from."""
-    device = checks.resolve_device("sweep", model.device)
-    with isolated_rng(device):
-        net: Any = model._build(model._augmentation(images.image_shape).output_shape).to(device)
+    device = check.device("sweep", model.device)
+    with own_torch_state(device):
+        net: Any = model.make_net(model.make_augmentation(images.image_shape).output_shape).to(device)
         net.standardise(images.images.to(device))
     return net.eval()
 
@@ -171,7 +171,6 @@ def _check_images(train: ImageData, test: ImageData) -> None:
 
 def _layers(net: Any, layers: Sequence[str] | None, train: ImageData) -> list[str]:
     """The layers to probe, tried on an image, as training comes before them."""
-    evaluate = require("deepclust_ext.evaluate")
     wanted = evaluate.layer_names(net)[-1:] if layers is None else layers
     evaluate.layer_features(net, train.images[:1], wanted)
     return list(wanted)
@@ -179,7 +178,6 @@ def _layers(net: Any, layers: Sequence[str] | None, train: ImageData) -> list[st
 
 def _probes(net: Any, path: Path, layers: Sequence[str], train: ImageData, test: ImageData) -> dict[str, float]:
     """Linear probes of layers."""
-    evaluate = require("deepclust_ext.evaluate")
     return _measured(
         path,
         _fingerprint(net, train, test),

@@ -109,6 +109,7 @@ except ImportError as error:
     assert "pip install 'deepclust_ext[train]'" in run(code)
 
 
+@pytest.mark.timing
 def test_import_costs_little_beside_torch():
     code = """
 import time, torch, numpy

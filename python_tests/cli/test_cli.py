@@ -228,10 +228,10 @@ def test_a_killed_run_resumes_to_the_same_labels(tmp_path, fit, config):
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_stopped_run_says_how_to_go_on(tmp_path, fit, run, monkeypatch, signum, code):
-    from deepclust_ext.methods.loop import Training
+    from deepclust_ext.training import loop
 
-    step = Training._train_step
-    monkeypatch.setattr(Training, "_train_step", lambda *a: (os.kill(os.getpid(), signum), step(*a))[1])
+    step = loop.train_step
+    monkeypatch.setattr(loop, "train_step", lambda *a, **k: (os.kill(os.getpid(), signum), step(*a, **k))[1])
     found, _, err = fit(tmp_path / "run", run / "images")
     assert found == code
     assert err.splitlines()[-1] == (

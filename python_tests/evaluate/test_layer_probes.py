@@ -310,12 +310,12 @@ def test_arguments_are_left_as_they_are_and_may_be_arrays():
     [
         ({"epochs": 0}, "'epochs' must be at least 1, got 0"),
         ({"batch_size": 0}, "'batch_size' must be at least 1, got 0"),
-        ({"lr": 0.0}, "'lr' must be finite, above 0, got 0"),
-        ({"lr": math.nan}, "'lr' must be finite, above 0, got nan"),
-        ({"lr": math.inf}, "'lr' must be finite, above 0, got inf"),
+        ({"lr": 0.0}, "'lr' must be finite and above 0, got 0"),
+        ({"lr": math.nan}, "'lr' must be finite and above 0, got nan"),
+        ({"lr": math.inf}, "'lr' must be finite and above 0, got inf"),
         ({"momentum": 1.0}, "'momentum' must be finite, at least 0 and below 1, got 1"),
-        ({"weight_decay": -1e-4}, "'weight_decay' must be finite, at least 0, got -0.0001"),
-        ({"seed": -1}, "'seed' must be from 0 to 4294967295, got -1"),
+        ({"weight_decay": -1e-4}, "'weight_decay' must be finite and at least 0, got -0.0001"),
+        ({"seed": -1}, "'seed' must be at least 0, got -1"),
     ],
 )
 def test_options_out_of_range(options, message, network, images):

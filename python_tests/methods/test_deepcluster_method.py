@@ -19,13 +19,16 @@ from torch import nn
 
 import deepclust_ext
 from deepclust_ext._warnings import DeepclustWarning
+from deepclust_ext.data import load_data, make_augmentation
 from deepclust_ext.evaluate import churn, nmi
 from deepclust_ext.methods import DeepCluster, Method, load_config
-from deepclust_ext.methods.batches import uniform_over_clusters
 from deepclust_ext.methods.configs import config_names
-from deepclust_ext.methods.feature_space import FeatureSpace
-from deepclust_ext.methods.pseudo_labels import PseudoLabelTraining, all_features
+from deepclust_ext.methods.deepcluster import DeepClusterLearner
 from deepclust_ext.nn import PseudoLabelNet, Sobel, build_network
+from deepclust_ext.nn.feature_space import FeatureSpace
+from deepclust_ext.training import loop
+from deepclust_ext.training.inference import all_features
+from deepclust_ext.training.visits import uniform_over_clusters
 
 SMALL = {
     "n_clusters": 4, "network": "tiny8", "width": 0.25, "batch_size": 40, "epochs": 5, "lr": 0.05,
@@ -55,14 +58,15 @@ def one_thread():
 def clusterings(monkeypatch):
     """Every clustering of the fits in a test: cycle, pseudo-labels, and the head just before."""
     seen = []
-    original = PseudoLabelTraining._cluster
+    original = DeepClusterLearner._cluster
 
-    def watch(self, cycle):
-        before = self.net.head.weight.detach().clone()
-        original(self, cycle)
-        seen.append((cycle, self.pseudo_labels.clone(), before))
+    def watch(self, net, cycle):
+        before = net.head.weight.detach().clone()
+        labels, figures = original(self, net, cycle)
+        seen.append((cycle, labels.clone(), before))
+        return labels, figures
 
-    monkeypatch.setattr(PseudoLabelTraining, "_cluster", watch)
+    monkeypatch.setattr(DeepClusterLearner, "_cluster", watch)
     return seen
 
 
@@ -107,7 +111,7 @@ def test_when_it_clusters(clusterings, options, cycles):
     assert [cycle for cycle, *_ in clusterings] == cycles
     logged = [record["cycle"] for record in model.history_ if "cycle" in record]
     assert logged == cycles[:-1]
-    assert model.history_[-1]["final_clustering"]["cycle"] == cycles[-1]
+    assert model.metrics_["conclusion"]["cycle"] == cycles[-1]
 
 
 @pytest.mark.parametrize(("reset", "heads"), [(True, 5), (False, 2)])
@@ -130,25 +134,27 @@ def test_the_head_starts_anew_in_each_cycle(monkeypatch, reset, heads):
 
 def test_a_new_head_has_no_momentum(monkeypatch):
     seen = []
-    original = PseudoLabelTraining._begin_epoch
+    original = DeepClusterLearner.begin_epoch
 
-    def watch(self):
-        original(self)
+    def watch(self, place):
+        figures = original(self, place)
         state = self.optimizer.state
         seen.append((
             any(parameter in state for parameter in self.net.head.parameters()),
             any(parameter in state for parameter in self.net.trunk.parameters()),
         ))  # fmt: skip
+        return figures
 
-    monkeypatch.setattr(PseudoLabelTraining, "_begin_epoch", watch)
+    monkeypatch.setattr(DeepClusterLearner, "begin_epoch", watch)
     fit(epochs=3, momentum=0.9)
     assert seen == [(False, False), (False, True), (False, True)]
 
 
 def test_the_head_can_have_its_own_optimizer():
     model = DeepCluster(**SMALL, momentum=0.9, head_lr=0.01, head_momentum=0.0)
-    net = model._build((1, 8, 8))
-    body, head = model._build_optimizer(net).param_groups
+    net = model.make_net((1, 8, 8))
+    learner = model.make_learner(net, load_data(images()), make_augmentation("flip", image_shape=(1, 8, 8)))
+    body, head = learner.optimizer.param_groups
     assert (body["lr"], body["momentum"], head["lr"], head["momentum"]) == (0.05, 0.9, 0.01, 0.0)
     assert {id(p) for p in head["params"]} == {id(p) for p in net.head.parameters()}
     assert len(body["params"]) + len(head["params"]) == len(list(net.parameters()))
@@ -186,11 +192,11 @@ def test_more_clusters_than_kinds_of_images_are_counted():
 
 
 def test_very_many_clusters_are_neither_matched_nor_more_than_the_sample_of_the_baseline(monkeypatch):
-    assert "churn" in fit(epochs=1).history_[-1]["final_clustering"]
-    monkeypatch.setattr("deepclust_ext.methods.pseudo_labels.CHURN_CLUSTERS", 3)
-    monkeypatch.setattr("deepclust_ext.methods.results.BASELINE_IMAGES", 3)
+    assert "churn" in fit(epochs=1).metrics_["conclusion"]
+    monkeypatch.setattr("deepclust_ext.evaluate.partition.CHURN_CLUSTERS", 3)
+    monkeypatch.setattr("deepclust_ext.training.results.BASELINE_IMAGES", 3)
     model = fit(y=np.arange(200) % 7, epochs=1)
-    found = model.history_[-1]["final_clustering"]
+    found = model.metrics_["conclusion"]
     assert "nmi_previous" in found
     assert "churn" not in found
     assert model.metrics_["kmeans_pixels"]["n_images"] == 4
@@ -198,7 +204,7 @@ def test_very_many_clusters_are_neither_matched_nor_more_than_the_sample_of_the_
 
 @pytest.mark.parametrize(("limit", "starts"), [(1000, 10), (8, 2), (3, 1)])
 def test_the_baseline_starts_less_often_with_many_clusters(monkeypatch, limit, starts):
-    monkeypatch.setattr("deepclust_ext.methods.results.BASELINE_CLUSTERS", limit)
+    monkeypatch.setattr("deepclust_ext.training.results.BASELINE_CLUSTERS", limit)
     assert fit(y=np.arange(200) % 7, epochs=1).metrics_["kmeans_pixels"]["n_init"] == starts
 
 
@@ -255,11 +261,11 @@ def test_draws_reach_every_member_and_are_shuffled():
 
 def test_uniform_sampling_can_be_left_out(monkeypatch):
     counts = []
-    original = PseudoLabelTraining._visits
+    original = DeepClusterLearner.visits
     monkeypatch.setattr(
-        PseudoLabelTraining,
-        "_visits",
-        lambda self, g: counts.append(original(self, g).unique().numel()) or original(self, g),
+        DeepClusterLearner,
+        "visits",
+        lambda self, place, g: counts.append(original(self, place, g).unique().numel()) or original(self, place, g),
     )
     fit(uniform_sampling=False, epochs=1)
     assert counts == [200]
@@ -333,7 +339,7 @@ def test_any_network_can_be_trained(network):
     ],
 )
 def test_a_network_is_chosen_by_the_images(shape, layers):
-    net = DeepCluster(n_clusters=3, width=0.1)._build(shape)
+    net = DeepCluster(n_clusters=3, width=0.1).make_net(shape)
     assert list(getattr(net, "probe_layers", [])) == [f"trunk.{layer}" for layer in layers]
 
 
@@ -349,9 +355,9 @@ def test_a_network_is_chosen_by_the_images(shape, layers):
         ({"halt_after": 1.5}, TypeError, "'halt_after' must be a whole number"),
         ({"cycle_epochs": 0}, ValueError, "'cycle_epochs' must be at least 1"),
         ({"sobel": 1}, TypeError, "'sobel' must be True or False"),
-        ({"momentum": 1.0}, ValueError, "'momentum' must be below 1"),
-        ({"head_momentum": -0.1}, ValueError, "'head_momentum' must be finite and at least 0"),
-        ({"head_momentum": 0.5, "optimizer": "adam"}, ValueError, "'head_momentum' must be None unless"),
+        ({"momentum": 1.0}, ValueError, "'momentum' must be finite, at least 0 and below 1"),
+        ({"head_momentum": -0.1}, ValueError, "'head_momentum' must be finite, at least 0 and below 1"),
+        ({"head_momentum": 0.5, "optimizer": "adam"}, ValueError, "'head_momentum' needs 'optimizer' to be 'sgd'"),
         ({"head_lr": 0.0}, ValueError, "'head_lr' must be finite and above 0"),
         ({"kmeans_init": "best"}, ValueError, "'kmeans_init' must be one of"),
         ({"schedule": np.array(["cosine"])}, ValueError, "'schedule' must be one of"),
@@ -377,8 +383,8 @@ def test_shipped_configurations_can_be_built():
         ("alexnet", (3, 224, 224)),
     ):
         model = DeepCluster(**load_config("deepcluster", name))
-        model._check_parameters()
-        model._build(model._augmentation(shape).output_shape)
+        model.check_parameters()
+        model.make_net(model.make_augmentation(shape).output_shape)
 
 
 # Saving and resuming
@@ -422,10 +428,10 @@ def die_at(monkeypatch, owner, name, call):
 @pytest.mark.parametrize(
     ("where", "name", "call"),
     [
-        *(("deepclust_ext.methods.feature_space", "kmeans", call) for call in (1, 2, 4, 5)),
-        *(("deepclust_ext.methods.pseudo_labels", "all_features", call) for call in (1, 3)),
-        ("deepclust_ext.methods.pseudo_labels", "uniform_over_clusters", 5),
-        ("deepclust_ext.methods.inference", "label_heads", 1),
+        *(("deepclust_ext.nn.feature_space", "kmeans", call) for call in (1, 2, 4, 5)),
+        *(("deepclust_ext.methods.deepcluster", "all_features", call) for call in (1, 3)),
+        ("deepclust_ext.methods.deepcluster", "uniform_over_clusters", 5),
+        ("deepclust_ext.training.results", "label_heads", 1),
     ],
 )
 def test_a_run_killed_inside_a_clustering_ends_the_same(tmp_path, monkeypatch, reference, where, name, call):
@@ -435,19 +441,19 @@ def test_a_run_killed_inside_a_clustering_ends_the_same(tmp_path, monkeypatch, r
     monkeypatch.undo()
     model = fit(tmp_path / "run", halt_after=4, momentum=0.9, resume=True)
     assert_same(tmp_path / "run", reference)
-    assert model.history_[-1]["final_clustering"].keys() == reference[1].history_[-1]["final_clustering"].keys()
+    assert model.metrics_["conclusion"].keys() == reference[1].metrics_["conclusion"].keys()
 
 
 @pytest.mark.parametrize("step", [(0, 2), (3, 1), (4, 3)])
 def test_a_signal_saves_in_the_middle_of_an_epoch(tmp_path, monkeypatch, reference, step):
-    original = PseudoLabelTraining._train_step
+    original = loop.train_step
 
-    def step_or_stop(self, *arguments):
-        if (self.epoch, self.step) == step:
+    def step_or_stop(learner, index, place, **options):
+        if (place.epoch, place.step) == step:
             os.kill(os.getpid(), signal.SIGTERM)
-        return original(self, *arguments)
+        return original(learner, index, place, **options)
 
-    monkeypatch.setattr(PseudoLabelTraining, "_train_step", step_or_stop)
+    monkeypatch.setattr(loop, "train_step", step_or_stop)
     with pytest.raises(SystemExit):
         fit(tmp_path / "run", halt_after=4, momentum=0.9)
     monkeypatch.undo()
@@ -460,7 +466,8 @@ def test_a_process_that_is_killed_while_it_clusters(tmp_path, reference):
     np.save(tmp_path / "images.npy", images().numpy())
     script = (
         "import os, signal, sys, numpy, torch; torch.set_num_threads(1)\n"
-        "from deepclust_ext.methods import DeepCluster, feature_space\n"
+        "from deepclust_ext.methods import DeepCluster\n"
+        "from deepclust_ext.nn import feature_space\n"
         "kmeans, calls = feature_space.kmeans, []\n"
         "def dying(*a, **k):\n"
         "    calls.append(0)\n"
@@ -482,12 +489,12 @@ def test_results_that_are_gone_are_made_again(tmp_path, reference, name):
     (folder / name).unlink()
     model = fit(folder, halt_after=4, momentum=0.9, resume=True)
     assert_same(folder, reference)
-    again, first = (dict(one.history_[-1]["final_clustering"]) for one in (model, reference[1]))
+    again, first = (dict(one.metrics_["conclusion"]) for one in (model, reference[1]))
     assert model.metrics_["seconds"] == json.loads((reference[0] / "metrics.json").read_text())["seconds"]
     del again["clustering_seconds"], first["clustering_seconds"]
     assert again == first
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    (logged,) = [line for line in lines if line["event"] == "final_clustering"]
+    (logged,) = [line for line in lines if line["event"] == "conclusion"]
     assert {key: logged[key] for key in first} == first
 
 

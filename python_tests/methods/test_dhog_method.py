@@ -14,10 +14,11 @@ from torch import nn
 
 import deepclust_ext
 from deepclust_ext._warnings import DeepclustWarning
-from deepclust_ext.data import Augmentation, as_float
+from deepclust_ext.data import Augmentation, as_float, load_data, make_augmentation
 from deepclust_ext.evaluate import acc_hungarian, hungarian_mapping, scores
 from deepclust_ext.methods import DHOG, Method
 from deepclust_ext.runs import CheckpointError
+from deepclust_ext.training import Place
 
 SMALL = {
     "n_clusters": 4, "n_heads": 2, "network": "tiny8", "width": 0.25, "hidden": 16, "n_augmentations": 2,
@@ -64,14 +65,16 @@ def layers(net, kind):
 def objective(stage="both", **changes):
     """The objective of a new network on fixed views, the network and the probabilities (A, H, n, K)."""
     model = DHOG(**{**SMALL, **changes})
-    net = model._build((1, 8, 8))
+    net = model.make_net((1, 8, 8))
     with torch.no_grad():
         for kind in ("main", "over"):
             for layer in layers(net, kind):
                 # Fresh heads are near uniform, where all mutual information and all gradients vanish.
                 layer.weight.mul_(10)
     views = pictures(2 * 30)[0] / 255
-    found = model._objective(net, views, stage)
+    place = Place(0, 0, 1, (stage,), 1)
+    learner = model.make_learner(net, load_data(pictures(30)[0]), make_augmentation("none", image_shape=(1, 8, 8)))
+    found = learner.loss(views, torch.arange(30), place)
     output = net(views)
     by_view = [None if p is None else torch.stack([p[:, :30], p[:, 30:]]) for p in (output.main, output.over)]
     return found, net, *by_view
@@ -144,8 +147,10 @@ def test_lamb_weighs_the_main_heads_only():
 
 def test_alternating_passes_train_one_kind_of_head_at_a_time():
     iic = {"alpha": 0.0, "n_sub_heads": 3, "over_clusters": 9, "over_mode": "alternate"}
-    assert DHOG(**{**SMALL, **iic})._passes() == ("over", "main", "main")
-    assert DHOG(**SMALL)._passes() == ("both",)
+    for model, passes in ((DHOG(**{**SMALL, **iic}), ("over", "main", "main")), (DHOG(**SMALL), ("both",))):
+        augmentation = make_augmentation("none", image_shape=(1, 8, 8))
+        net = model.make_net((1, 8, 8))
+        assert model.make_learner(net, load_data(pictures(30)[0]), augmentation).passes == passes
     found, net, _, over = objective("over", **iic)
     torch.testing.assert_close(found.loss, deepclust_ext.dhog_loss(over, alpha=0.0).loss)
     assert all(gradient is None for gradient in gradients(found.loss, layers(net, "main")))
@@ -210,7 +215,7 @@ def test_heads_are_chosen_without_and_reported_with_labels(fitted):
 @pytest.mark.parametrize(("selection", "expected"), [("nmi", 1), ("mi", 2)])
 def test_equal_heads_give_the_lowest(monkeypatch, selection, expected):
     agreement = torch.tensor([0.5, 0.6, 0.9, 0.9]).double(), torch.tensor([0.5, 0.7, 0.7, 0.1]).double()
-    monkeypatch.setattr("deepclust_ext.methods.inference.agreement_of_views", lambda *_: agreement)
+    monkeypatch.setattr("deepclust_ext.training.results.agreement_of_views", lambda *_, **__: agreement)
     settings = {**SMALL, "epochs": 1, "n_heads": 4, "selection": selection}
     assert quiet(DHOG(**settings).fit, pictures()[0]).selected_head_ == expected
 
@@ -373,8 +378,8 @@ def test_loading_refuses_weights_of_another_network(fitted, tmp_path):
         ({"batch_size": 1}, ValueError, "'batch_size' must be at least 2"),
         ({"epochs": 0}, ValueError, "'epochs' must be at least 1"),
         ({"lr": 0}, ValueError, "'lr' must be finite and above 0"),
-        ({"warmup": 4}, ValueError, "'warmup' must be a share of the run's steps, below 1, got 4"),
-        ({"warmup": -0.1}, ValueError, "'warmup' must be finite and at least 0"),
+        ({"warmup": 4}, ValueError, "'warmup' must be finite, at least 0 and below 1, got 4"),
+        ({"warmup": -0.1}, ValueError, "'warmup' must be finite, at least 0 and below 1"),
         ({"warmup": "long"}, TypeError, "'warmup' must be a number"),
         ({"optimizer": "lion"}, ValueError, "'optimizer' must be one of 'adam', 'adamw', 'sgd', got 'lion'"),
         ({"selection": "loss"}, ValueError, "'selection' must be one of"),

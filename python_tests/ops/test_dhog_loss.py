@@ -110,7 +110,7 @@ def test_nan_shows(probs):
             ValueError,
             "'push_norm' must be one of 'index', 'count', got 1",
         ),
-        (lambda x: dhog_loss(x, alpha=None), TypeError, "'alpha' must be a number, got NoneType"),
+        (lambda x: dhog_loss(x, alpha=None), TypeError, "'alpha' must be a number, got None"),
         (lambda x: dhog_loss(x, lamb=math.inf), ValueError, "'lamb' must be finite, got inf"),
     ],
 )

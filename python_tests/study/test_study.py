@@ -17,6 +17,7 @@ from deepclust_ext.commands.study import parse_values
 from deepclust_ext.data import load_data
 from deepclust_ext.evaluate import nmi
 from deepclust_ext.methods import DeepCluster
+from deepclust_ext.methods.deepcluster import DeepClusterLearner
 from deepclust_ext.runs import RunError
 from deepclust_ext.study import InitialAlignment, initial_alignment, plot_alignment, select_alignment, sweep
 
@@ -70,7 +71,7 @@ def test_only_labelled_images_count_and_all_are_clustered():
     run = DeepCluster(**{**SMALL, "seed": 1, "epochs": 1, "halt_after": 1}).fit(images, progress=False)
     first = initial_alignment(model, images, seeds=(1,))[0].values[0]
     assert first == run.history_[0]["nmi_labels"] != found.values[0]
-    net = model.set_params(seed=1)._build((1, 8, 8))
+    net = model.set_params(seed=1).make_net((1, 8, 8))
     assert isinstance(net, nn.Module)
     everything = initial_alignment(model, images, seeds=(1,), labelled=np.arange(160))[0]
     assert everything.values[0] == first
@@ -164,7 +165,7 @@ def test_a_sweep_measures_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
     assert runs[0].untrained == runs[2].untrained != runs[1].untrained
     assert runs[0].probes != runs[0].untrained
     assert all(0 <= value <= 1 for run in runs for value in run.probes.values())
-    monkeypatch.setattr(DeepCluster, "_objective", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(DeepClusterLearner, "loss", lambda *_: pytest.fail("trained again"))
     monkeypatch.setattr("deepclust_ext.evaluate.probe_layers", lambda *_, **__: pytest.fail("probed again"))
     assert again([1, None]) == runs
     assert [run["value"] for run in json.loads((tmp_path / "halt_after.json").read_text())] == [1, 1, None, None]
@@ -201,7 +202,7 @@ def test_an_untrained_network_is_probed_once(tmp_path, monkeypatch):
 def test_layers_that_are_missing_are_added(tmp_path):
     train, test = data(), data(80, seed=1)
     model = DeepCluster(**{**SMALL, "epochs": 1})
-    names = [name for name, part in model._build((1, 8, 8)).named_modules() if isinstance(part, nn.Conv2d)]
+    names = [name for name, part in model.make_net((1, 8, 8)).named_modules() if isinstance(part, nn.Conv2d)]
     assert len(names) > 2
 
     def probe(layers):

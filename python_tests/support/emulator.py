@@ -37,8 +37,8 @@ def load() -> ModuleType:
 
 def crash(code: str, env: dict[str, str] | None = None) -> str:
     """What `code`, given the emulator as `emu` and numpy as `np`, says before it kills its process."""
-    head = "import sys; sys.path.insert(0, sys.argv[1]); import numpy as np; "
-    head += "from support.emulator import load; emu = load(); "
+    head = "import sys; sys.path.insert(0, sys.argv[1]); import numpy as np; from support.emulator import load; "
+    head += "emu = load(); "
     command = [sys.executable, "-c", head + code, str(Path(__file__).parents[1])]
     ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **(env or {})}, timeout=120)
     assert ended.returncode != 0, f"{code!r} went through"

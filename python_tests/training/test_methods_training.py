@@ -10,23 +10,24 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import mutual_info_score, normalized_mutual_info_score
+from torch.nn.functional import one_hot
 
+from deepclust_ext._isolation import own_torch_state
 from deepclust_ext._warnings import DeepclustWarning
-from deepclust_ext.data import make_augmentation
 from deepclust_ext.methods import DHOG, load_config
-from deepclust_ext.methods.batches import EpochOrder
 from deepclust_ext.methods.configs import config_names
-from deepclust_ext.methods.loop import Training
-from deepclust_ext.methods.monitor import HeadStatistics, collapsed_heads, information_of_counts, information_of_labels
-from deepclust_ext.methods.optim import build_optimizer, learning_rate_factor
-from deepclust_ext.methods.progress import Progress
-from deepclust_ext.methods.seeds import (
+from deepclust_ext.methods.dhog import DHOGLearner
+from deepclust_ext.training.agreement import information_of_counts, information_of_labels
+from deepclust_ext.training.optim import build_optimizer
+from deepclust_ext.training.place import Place, cosine, inverse_decay, scheduled, steps
+from deepclust_ext.training.progress import Progress
+from deepclust_ext.training.seeds import (
     derive_generator,
     derive_seed,
-    isolated_rng,
     seed_default_generators,
 )
-from deepclust_ext.runs import StopGuard
+from deepclust_ext.training.visits import EpochOrder
+from deepclust_ext.training.watch import Watch, collapsed_heads
 
 CPU = torch.device("cpu")
 
@@ -57,7 +58,7 @@ def test_seeds_are_the_same_in_every_process():
 
 def test_isolation_puts_the_global_state_back():
     before = torch.random.get_rng_state()
-    with isolated_rng(CPU):
+    with own_torch_state(CPU):
         seed_default_generators(3, CPU)
         first = torch.rand(2)
         seed_default_generators(3, CPU)
@@ -95,37 +96,46 @@ def test_the_cosine_is_torchs():
     optimizer = torch.optim.SGD(weights, lr=1.0)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=20)
     for step in range(20):
-        assert learning_rate_factor("cosine", step, 20) == pytest.approx(optimizer.param_groups[0]["lr"])
+        assert cosine(step, 20) == pytest.approx(optimizer.param_groups[0]["lr"])
         optimizer.step()
         scheduler.step()
 
 
+def places(n_steps, epochs=1):
+    return [Place(epoch, step, n_steps, ("main",), epochs) for epoch in range(epochs) for step in range(n_steps)]
+
+
 def test_warm_up_rises_to_the_full_rate():
-    factors = [learning_rate_factor("cosine", step, 12, n_warmup=4) for step in range(12)]
+    factors = [scheduled("cosine", place, warmup=1 / 3) for place in places(12)]
     assert factors[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
     assert all(later < earlier for earlier, later in itertools.pairwise(factors[4:]))
-    assert {learning_rate_factor("constant", step, 12) for step in range(12)} == {1.0}
-    with pytest.raises(ValueError, match="'schedule' must be one of cosine, constant, got 'step'"):
-        learning_rate_factor("step", 0, 1)
+    assert {scheduled("constant", place) for place in places(12)} == {1.0}
+    with pytest.raises(ValueError, match="'name' must be one of cosine, constant, got 'step'"):
+        scheduled("step", places(1)[0])
+
+
+def test_the_other_schedules():
+    assert [steps(epoch, (2, 4), 0.5) for epoch in range(6)] == [1, 1, 0.5, 0.5, 0.25, 0.25]
+    assert [inverse_decay(step, 1.0, 2.0) for step in range(3)] == pytest.approx([1, 1 / 4, 1 / 9])
+    rounds = [scheduled("cosine", place.in_round(3)) for place in places(4, epochs=6)]
+    assert rounds[:12] == rounds[12:] == [scheduled("cosine", place) for place in places(4, epochs=3)]
 
 
 @pytest.mark.parametrize(("warmup", "rising"), [(0.0, 0), (0.25, 3), (0.3, 4), (0.99, 12)])
-def test_the_warm_up_is_a_share_of_the_steps(warmup, rising):
+def test_the_warm_up_is_a_share_of_the_steps(monkeypatch, warmup, rising):
     rates = []
 
-    class Watched(DHOG):
-        def _objective(self, net, views, stage):
-            rates.append(training.optimizer.param_groups[0]["lr"] / self.lr)
-            return super()._objective(net, views, stage)
+    def watched(self, views, index, place):
+        rates.append(self.optimizer.param_groups[0]["lr"] / self.p.lr)
+        return original(self, views, index, place)
 
-    settings = {"network": "tiny8", "width": 0.25, "n_heads": 2, "hidden": 8, "augmentation": "none"}
-    method = Watched(**settings, n_clusters=2, epochs=3, batch_size=5, schedule="constant", warmup=warmup, device="cpu")
-    data = method.check(np.zeros((20, 8, 8), dtype=np.uint8))
-    augmentation = make_augmentation("none", image_shape=(1, 8, 8))
-    training = Training(method, method._build((1, 8, 8)), data, augmentation, run=None, progress=False)
-    with warnings.catch_warnings(), StopGuard(enabled=False) as guard:
+    original = DHOGLearner.loss
+    monkeypatch.setattr(DHOGLearner, "loss", watched)
+    settings = {"network": "tiny8", "width": 0.25, "n_heads": 2, "hidden": 8, "augmentation": "none", "device": "cpu"}
+    method = DHOG(**settings, n_clusters=2, epochs=3, batch_size=5, schedule="constant", warmup=warmup)
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeepclustWarning)
-        training.train(guard)
+        method.fit(np.zeros((20, 8, 8), dtype=np.uint8), progress=False)
     expected = [min(1.0, (step + 1) / max(1, rising)) for step in range(12)]
     assert rates == pytest.approx(expected)
 
@@ -150,11 +160,11 @@ def test_statistics_agree_with_scikit_learn(generator):
     first = torch.randint(0, 6, (3, 500), generator=generator)
     noise = torch.rand(3, 500, generator=generator) < torch.tensor([[0.1], [0.5], [1.0]])
     second = torch.where(noise, torch.randint(0, 6, (3, 500), generator=generator), first)
-    statistics = HeadStatistics(3, 6, CPU)
+    statistics = Watch("x")
     for part in torch.stack([first, second]).split(120, dim=2):
-        statistics.add(part)
+        statistics.add(one_hot(part, 6).double())
     mi, nmi = information_of_counts(statistics.pairs)
-    summary = statistics.summary()
+    summary = statistics.figures()
     for head in range(3):
         a, b = first[head].numpy(), second[head].numpy()
         assert mi[head].item() == pytest.approx(mutual_info_score(a, b))
@@ -179,16 +189,16 @@ def test_information_without_the_table_is_that_of_the_table(clusters, generator)
 
 
 def test_one_view_has_no_agreement(generator):
-    statistics = HeadStatistics(1, 100_000, CPU)
-    statistics.add(torch.randint(0, 100_000, (1, 1, 50), generator=generator))
-    assert "nmi_views" not in statistics.summary()
-    statistics.load(statistics.state())
+    statistics = Watch("x")
+    statistics.add(torch.rand(1, 1, 3, 100_000, generator=generator))
+    assert "nmi_views" not in statistics.figures()
+    statistics.load(statistics.state(), CPU)
 
 
 def test_statistics_of_one_cluster_and_of_nothing():
-    statistics = HeadStatistics(2, 3, CPU)
-    statistics.add(torch.zeros(2, 2, 10, dtype=torch.int64))
-    summary = statistics.summary()
+    statistics = Watch("x")
+    statistics.add(one_hot(torch.zeros(2, 2, 10, dtype=torch.int64), 3))
+    summary = statistics.figures()
     assert summary["nmi_views"] == summary["occupancy_entropy"] == [0.0, 0.0]
     assert summary["clusters_used"] == [1, 1]
     mi, nmi = information_of_counts(torch.zeros(3, 3))
@@ -196,15 +206,15 @@ def test_statistics_of_one_cluster_and_of_nothing():
 
 
 def test_statistics_go_through_a_checkpoint(generator):
-    whole, half = HeadStatistics(2, 4, CPU), HeadStatistics(2, 4, CPU)
-    parts = torch.randint(0, 4, (2, 2, 100), generator=generator).split(50, dim=2)
+    whole, half = Watch("x"), Watch("x")
+    parts = torch.rand(2, 2, 100, 4, generator=generator).split(50, dim=2)
     for part in parts:
         whole.add(part)
     half.add(parts[0])
-    resumed = HeadStatistics(2, 4, CPU)
-    resumed.load(half.state())
+    resumed = Watch("x")
+    resumed.load(half.state(), CPU)
     resumed.add(parts[1])
-    assert resumed.summary() == whole.summary()
+    assert resumed.figures() == whole.figures()
 
 
 @pytest.mark.parametrize(
@@ -228,7 +238,7 @@ def test_what_counts_as_collapse(used, largest, reason):
 def clock(monkeypatch):
     """Time as the test says."""
     now = types.SimpleNamespace(seconds=0.0)
-    monkeypatch.setattr("deepclust_ext.methods.progress.time.monotonic", lambda: now.seconds)
+    monkeypatch.setattr("deepclust_ext.training.progress.time.monotonic", lambda: now.seconds)
     return now
 
 
@@ -239,7 +249,7 @@ def test_lines_come_now_and_then_and_at_the_end(clock):
             clock.seconds += 2
             progress.step()
             if step % 10 == 9:
-                progress.epoch(-0.5)
+                progress.epoch(-0.5, last=step == 19)
     assert lines == [
         "epoch 1/2, 50 %, 10 s, about 20 s left",
         "epoch 2/2, 75 %, loss -0.5000, 20 s, about 10 s left",
@@ -247,11 +257,20 @@ def test_lines_come_now_and_then_and_at_the_end(clock):
     ]
 
 
+def test_a_run_that_its_data_end_has_a_last_line(clock):
+    lines = []
+    with Progress(lines.append, epochs=9, steps=1, done=0) as progress:
+        clock.seconds += 2
+        progress.step()
+        progress.epoch(0.5, last=True)
+    assert lines == ["epoch 1/9, 11 %, loss 0.5000, 2 s, about 16 s left"]
+
+
 def test_a_bar_is_shown_in_a_terminal_or_when_asked_for(capsys):
     for show, shown in ((None, False), (False, False), (True, True)):
         with Progress(show, epochs=1, steps=1, done=0) as progress:
             progress.step()
-            progress.epoch(0.25)
+            progress.epoch(0.25, last=True)
         out, err = capsys.readouterr()
         assert out == ""
         assert ("epoch 1/1" in err) is shown

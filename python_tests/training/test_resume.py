@@ -19,8 +19,8 @@ from support.clidata import single_thread
 from deepclust_ext._warnings import DeepclustWarning
 from deepclust_ext.evaluate import scores
 from deepclust_ext.methods import DHOG
-from deepclust_ext.methods.loop import Training
-from deepclust_ext.runs import CheckpointError, ResumeMismatchError, RunDirectory, RunError, RunInUseError
+from deepclust_ext.runs import CheckpointError, ResumeMismatchError, RunDirectory, RunError, RunInUseError, save_state
+from deepclust_ext.training import loop
 
 SETTINGS = {
     "n_clusters": 4, "n_heads": 2, "network": "tiny8", "width": 0.25, "hidden": 16, "n_augmentations": 2,
@@ -81,14 +81,14 @@ def epochs_of(folder):
 
 def stop_at(monkeypatch, epoch, step, action):
     """Do `action` when the loop comes to a step."""
-    original = Training._train_step
+    original = loop.train_step
 
-    def step_or_stop(self, *arguments):
-        if (self.epoch, self.step) == (epoch, step):
+    def step_or_stop(learner, index, place, **options):
+        if (place.epoch, place.step) == (epoch, step):
             action()
-        return original(self, *arguments)
+        return original(learner, index, place, **options)
 
-    monkeypatch.setattr(Training, "_train_step", step_or_stop)
+    monkeypatch.setattr(loop, "train_step", step_or_stop)
 
 
 class Killed(BaseException):
@@ -114,7 +114,7 @@ def test_a_killed_run_ends_the_same(tmp_path, reference, monkeypatch, epoch, ste
 
 @pytest.mark.parametrize("stage", ["agreement_of_views", "label_heads"])
 def test_a_run_killed_in_its_last_seconds_ends_the_same(tmp_path, reference, monkeypatch, stage):
-    monkeypatch.setattr(f"deepclust_ext.methods.inference.{stage}", lambda *_: kill())
+    monkeypatch.setattr(f"deepclust_ext.training.results.{stage}", lambda *_, **__: kill())
     with pytest.raises(Killed):
         fit(tmp_path / "run")
     monkeypatch.undo()
@@ -132,7 +132,7 @@ def test_a_signal_saves_in_the_middle_of_an_epoch(tmp_path, reference, monkeypat
     assert stopped.value.code == code
     assert signal.getsignal(signum) is handler
     state = RunDirectory(tmp_path / "run", mode="read").checkpoints.load()
-    assert (state["epoch"], state["step"]) == (4, 3)
+    assert state["place"] == {"epoch": 4, "step": 3}
     fit(tmp_path / "run")
     assert_same(tmp_path / "run", reference[0])
 
@@ -144,10 +144,10 @@ def test_a_process_that_is_terminated_then_killed(tmp_path, reference):
     script = (
         "import sys, numpy, torch, time; torch.set_num_threads(1)\n"
         "from deepclust_ext.methods import DHOG\n"
-        "from deepclust_ext.methods.loop import Training\n"
-        "step = Training._train_step\n"
+        "from deepclust_ext.training import loop\n"
+        "step = loop.train_step\n"
         # Slow enough for the signal to arrive before the run is over.
-        "Training._train_step = lambda *a: (time.sleep(0.02), step(*a))[1]\n"
+        "loop.train_step = lambda *a, **k: (time.sleep(0.02), step(*a, **k))[1]\n"
         f"DHOG(**{SETTINGS!r}).fit(numpy.load(sys.argv[1]), run=sys.argv[2], resume='auto')"
     )
     command = [sys.executable, "-W", "ignore", "-c", script, str(tmp_path / "images.npy"), str(run)]
@@ -195,7 +195,7 @@ def test_a_run_without_checkpoints_is_never_restarted_silently(tmp_path, monkeyp
 def test_a_finished_run_is_loaded_and_nothing_is_done_again(tmp_path, reference, monkeypatch):
     shutil.copytree(reference[0], tmp_path / "run")
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
-    monkeypatch.setattr("deepclust_ext.methods.inference.label_heads", lambda *_: kill())
+    monkeypatch.setattr("deepclust_ext.training.results.label_heads", lambda *_, **__: kill())
     again = fit(tmp_path / "run")
     monkeypatch.undo()
     for name in ("labels_", "confidence_", "nmi_views_"):
@@ -287,3 +287,19 @@ def test_the_folder_holds_what_readers_expect(reference):
         assert len(arrays["embeddings"]) == 200
     assert np.array_equal(DHOG.load(folder).predict(images()), model.labels_)
     assert not [entry for entry in folder.iterdir() if entry.name.endswith((".tmp", ".new"))]
+
+
+def test_files_of_another_format_are_refused_by_both_numbers(tmp_path, reference):
+    run = tmp_path / "run"
+    shutil.copytree(reference[0], run)
+    state = RunDirectory(run, mode="read").checkpoints.load()
+    save_state({**state, "format": 1}, tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match=r"model.pt' has format 1, and this version reads format 2; use .*0\.1"):
+        DHOG.load(tmp_path / "model.pt")
+    config = (run / "config.yaml").read_text()
+    assert config.startswith("format: 2\n")
+    (run / "config.yaml").write_text(config.replace("format: 2", "format: 1", 1))
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    with pytest.raises(ResumeMismatchError, match="the file format was 1 and is now 2"):
+        fit(run)
+    assert {path.name: path.read_bytes() for path in run.iterdir()} | {".lock": b""} == before | {".lock": b""}

@@ -8,10 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from deepclust_ext.commands._show import note
-from deepclust_ext.data import KNOWN_NAMES, ImageData, has_split, load_data
-from deepclust_ext.runs import ResumeMismatchError, RunDirectory, RunError
-from deepclust_ext.runs.directory import Mode
+from deepclust_ext.data.images import ImageData
+from deepclust_ext.data.load import KNOWN_NAMES, has_split, load_data
+from deepclust_ext.runs import ResumeMismatchError, RunError
 
 
 @dataclass(frozen=True)
@@ -36,19 +35,14 @@ class Source:
     folder_labels: bool = False
 
     def load(self, *, min_images: int = 2) -> ImageData:
-        """Load the images, and say which files could not be used."""
-        images = load_data(
+        """Load the images."""
+        return load_data(
             self.data,
             split=self.split,
             image_size=self.image_size,
             folder_labels=self.folder_labels,
             min_images=min_images,
         )
-        if images.skipped:
-            path, reason = images.skipped[0]
-            files = "1 file" if len(images.skipped) == 1 else f"{len(images.skipped)} files"
-            note(f"{files} skipped, the first {path!r}: {reason}")
-        return images
 
     def has_test(self) -> bool:
         """Whether there are test images beside the training images of this run."""
@@ -63,18 +57,6 @@ class Source:
         """Plain values for config.yaml: a path is made absolute, as commands are run from anywhere."""
         data = self.data if self.data in KNOWN_NAMES else os.path.abspath(self.data)
         return {**asdict(self), "data": data}
-
-
-class SourcedRun(RunDirectory):
-    """A run folder whose config.yaml also says how the command line asked for the data."""
-
-    def __init__(self, path: Path, mode: Mode, *, source: Source) -> None:
-        super().__init__(path, mode)
-        self.source = source
-
-    def write_config(self, config: dict[str, Any]) -> None:
-        """Add the request to the data's entry."""
-        super().write_config({**config, "data": {**config["data"], "request": self.source.record()}})
 
 
 def source_of(
@@ -118,16 +100,3 @@ def check_digest(images: ImageData, config: Mapping[str, Any], where: Path) -> N
             f"evaluate: the run in {str(where)!r} was fitted on other images ({data.get('n_images')} from "
             f"{data.get('source')}) than these {len(images)} from {images.source}; pass --data with the ones it had"
         )
-
-
-def open_for_reading(path: str) -> RunDirectory:
-    """Open one run; the folder of several seeds is refused by name."""
-    where = Path(path)
-    if not (where / "config.yaml").exists():
-        members = sorted(where.glob("seed-*/config.yaml"))
-        if members:
-            raise RunError(
-                f"run folder: {path!r} holds {len(members)} runs, one a seed; give one of them, "
-                f"such as {str(members[0].parent)!r}"
-            )
-    return RunDirectory(where, mode="read")

@@ -32,7 +32,7 @@ class Progress:
     --------
     >>> with Progress(print, epochs=1, steps=2, done=1) as progress:
     ...     progress.step()
-    ...     progress.epoch(-0.5)  # doctest: +ELLIPSIS
+    ...     progress.epoch(-0.5, last=True)  # doctest: +ELLIPSIS
     epoch 1/1, 100 %, loss -0.5000, ...
     """
 
@@ -65,12 +65,12 @@ class Progress:
         if self.done < self.epochs * self.steps and time.monotonic() - self._said >= PERIOD:
             self._say_line()
 
-    def epoch(self, loss: float) -> None:
-        """Show the mean loss of an epoch that has ended."""
+    def epoch(self, loss: float, *, last: bool) -> None:
+        """Show the mean loss of an epoch that has ended; the `last` may come before those that were planned."""
         self._loss = f", loss {loss:.4f}"
         self._bar.set_postfix(loss=f"{loss:.4f}")
         self._describe()
-        if self.done == self.epochs * self.steps:
+        if last:
             self._say_line()
 
     def _describe(self) -> None:

@@ -3,88 +3,76 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-import torch
 from torch import nn
 
 from deepclust_ext.runs import CheckpointError, CheckpointStore, describe, load_state, versions
 from deepclust_ext.runs.config import FORMAT
-
-if TYPE_CHECKING:
-    from deepclust_ext.methods.estimator import Estimator
-
-State = dict[str, Any]
-
-FITTED = (
-    "labels_",
-    "confidence_",
-    "n_clusters_",
-    "selected_head_",
-    "mi_views_",
-    "nmi_views_",
-    "best_head_",
-    "mapping_",
-    "majority_mapping_",
-    "history_",
-    "metrics_",
-)
+from deepclust_ext.training.learner import State
 
 
-def stamp(method: Estimator, state: State) -> State:
-    """Add to a state what tells whose it is."""
-    return {
-        "format": FORMAT,
-        "method": method._name,
-        "parameters": describe(method.get_params(deep=False)),
-        "image_shape": list(method.image_shape_),
-        "versions": versions(),
-        **state,
-    }
+@dataclass(frozen=True)
+class Identity:
+    """Whose a run, a checkpoint or a file is.
+
+    Parameters
+    ----------
+    method : str
+        Name of the method's class.
+    parameters : dict
+        All its parameters.
+    image_shape : (int, int, int)
+        Channels, height and width of its images.
+    result_neutral : tuple of str
+        Parameters that may change on a resume, because no label depends on them.
+    """
+
+    method: str
+    parameters: dict[str, Any]
+    image_shape: tuple[int, int, int]
+    result_neutral: tuple[str, ...] = field(default=())
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return int(self.parameters["seed"])
+
+    def stamp(self, state: State) -> State:
+        """Add to a state what tells whose it is."""
+        return {
+            "format": FORMAT,
+            "method": self.method,
+            "parameters": describe(self.parameters),
+            "image_shape": list(self.image_shape),
+            "versions": versions(),
+            **state,
+        }
 
 
 def check_stamp(state: State, where: str) -> None:
     """Refuse a file that is no checkpoint of ours, or of another format."""
-    if state.get("format") != FORMAT or "model" not in state or "method" not in state:
+    if state.get("format") != FORMAT:
         raise CheckpointError(
-            f"load: {where!r} has format {state.get('format')!r}, and this version reads format {FORMAT}"
+            f"load: {where!r} has format {state.get('format')!r}, and this version reads format {FORMAT}; "
+            f"use the version that wrote it ({state.get('versions', {}).get('deepclust_ext', 'unknown')}), or fit again"
         )
+    if "net" not in state or "method" not in state:
+        raise CheckpointError(f"load: {where!r} is no checkpoint of a method; it holds {', '.join(map(str, state))}")
 
 
 def load_weights(net: nn.Module, state: State, where: str) -> None:
     """Put a state's weights into a network built from its parameters."""
     try:
-        net.load_state_dict(state["model"])
+        net.load_state_dict(state["net"])
     except RuntimeError as error:
         raise CheckpointError(
             f"load: the weights in {where!r} are of another network than the one built here for {state['method']}; "
             "pass the module that was trained as network=, or use the version that wrote the file "
             f"({state.get('versions', {}).get('deepclust_ext', 'unknown')})"
         ) from error
-
-
-def fitted_state(method: Estimator) -> State:
-    """The fitted attributes as tensors and plain values."""
-    values = {name: getattr(method, name) for name in FITTED}
-    return {
-        name: torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else describe(value)
-        for name, value in values.items()
-    }
-
-
-def clear_fitted(method: Estimator) -> None:
-    """Forget an earlier fit, so that a fit that does not finish leaves no labels of another network."""
-    for name in FITTED:
-        if hasattr(method, name):
-            delattr(method, name)
-
-
-def set_fitted(method: Estimator, fitted: State) -> None:
-    """Put back what `fitted_state` returned."""
-    for name, value in fitted.items():
-        setattr(method, name, value.numpy() if isinstance(value, torch.Tensor) else value)
 
 
 def read(path: str | os.PathLike[str]) -> State:
@@ -106,7 +94,7 @@ def read(path: str | os.PathLike[str]) -> State:
     check_stamp(state, str(where))
     if state.get("fitted") is None:
         raise CheckpointError(
-            f"load: the run in {str(where)!r} has not finished ({state.get('epoch')} epochs done); resume it first"
+            f"load: the run in {str(where)!r} has not finished ({state['place']['epoch']} epochs done); resume it first"
         )
     return state
 

@@ -1,35 +1,17 @@
-"""What a step of training gives, and its sums over an epoch."""
+"""Sums over an epoch of what its steps gave, and of the seconds they took."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Objective:
-    """What a method's objective returns for one step.
-
-    Parameters
-    ----------
-    loss : Tensor
-        Scalar, to be minimised.
-    probabilities : Tensor, optional
-        (A, H, n, K): their largest entries are counted for the log.
-    terms : dict of Tensor
-        Detached tensors, of one shape at every step of a pass, whose means over the epoch are logged.
-    """
-
-    loss: Tensor
-    probabilities: Tensor | None = None
-    terms: dict[str, Tensor] = field(default_factory=dict)
+from deepclust_ext.training.learner import StepLoss
 
 
 class EpochSums:
-    """Sums of the objective's terms over the steps of an epoch, and the seconds they took.
+    """Sums of the loss's terms over the steps of an epoch, and the seconds they took.
 
     A term may be of some passes only: each has a count of its own. Nothing is read back from the device before `means`.
     """
@@ -40,9 +22,9 @@ class EpochSums:
         self.seconds = {"step": 0.0, "augmentation": 0.0}
 
     @torch.no_grad()
-    def add(self, objective: Objective, *, step: float, augmentation: float) -> None:
+    def add(self, found: StepLoss, *, step: float, augmentation: float) -> None:
         """Add a step, and the seconds of it and of its augmentation."""
-        for name, term in {"loss": objective.loss, **objective.terms}.items():
+        for name, term in {"loss": found.loss, **found.terms}.items():
             total = self.totals.get(name)
             self.totals[name] = term.detach().double() if total is None else total.to(term.device) + term
             self.counts[name] = self.counts.get(name, 0) + 1
@@ -60,9 +42,9 @@ class EpochSums:
 
     def state(self) -> dict[str, Any]:
         """Everything a resume in mid-epoch needs."""
-        return {"totals": dict(self.totals), "counts": dict(self.counts), "epoch_seconds": dict(self.seconds)}
+        return {"totals": dict(self.totals), "counts": dict(self.counts), "seconds": dict(self.seconds)}
 
     def load(self, state: dict[str, Any]) -> None:
         """Go back to where `state` was taken."""
         self.totals, self.counts = dict(state["totals"]), dict(state["counts"])
-        self.seconds = dict(state["epoch_seconds"])
+        self.seconds = dict(state["seconds"])

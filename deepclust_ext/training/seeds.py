@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-from collections.abc import Iterator
 
 import torch
 
@@ -43,24 +41,8 @@ def derive_generator(seed: int, purpose: str, *counters: int) -> torch.Generator
 
 
 def seed_default_generators(seed: int, device: torch.device) -> None:
-    """Seed the generators that dropout and other modules draw from; only inside `isolated_rng`."""
+    """Seed the generators that dropout and other modules draw from; only inside `own_torch_state`."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         with torch.cuda.device(device):
             torch.cuda.manual_seed(seed)
-
-
-@contextlib.contextmanager
-def isolated_rng(device: torch.device) -> Iterator[None]:
-    """Put torch's global random state back when the block ends, whatever modules drew from it inside.
-
-    Inside, new tensors are on the CPU unless they say otherwise, as the generators are: a default device that a caller
-    has set would take them elsewhere.
-    """
-    # Not always: it costs a little at every call of torch.
-    elsewhere = torch.get_default_device().type != "cpu"
-    with (
-        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
-        torch.device("cpu") if elsewhere else contextlib.nullcontext(),
-    ):
-        yield

@@ -1,0 +1,47 @@
+"""The run folder as commands use it: with the request for its data, and a word on files that were left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from deepclust_ext.commands._show import note
+from deepclust_ext.data import ImageData
+from deepclust_ext.data.source import Source
+from deepclust_ext.runs import RunDirectory, RunError
+from deepclust_ext.runs.directory import Mode
+
+
+def load(source: Source, *, min_images: int = 2) -> ImageData:
+    """Load the images, and say which files could not be used."""
+    images = source.load(min_images=min_images)
+    if images.skipped:
+        path, reason = images.skipped[0]
+        files = "1 file" if len(images.skipped) == 1 else f"{len(images.skipped)} files"
+        note(f"{files} skipped, the first {path!r}: {reason}")
+    return images
+
+
+class SourcedRun(RunDirectory):
+    """A run folder whose config.yaml also says how the command line asked for the data."""
+
+    def __init__(self, path: Path, mode: Mode, *, source: Source) -> None:
+        super().__init__(path, mode)
+        self.source = source
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        """Add the request to the data's entry."""
+        super().write_config({**config, "data": {**config["data"], "request": self.source.record()}})
+
+
+def open_for_reading(path: str) -> RunDirectory:
+    """Open one run; the folder of several seeds is refused by name."""
+    where = Path(path)
+    if not (where / "config.yaml").exists():
+        members = sorted(where.glob("seed-*/config.yaml"))
+        if members:
+            raise RunError(
+                f"run folder: {path!r} holds {len(members)} runs, one a seed; give one of them, "
+                f"such as {str(members[0].parent)!r}"
+            )
+    return RunDirectory(where, mode="read")

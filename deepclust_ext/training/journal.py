@@ -1,0 +1,127 @@
+"""What a run leaves behind: configuration, log and checkpoints in its folder, and the history in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from deepclust_ext.data.images import ImageData
+from deepclust_ext.runs import CheckpointError, RunDirectory, compare_configs, resume_mode
+from deepclust_ext.runs.config import make_config, warn_of_changes
+from deepclust_ext.training.files import Identity, check_stamp
+from deepclust_ext.training.learner import Record, State
+
+
+@contextlib.contextmanager
+def opened(run: str | os.PathLike[str] | RunDirectory | None, resume: bool | str) -> Iterator[RunDirectory | None]:
+    """Open the run folder for the block; one that the caller opened stays open."""
+    if run is None or isinstance(run, RunDirectory):
+        yield run
+        return
+    with RunDirectory(run, mode=resume_mode(resume)) as folder:
+        yield folder
+
+
+class Journal:
+    """The record of one run; without a folder it is the history alone.
+
+    Parameters
+    ----------
+    identity : Identity
+        Whose run it is.
+    folder : RunDirectory, optional
+        Empty, or holding the run.
+    """
+
+    def __init__(self, identity: Identity, folder: RunDirectory | None = None) -> None:
+        self.identity, self.folder = identity, folder
+        self.history: list[Record] = []
+
+    def start(self, images: ImageData) -> State | None:
+        """Write the configuration of a new run, or check an old one's and find its newest checkpoint.
+
+        Parameters
+        ----------
+        images : ImageData
+            The training images, which must be the run's.
+
+        Returns
+        -------
+        state : dict or None
+            As it was saved; None for a run that is at its beginning. With the key "fitted" the run has finished.
+
+        Raises
+        ------
+        ResumeMismatchError
+            If the run in the folder is another one.
+        CheckpointError
+            If it has no checkpoint that can be read, though it has come to its first epoch.
+        """
+        folder = self.folder
+        if folder is None:
+            return None
+        config = self._config(images)
+        if not folder.holds_run:
+            folder.write_config(config)
+            return None
+        saved = folder.read_config()
+        compare_configs(saved, config, where=str(folder.path))
+        state = folder.checkpoints.load()
+        if state is None:
+            # A run that was killed before its first checkpoint starts again; one that has lost them does not.
+            if any(record.get("event") == "epoch" for record in folder.read_log()):
+                raise CheckpointError(
+                    f"resume: the checkpoints of {str(folder.path)!r} are gone, though its log has epochs; "
+                    "start again in a new folder"
+                )
+            return None
+        check_stamp(state, str(folder.path))
+        if state.get("fitted") is not None:
+            self.history = state["fitted"]["history"]
+            return state
+        warn_of_changes(saved, config, where=str(folder.path))
+        self.history = [
+            {key: value for key, value in record.items() if key not in ("event", "time")}
+            for record in folder.rewind_log(state["place"]["epoch"])
+            if record.get("event") == "epoch"
+        ]
+        self.log("resume", **state["place"])
+        return state
+
+    def epoch(self, record: Record) -> None:
+        """Add an epoch."""
+        self.history.append(record)
+        self.log("epoch", **record)
+
+    def conclusion(self, record: Record) -> None:
+        """Log what concluding found, once: results may be made again."""
+        if self.folder is not None and not any(line.get("event") == "conclusion" for line in self.folder.read_log()):
+            self.log("conclusion", **record)
+
+    def log(self, event: str, **fields: Any) -> None:
+        """Append to the log, if there is a folder."""
+        if self.folder is not None:
+            self.folder.log(event, **fields)
+
+    def save(self, state: State) -> None:
+        """Write a checkpoint, if there is a folder."""
+        if self.folder is not None:
+            self.folder.checkpoints.save(self.identity.stamp(state))
+
+    def _config(self, images: ImageData) -> dict[str, Any]:
+        """The content of config.yaml."""
+        return make_config(
+            method=self.identity.method,
+            parameters=self.identity.parameters,
+            seed=self.identity.seed,
+            data={
+                "source": images.source,
+                "digest": images.digest,
+                "n_images": len(images),
+                "image_shape": images.image_shape,
+                "n_skipped": len(images.skipped),
+            },
+            result_neutral=self.identity.result_neutral,
+        )

@@ -1,0 +1,220 @@
+"""The end of a run: choose the head, label the images, score them if classes are known, write the files."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from deepclust_ext import evaluate
+from deepclust_ext._warnings import DeepclustWarning
+from deepclust_ext.data.images import ImageData
+from deepclust_ext.runs import RunDirectory, describe
+from deepclust_ext.training.inference import agreement_of_views, label_heads
+from deepclust_ext.training.learner import Conclusion, Learner, Record, State
+from deepclust_ext.training.seeds import derive_generator
+from deepclust_ext.training.watch import collapse_reason
+
+# k-means on pixels is a yardstick: a sample keeps it to seconds, and the run is scored on the same images.
+BASELINE_IMAGES = 10_000
+BASELINE_STARTS = 10
+# Starts times clusters: a start costs more with more clusters, and the yardstick must not hold up a run.
+BASELINE_CLUSTERS = 1_000
+
+Labels = npt.NDArray[np.int64]
+
+
+@dataclass
+class Results:
+    """What a finished run has found: a method's fitted attributes, without their underscore."""
+
+    labels: Labels
+    confidence: npt.NDArray[np.float32]
+    n_clusters: int
+    selected_head: int
+    mi_views: npt.NDArray[np.float64]
+    nmi_views: npt.NDArray[np.float64]
+    best_head: int | None
+    mapping: Labels | None
+    majority_mapping: Labels | None
+    history: list[Record]
+    metrics: dict[str, Any]
+
+    def state(self) -> State:
+        """Tensors and plain values, for a file."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {
+            name: torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else describe(value)
+            for name, value in values.items()
+        }
+
+    @classmethod
+    def of_state(cls, state: State) -> Results:
+        """What `state` was made from."""
+        values: dict[str, Any] = {n: v.numpy() if isinstance(v, torch.Tensor) else v for n, v in state.items()}
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Results, and the embeddings (N, d) float32 of the training images, which files of models do not hold."""
+
+    results: Results
+    embeddings: npt.NDArray[np.float32]
+
+
+def make_results(
+    learner: Learner,
+    conclusion: Conclusion,
+    *,
+    facts: dict[str, Any],
+    n_clusters: int,
+    seed: int,
+    history: list[Record],
+) -> Found:
+    """Label the training images with what a run has come to, and describe the labels.
+
+    The head is chosen without labels, by how its labels of two augmented views agree; ties to the lowest.
+
+    Parameters
+    ----------
+    learner : Learner
+        Gives images, augmentation and how the head is chosen.
+    conclusion : Conclusion
+        Of the learner.
+    facts : dict
+        What the metrics begin with.
+    n_clusters : int
+        K that was asked for.
+    seed : int
+        Of the run.
+    history : list of dict
+        The log's record of every epoch.
+    """
+    net, augmentation, data = conclusion.net, learner.augmentation, learner.images
+    pair = agreement_of_views(net, augmentation, data.images, seed=seed, n_clusters=n_clusters)
+    mi_views, nmi_views = (part.numpy() for part in pair)
+    heads, confidences, embeddings = (part.numpy() for part in label_heads(net, augmentation, data.images))
+
+    # argmax takes the first of equal values: the lowest head.
+    selected = int((mi_views if learner.selection == "mi" else nmi_views).argmax())
+    labels = heads[selected] if conclusion.labels is None else conclusion.labels.cpu().numpy()
+    confidence = confidences[selected] if conclusion.confidence is None else conclusion.confidence.cpu().numpy()
+    described: list[dict[str, Any]] = [
+        {"head": head, "mi_views": float(mi_views[head]), "nmi_views": float(nmi_views[head])}
+        | evaluate.diagnostics(row, n_clusters)
+        for head, row in enumerate(heads)
+    ]
+    diagnostics = evaluate.diagnostics(labels, n_clusters, embeddings)
+    used = int(np.unique(labels).size)
+    metrics: dict[str, Any] = {
+        **facts,
+        "selected_head": selected,
+        "diagnostics": diagnostics,
+        "collapsed": collapse_reason(used, diagnostics["largest_share"], n_clusters),
+        "heads": described,
+    }
+    results = Results(
+        labels, confidence, used, selected, mi_views, nmi_views, None, None, None, history=history, metrics=metrics
+    )
+    if data.labels is not None:
+        y = data.labels.cpu().numpy()
+        for described_head, row in zip(described, heads, strict=True):
+            described_head["scores"] = evaluate.scores(row, y)
+        results.best_head = int(np.argmax([head["scores"]["nmi"] for head in described]))
+        results.mapping = evaluate.hungarian_mapping(labels, y)
+        results.majority_mapping = evaluate.majority_mapping(labels, y)
+        own = described[selected]["scores"] if conclusion.labels is None else evaluate.scores(labels, y)
+        metrics |= {"scores": own, "best_head": results.best_head}
+        metrics["best_scores"] = described[results.best_head]["scores"]
+        metrics |= compare_with_pixels(labels, n_clusters, data, y, seed=seed)
+    results.metrics = describe(metrics)
+    return Found(results, embeddings)
+
+
+def write_results(folder: RunDirectory, names: tuple[str, ...], found: Found) -> None:
+    """Write labels.csv, embeddings.npz and metrics.json."""
+    results = found.results
+    folder.write_labels(names, results.labels, results.confidence)
+    folder.write_embeddings(
+        {"embeddings": found.embeddings, "labels": results.labels, "confidence": results.confidence}
+    )
+    folder.write_metrics(results.metrics)
+
+
+def saved_results(folder: RunDirectory, fitted: State, images: ImageData) -> Results | None:
+    """What a finished run has found, or None where its results must be made again.
+
+    That is so if a result file is gone, or if classes are given that the run was not scored against.
+    """
+    if not folder.holds_results:
+        return None
+    results = Results.of_state(fitted)
+    if images.labels is not None:
+        scores = evaluate.scores(results.labels, images.labels.cpu().numpy())
+        if scores != results.metrics.get("scores"):
+            return None
+    return results
+
+
+def compare_with_pixels(labels: Labels, n_clusters: int, data: ImageData, y: Labels, *, seed: int) -> dict[str, Any]:
+    """Score k-means on the pixels of (a sample of) the training images.
+
+    Parameters
+    ----------
+    labels : ndarray of int64, shape (N,)
+        The run's.
+    n_clusters : int
+        K.
+    data : ImageData
+        The N images.
+    y : ndarray of int64, shape (N,)
+        Their classes.
+    seed : int
+        Of the run.
+
+    Returns
+    -------
+    metrics : dict
+        `kmeans_pixels`, its scores with `run_nmi`, the run's NMI on the same images, and `below_kmeans_pixels`.
+    """
+    # Never fewer images than clusters: k-means would refuse them at the end of a long run.
+    rows, n_sampled = np.arange(len(data)), max(BASELINE_IMAGES, n_clusters)
+    if len(data) > n_sampled:
+        rows = np.sort(torch.randperm(len(data), generator=derive_generator(seed, "baseline"))[:n_sampled].numpy())
+    starts = max(1, min(BASELINE_STARTS, BASELINE_CLUSTERS // n_clusters))
+    begin = time.perf_counter()
+    pixels = evaluate.kmeans_pixels(data.images[rows], n_clusters, seed=seed, n_init=starts)
+    found: dict[str, Any] = {
+        "n_images": len(rows),
+        "n_init": starts,
+        "seconds": round(time.perf_counter() - begin, 3),
+        "run_nmi": evaluate.nmi(labels[rows], y[rows]),
+        **evaluate.scores(pixels, y[rows]),
+    }
+    return {"kmeans_pixels": found, "below_kmeans_pixels": bool(found["run_nmi"] < found["nmi"])}
+
+
+def warn_of(metrics: dict[str, Any]) -> None:
+    """Warn the caller of `fit` of a collapse, or of less than k-means on pixels reaches."""
+    method = metrics["method"]
+    if metrics["collapsed"] is not None:
+        warnings.warn(
+            f"{method}: the labels have collapsed: head {metrics['selected_head']}, which they come from, "
+            f"{metrics['collapsed']}",
+            DeepclustWarning,
+            stacklevel=3,
+        )
+    if metrics.get("below_kmeans_pixels"):
+        pixels = metrics["kmeans_pixels"]
+        warnings.warn(
+            f"{method}: NMI {pixels['run_nmi']:.3f} is below k-means on pixels ({pixels['nmi']:.3f}): this run "
+            "learnt less than the pixels show; look at the occupancy in the log, the augmentation and 'lr'",
+            DeepclustWarning,
+            stacklevel=3,
+        )
