@@ -139,6 +139,9 @@ def _execute(command: list[str], file: Any, limit: float, rehearse: bool) -> tup
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
     if command[0] == "compute-sanitizer":  # the allocator's reuse would hide a step beyond an array's end
         environment["PYTORCH_NO_CUDA_MEMORY_CACHING"] = "1"
+    if "-n" in command:  # pytest's workers share the processors
+        threads = max(1, len(os.sched_getaffinity(0)) // int(command[command.index("-n") + 1]))
+        environment.setdefault("OMP_NUM_THREADS", str(threads))
     if rehearse:
         environment["DEEPCLUST_REHEARSE_CUDA"] = "1"
     process = subprocess.Popen(

@@ -72,10 +72,14 @@ def launched(device: str) -> set[str] | None:
     """The instances that the calls launch, by the profiler; None where it sees none, or there is no GPU to see."""
     if torch.device(device).type == "cpu":
         return None
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-        for call in calls().values():
-            call(device)
-        torch.cuda.synchronize()
+    try:
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+            for call in calls().values():
+                call(device)
+            torch.cuda.synchronize()
+    except RuntimeError:  # the profiler's own: every call has run before
+        traceback.print_exc()
+        return None
     return {short_name(event.name) for event in profile.events()} & instances() or None
 
 
