@@ -1,7 +1,9 @@
-"""Makes the README's benchmark table from the JSON that `deepclust bench --json FILE` writes.
+"""Makes the tables of speed from the JSON that `deepclust bench --json FILE` writes.
 
-python benchmarks/report.py results.json            prints the table
-python benchmarks/report.py results.json README.md  puts it between the file's benchmark markers
+python benchmarks/report.py results.json                                        prints both tables
+python benchmarks/report.py results.json README.md benchmarks/results/speed.md  puts the short one between README's
+                                                                                markers, and writes the page of the
+                                                                                long one
 """
 
 from __future__ import annotations
@@ -11,27 +13,68 @@ import sys
 from pathlib import Path
 
 BEGIN, END = "<!-- benchmark table: begin -->", "<!-- benchmark table: end -->"
+# Rows of the short table, shared evenly among the ops.
+ROWS = 12
+# Each peer under one name, whatever the benchmark of an op calls it. What is not here keeps its name.
+PEERS = {
+    "torch": "plain torch",
+    "compiled": "plain torch, compiled",
+    "product form": "plain torch, product form",
+    "outer product": "plain torch, outer product",
+    "batched": "plain torch, batched",
+    "loop over pairs": "plain torch, loop over pairs",
+    "intelex": "scikit-learn-intelex",
+    "sklearn-intelex": "scikit-learn-intelex",
+}
+PAGE = """# Speed
+
+`make bench` writes this page: `deepclust bench --json build/bench.json` measures, and `benchmarks/report.py` makes the
+tables. In each case all results are first checked for agreement; then ours and the peers are timed in alternating
+turns. The ratio is the peer's time divided by ours: above 1, ours is faster.
+
+"""
 
 
-def table(data: dict) -> str:
-    """A Markdown table, a row for each case and opponent, and the machine it was taken on."""
-    machine = data["machine"]
+def short_table(data: dict) -> str:
+    """A Markdown table of some cases of each op, from the lowest ratio to the highest, each beside its best peer."""
+    by_op: dict[str, list[dict]] = {}
+    for result in _timed(data):
+        by_op.setdefault(result["op"], []).append(result)
     lines = [
-        f"{machine['threads']} threads of {machine['cpu']} ({machine['simd']}), torch {machine['torch']}, float32,",
-        "forward + backward where there is a gradient, medians of alternating turns:",
-        "",
-        "| Op | Size | ours | opponent | time | ratio | target |",
-        "|---|---|---:|---|---:|---:|---:|",
+        *_measured(data["machine"]),
+        "| Op | Size | ours | best peer | its time | ratio |",
+        "|---|---|---:|---|---:|---:|",
     ]
-    for result in data["results"]:
-        ours = result["microseconds"]["ours"]
-        for name, ratio in result["ratios"].items():
-            target = result["targets"].get(name)
-            lines.append(
-                f"| `{result['op']}` | {result['label']} | {duration(ours)} | {name} | "
-                f"{duration(result['microseconds'][name])} | {ratio:.1f}x | {f'{target:g}x' if target else ''} |"
-            )
+    for results in by_op.values():
+        for result in spread(results, max(1, ROWS // len(by_op))):
+            lines.append(_row(result, best_peer(result)))
     return "\n".join(lines)
+
+
+def long_table(data: dict) -> str:
+    """A Markdown table with a row for each case and peer."""
+    lines = [
+        *_measured(data["machine"]),
+        "| Op | Size | ours | peer | its time | ratio |",
+        "|---|---|---:|---|---:|---:|",
+    ]
+    lines += [_row(result, peer) for result in _timed(data) for peer in result["ratios"]]
+    return "\n".join(lines)
+
+
+def best_peer(result: dict) -> str:
+    """The fastest of a case's peers, as the JSON names it."""
+    return min(result["ratios"], key=result["microseconds"].__getitem__)
+
+
+def spread(results: list[dict], rows: int) -> list[dict]:
+    """At most so many of an op's cases: those of the lowest and of the highest ratio, and evenly between them."""
+    if len(results) <= rows:
+        return results
+    ranked = sorted(range(len(results)), key=lambda i: _margin(results[i]))
+    last = len(ranked) - 1
+    chosen = {last // 2} if rows == 1 else {i * last // (rows - 1) for i in range(rows)}
+    return [results[i] for i in sorted(ranked[place] for place in chosen)]
 
 
 def duration(microseconds: float) -> str:
@@ -39,15 +82,50 @@ def duration(microseconds: float) -> str:
     return f"{microseconds / 1e6:.3g} s" if microseconds >= 1e6 else f"{microseconds / 1000:.3g} ms"
 
 
+def write(data: dict, readme: Path, page: Path) -> None:
+    """Put the short table between the README's markers, and write the page of the long one."""
+    before, rest = readme.read_text(encoding="utf-8").split(BEGIN)
+    after = rest.split(END)[1]
+    readme.write_text(f"{before}{BEGIN}\n{short_table(data)}\n{END}{after}", encoding="utf-8")
+    page.write_text(f"{PAGE}{long_table(data)}\n", encoding="utf-8")
+
+
 def main(arguments: list[str]) -> None:
-    """Print the table, or write it into a file."""
-    text = table(json.loads(Path(arguments[0]).read_text(encoding="utf-8")))
-    if len(arguments) == 1:
-        sys.stdout.write(text + "\n")
-        return
-    page = Path(arguments[1])
-    before, rest = page.read_text(encoding="utf-8").split(BEGIN)
-    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    """Print the tables, or write them into their files."""
+    source, *targets = arguments
+    data = json.loads(Path(source).read_text(encoding="utf-8"))
+    if targets:
+        readme, page = map(Path, targets)
+        write(data, readme, page)
+    else:
+        sys.stdout.write(f"{short_table(data)}\n\n{long_table(data)}\n")
+
+
+def _timed(data: dict) -> list[dict]:
+    """The cases that have a peer."""
+    return [result for result in data["results"] if result["ratios"]]
+
+
+def _margin(result: dict) -> float:
+    """The best peer's ratio."""
+    return result["microseconds"][best_peer(result)] / result["microseconds"]["ours"]
+
+
+def _measured(machine: dict) -> list[str]:
+    """On what, and how."""
+    return [
+        f"{machine['threads']} threads of {machine['cpu']} ({machine['simd']}), torch {machine['torch']}, float32,",
+        "forward + backward where there is a gradient, medians of alternating turns:",
+        "",
+    ]
+
+
+def _row(result: dict, peer: str) -> str:
+    micro = result["microseconds"]
+    return (
+        f"| `{result['op']}` | {result['label']} | {duration(micro['ours'])} | {PEERS.get(peer, peer)} | "
+        f"{duration(micro[peer])} | {result['ratios'][peer]:.1f}x |"
+    )
 
 
 if __name__ == "__main__":

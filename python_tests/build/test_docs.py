@@ -1,4 +1,4 @@
-"""Examples in docstrings and in the README run as they stand."""
+"""Examples in docstrings and in the README run as they stand, and pages tell of what is there."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import doctest
 import importlib
 import pkgutil
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 import deepclust_ext
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+PAGES = ("README.md", "CONTRIBUTING.md", "benchmarks/results/speed.md", "benchmarks/results/dhog.md")
 # _C and its kin are no Python modules, and __main__ is the command line.
 MODULES = [
     module.name
@@ -34,3 +37,27 @@ def test_the_training_loop_of_the_readme(threads):
     exec(compile(block, str(README), "exec"), names)
     assert names["loss"].item() < 0
     assert names["labels"].shape == (1000,)
+    assert not names["encoder"].training
+
+
+def test_the_fit_commands_of_the_readme_are_understood():
+    from deepclust_ext.commands._options import parse_fit
+
+    commands = re.findall(r"^deepclust fit (\S+) ([^#\n]*)", README.read_text(), re.MULTILINE)
+    assert {name for name, _ in commands} == {"dhog", "deepcluster"}
+    for name, words in commands:
+        parse_fit(name, shlex.split(words)).build()
+
+
+def test_scores_in_the_readme_are_those_of_the_results():
+    """A row of a method stands in the page of results too, beside columns that the README leaves out."""
+    rows = re.findall(r"^\| .*? \|((?: \d\.\d{3} \+- \d\.\d{3} \|){3})$", README.read_text(), re.MULTILINE)
+    assert len(rows) == 3
+    results = (ROOT / "benchmarks/results/dhog.md").read_text()
+    assert all(f"|{row}" in results for row in rows)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_between_pages_lead_somewhere(page):
+    targets = re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text())
+    assert [each for each in targets if not (ROOT / page).parent.joinpath(each).exists()] == []
