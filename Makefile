@@ -12,7 +12,7 @@ TORCH ?= torch==2.14.1 torchvision==0.29.1
 JOBS := $(or $(MAX_JOBS),$(shell nproc))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test emu lint format bench test-cuda sanitize-cuda bench-cuda clean
+.PHONY: demo test emu lint format bench test-cuda sanitize-cuda bench-cuda gpu-check clean
 
 demo: $(VENV)/.built
 	$(BIN)/deepclust fit dhog --config small --data mnist5k --out $(DEMO) --resume auto
@@ -68,6 +68,12 @@ sanitize-cuda-%: $(VENV)/.built
 
 bench-cuda: $(VENV)/.built
 	$(BIN)/deepclust bench --device cuda --json build/bench-cuda.json
+
+# All of it and more within eight minutes, into a folder: by $(PYTHON) and what is installed there, without .venv.
+gpu-check:
+	@test -n "$(OUT)" || { echo "No folder for the results: make gpu-check OUT=FOLDER"; exit 1; }
+	@test -f deepclust_ext/_C.so || DEEPCLUST_CUDA=1 TORCH_CUDA_ARCH_LIST=native $(PYTHON) setup.py build_ext --inplace
+	$(PYTHON) -m benchmarks.gpu_check $(OUT)
 
 # The compiled library and the packages it needs: built once, and again when a source or pyproject.toml changes.
 $(VENV)/.built: $(VENV)/.packages pyproject.toml setup.py setup_cuda.py $(filter-out csrc/emu/%,$(SOURCES))

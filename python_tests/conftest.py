@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from support.rehearsal import REHEARSED
 
 
 @pytest.fixture
@@ -21,9 +22,10 @@ def threads():
 
 
 def pytest_collection_modifyitems(items):
-    """Tests of a GPU are skipped where there is none."""
+    """Tests of a GPU are skipped where there is none, but for those that can be rehearsed (support/rehearsal.py)."""
     if torch.cuda.is_available():
         return
     for item in items:
-        if item.get_closest_marker("cuda"):
+        rehearsed = REHEARSED and {"gpu", "kernels"} & set(item.fixturenames)
+        if item.get_closest_marker("cuda") and not rehearsed:
             item.add_marker(pytest.mark.skip(reason="needs a GPU"))

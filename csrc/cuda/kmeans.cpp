@@ -32,6 +32,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> kmeans(const Tensor& 
   check_kmeans(x, start, n_clusters, max_iter, tol, empty_rule);
   if (start.has_value()) check_same_device("kmeans", "x", x, "centroids", *start);
   const DeviceScope scope(x);
+  refuse_capture("kmeans", scope.stream());
   const ScalarType dtype = accumulator_dtype(x.scalar_type());
   const int64_t batch = batch_of(x, 2), n = x.size(x.dim() - 2), d = x.size(x.dim() - 1);
   Tensor centroids = empty(sizes_with(x, 2, {n_clusters, d}), dtype, x);

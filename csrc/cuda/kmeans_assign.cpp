@@ -15,6 +15,7 @@ std::tuple<Tensor, Tensor> kmeans_assign(const Tensor& x, const Tensor& centroid
   check_centroids("kmeans_assign", x, centroids);
   check_same_device("kmeans_assign", "x", x, "centroids", centroids);
   const DeviceScope scope(x);
+  refuse_capture("kmeans_assign", scope.stream());
   Tensor labels = empty(sizes_with(x, 1, {}), ScalarType::Long, x);
   Tensor distances = empty(sizes_with(x, 1, {}), accumulator_dtype(x.scalar_type()), x);
   const int64_t n = x.size(x.dim() - 2), clusters = centroids.size(x.dim() - 2);

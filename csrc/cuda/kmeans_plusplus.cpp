@@ -9,6 +9,7 @@ Tensor kmeans_plusplus(const Tensor& x, int64_t n_clusters, int64_t seed) {
   check_points("kmeans_plusplus", x);
   check_cluster_count("kmeans_plusplus", x, n_clusters);
   const DeviceScope scope(x);
+  refuse_capture("kmeans_plusplus", scope.stream());
   const int64_t batch = batch_of(x, 2), n = x.size(x.dim() - 2), d = x.size(x.dim() - 1);
   const Tensor points = dense(x), seeds = empty(sizes_with(x, 2, {n_clusters}), ScalarType::Long, x);
   const Tensor bad_row = row_flags(1, x);

@@ -29,6 +29,7 @@ std::tuple<Tensor, Tensor> knn(const Tensor& x, const std::optional<Tensor>& que
   check_knn(x, query, k, metric);
   if (query) check_same_device("knn", "x", x, "query", *query);
   const DeviceScope scope(x);
+  refuse_capture("knn", scope.stream());
   const Tensor& rows = query ? *query : x;
   const std::vector<int64_t> sizes = knn_sizes(rows, k);
   Tensor values = empty(sizes, accumulator_dtype(x.scalar_type()), x), indices = empty(sizes, ScalarType::Long, x);

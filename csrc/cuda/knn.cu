@@ -1,5 +1,4 @@
 #include <cstring>
-#include <stdexcept>
 #include <type_traits>
 #include <utility>
 
@@ -68,12 +67,6 @@ void prepare(const KnnPlan& plan, const void* rows, int64_t count, bool is_x, ac
 unsigned long long read_back(const unsigned long long* number, Stream stream) {
   unsigned long long value = ~0ull;
 #if defined(__CUDACC__)
-  cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
-  cudaStreamIsCapturing(stream, &capture);
-  if (capture != cudaStreamCaptureStatusNone)
-    throw std::runtime_error(
-        "knn: a CUDA graph cannot record it, for it waits to hear whether its inputs are finite\n"
-        "  call it outside of the capture");
   // A failure stays for check_launch to report.
   if (cudaMemcpyAsync(&value, number, sizeof(value), cudaMemcpyDeviceToHost, stream) == cudaSuccess)
     cudaStreamSynchronize(stream);

@@ -30,6 +30,9 @@ struct NumpyType<BFloat16> {
   static py::dtype get() { return py::dtype("uint16"); }
 };
 
+// Elements between a 256-byte bound and the copies that to_device makes: a view of a tensor may start anywhere.
+inline std::int64_t input_offset = 0;
+
 // A copy of `array` in C order. The dtype must be T's: a silent conversion would test another kernel than the one
 // named.
 template <typename T>
@@ -39,7 +42,7 @@ DeviceBuffer<T> to_device(const py::array& array, const char* name) {
     throw py::type_error("emu: '" + std::string(name) + "' must be " + std::string(py::str(expected)) + ", got " +
                          std::string(py::str(array.dtype())));
   const py::array packed = py::array::ensure(array, py::array::c_style);
-  DeviceBuffer<T> buffer(packed.size());
+  DeviceBuffer<T> buffer(packed.size(), input_offset);
   if (buffer.bytes() > 0) std::memcpy(static_cast<void*>(buffer.get()), packed.data(), buffer.bytes());
   return buffer;
 }

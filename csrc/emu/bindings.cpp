@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "arrays.h"
 #include "barrier.h"
 #include "bind.h"
 #include "machine.h"
@@ -25,6 +26,8 @@ PYBIND11_MODULE(_emu, module) {
             "emu: 'schedule' must be 'forward', 'reverse', 'random', 'eager' or 'eager-reverse', got '" + name + "'");
       },
       py::arg("schedule"), py::arg("seed") = 0);
+  // Where inputs start: so many elements behind a 256-byte bound.
+  module.def("set_input_offset", [](std::int64_t elements) { input_offset = elements; }, py::arg("elements"));
   module.def("set_step_limit", &set_step_limit, py::arg("steps") = kDefaultStepLimit);
   module.def("set_deleted_barrier", &set_deleted_barrier, py::arg("file"), py::arg("line"));
   module.def("clear_deleted_barrier", &clear_deleted_barrier);

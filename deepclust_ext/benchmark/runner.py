@@ -28,6 +28,7 @@ SECONDS_A_TURN = 0.02
 # float32 peaks of GPUs: bytes a second of memory, operations a second without tensor cores.
 ROOFLINES = {
     "H100": (3.35e12, 67e12),
+    "H100 PCIe": (2.04e12, 51e12),  # the last name that fits counts
     "H200": (4.8e12, 67e12),
     "A100": (1.94e12, 19.5e12),
     "L4": (0.3e12, 30.3e12),

@@ -126,6 +126,19 @@ def first_derivative_only(op: str, run: Callable[..., Any]) -> type[torch.autogr
     return Backward
 
 
+def refuse_capture(op: str, x: Tensor) -> None:
+    """Raise a RuntimeError where a CUDA graph is being recorded, for an op that waits for values of `x` in Python.
+
+    torch's own error would name a call inside of the op. Where the kernels wait, they say the same (capture.cpp).
+    """
+    if torch.compiler.is_compiling() or not x.is_cuda or not torch.cuda.is_current_stream_capturing():
+        return
+    raise RuntimeError(
+        f"{op}: a CUDA graph cannot record it, for it waits to hear whether its inputs are finite\n"
+        "  call it outside of the capture"
+    )
+
+
 def batch_first(batch_size: int, value: Any, dim: int | None) -> Any:
     """`value` with its vmapped dimension moved to the front, or expanded there when it has none."""
     if not isinstance(value, Tensor):

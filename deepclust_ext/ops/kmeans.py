@@ -13,6 +13,7 @@ from deepclust_ext.ops._common import (
     accumulator_dtype,
     check_floating,
     checked_by_value,
+    refuse_capture,
 )
 from deepclust_ext.ops.kmeans_assign import check_pair, check_points
 
@@ -113,6 +114,8 @@ def kmeans(
     ValueError
         K is not between 1 and N, shapes do not fit together, an option is unknown or out of range, `x` or `init`
         holds NaN or infinity, or the squared distances leave the range of floats.
+    RuntimeError
+        A CUDA graph is being recorded.
 
     References
     ----------
@@ -132,6 +135,7 @@ def kmeans(
     (1.0, 1.0)
     """
     points, clusters, start = _check(x, n_clusters, init)
+    refuse_capture("kmeans", points)
     max_iter = check.whole_number("kmeans", "max_iter", max_iter, at_least=0, at_most=2**31 - 1)
     n_init = check.whole_number("kmeans", "n_init", n_init, at_least=1)
     seed = check.whole_number("kmeans", "seed", seed)

@@ -55,6 +55,8 @@ def kmeans_assign(x: Tensor, centroids: Tensor) -> KMeansAssignment:
     ValueError
         Shapes or devices do not fit together, or an argument holds NaN or infinity (a RuntimeError under
         torch.compile).
+    RuntimeError
+        A CUDA graph is being recorded.
 
     References
     ----------

@@ -13,6 +13,7 @@ from deepclust_ext.ops._common import (
     check_floating,
     checked_by_value,
     matched_rows,
+    refuse_capture,
 )
 
 __all__ = ["KNNClassification", "knn_classify"]
@@ -70,6 +71,8 @@ def knn_classify(
     ValueError
         Shapes or devices do not fit together, the bank is empty, `k` or `temperature` is not positive, labels lie
         outside of 0 to n_classes - 1, or features are NaN or infinite.
+    RuntimeError
+        A CUDA graph is being recorded.
 
     References
     ----------
@@ -98,6 +101,7 @@ def knn_classify(
         raise ValueError(
             f"knn_classify: 'query' must have shape (..., Q, {bank.shape[-1]}) as 'bank' has, got {tuple(query.shape)}"
         )
+    refuse_capture("knn_classify", bank)
     classes = _check_labels(bank, labels, n_classes)
     bank, query = matched_rows("knn_classify", "bank", bank, "query", query)
     args = (bank, query, min(k, bank.shape[-2]), "cosine")

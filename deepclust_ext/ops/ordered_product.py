@@ -43,12 +43,6 @@ def _(a: Tensor, b: Tensor) -> Tensor:
     return a.new_empty(a.shape[1], b.shape[1])
 
 
-@torch.library.register_kernel("deepclust::ordered_product", "cuda")
-def _(a: Tensor, b: Tensor) -> Tensor:
-    # The CPU's threads have no part in it.
-    return a.T @ b
-
-
 @torch.library.register_vmap("deepclust::ordered_product")
 def _(info: Any, in_dims: tuple[int | None, int | None], a: Tensor, b: Tensor) -> tuple[Tensor, int]:
     a, b = (t if dim is None else t.movedim(dim, 0) for t, dim in zip((a, b), in_dims, strict=True))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from deepclust_ext import _checks as check
-from deepclust_ext.ops._common import accumulator_dtype, check_floating
+from deepclust_ext.ops._common import accumulator_dtype, check_floating, refuse_capture
 from deepclust_ext.ops.ordered_product import on_one_thread, ordered_product
 
 __all__ = ["PCAWhitening", "pca_whiten"]
@@ -50,6 +50,7 @@ class PCAWhitening:
                 f"move it with .to({str(self.mean.device)!r})"
             )
         if not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active():
+            refuse_capture("pca_whiten", x)
             _check_finite(x)
         return self._map(x)
 
@@ -76,7 +77,8 @@ def pca_whiten(x: Tensor, n_components: int, *, eps: float = 1e-5, l2: bool = Tr
     variance is damped by eps rather than blown up, and constant features give zeros. The eigenvectors are those of
     the d x d covariance, or of the n x n Gram matrix where n < d. Signs: the largest entry of a component is positive.
     Eigenvectors are computed in float64, by LAPACK on one thread, and products are summed in index order: the same bits
-    for any number of threads. Not differentiable: the results are detached.
+    for any number of threads. On a GPU float32 stays float32, whatever torch's switches for TF32 say. Not
+    differentiable: the results are detached.
 
     Parameters
     ----------
@@ -102,6 +104,8 @@ def pca_whiten(x: Tensor, n_components: int, *, eps: float = 1e-5, l2: bool = Tr
     ValueError
         `x` has no shape (n, d) with n >= 2, holds NaN or infinity (new rows too, but under torch.compile and vmap),
         its variances leave the range of floats, or an option is out of range.
+    RuntimeError
+        A CUDA graph is being recorded.
 
     References
     ----------
@@ -128,6 +132,7 @@ def pca_whiten(x: Tensor, n_components: int, *, eps: float = 1e-5, l2: bool = Tr
     if eps < 0:
         raise ValueError(f"pca_whiten: 'eps' must be at least 0, got {eps}")
     check.flag("pca_whiten", "l2", l2)
+    refuse_capture("pca_whiten", x)
 
     mean = torch.stack([rows.double().sum(0) for rows in x.split(_ROWS)]).sum(0) / len(x)
     if not mean.isfinite().all():

@@ -81,6 +81,26 @@ def test_mi_loss_gives_the_gradients_that_are_needed():
     assert np.array_equal(only_q, both[1])
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float16], ids=lambda d: d.__name__)
+@pytest.mark.parametrize("width", [64, 36])
+def test_inputs_that_start_on_no_bound_give_the_same_bits(width, dtype):
+    """Through vectors of four, and then without."""
+
+    def results() -> list[np.ndarray]:
+        p, probs = probabilities(1, 70, width, dtype=dtype), probabilities(2, 2, 9, width, dtype=dtype)
+        loss, joint_grad = emu.mi_loss(p, p, 1.0, True)
+        grads = emu.mi_loss_backward(loss, p, p, joint_grad, True, True)
+        return [loss, joint_grad, *grads, *emu.dhog_loss(probs, 0.5, True, True, 1.0)]
+
+    want = results()
+    emu.set_input_offset(1)
+    try:
+        got = results()
+    finally:
+        emu.set_input_offset(0)
+    assert all(np.array_equal(a, b) for a, b in zip(got, want, strict=True))
+
+
 @pytest.mark.parametrize("shape", [(0, 5, 3), (2, 0, 3)], ids=str)
 def test_mi_loss_of_nothing(shape):
     empty = np.zeros(shape, np.float32)

@@ -52,8 +52,18 @@ def test_gradient_reaches_the_images_and_there_is_nothing_to_train(generator):
     layer(images).square().sum().backward()
     assert images.grad.abs().sum() > 0
     assert list(layer.parameters()) == []
-    assert not layer.kernel.requires_grad
+    assert list(layer.buffers()) == []
     assert layer.state_dict() == {}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
+def test_it_is_the_convolution(dtype, generator):
+    rows = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]], dtype=torch.float64)
+    images = torch.rand(2, 3, 7, 9, generator=generator).to(dtype)
+    kernel = torch.stack([rows, rows.T])[:, None]
+    want = torch.nn.functional.conv2d(images.double().mean(1, keepdim=True), kernel, padding=1)
+    error = {torch.float16: 2e-3, torch.bfloat16: 2e-2, torch.float32: 1e-6, torch.float64: 1e-14}[dtype]
+    torch.testing.assert_close(Sobel()(images).double(), want, rtol=error, atol=error)
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 4, 4), (3, 4, 4)])

@@ -29,9 +29,9 @@ def upstream_of(loss: Tensor, weight: float = 2.0) -> Tensor:
     return weight + torch.arange(loss.numel(), dtype=loss.dtype, device=loss.device).view(loss.shape)
 
 
-def gradients(call, sample: Sample, weight: float = 2.0) -> tuple[tuple[Tensor, ...], list[Tensor]]:
-    """Outputs, and gradients under an upstream gradient of many values."""
-    tensors = [t.detach().clone().requires_grad_() for t in sample.tensors]
+def gradients(call, sample: Sample, weight: float = 2.0, place=torch.clone) -> tuple[tuple[Tensor, ...], list[Tensor]]:
+    """Outputs, and gradients under an upstream gradient of many values; `place` copies the inputs."""
+    tensors = [place(t.detach()).requires_grad_() for t in sample.tensors]
     result = call(*tensors, **sample.kwargs)
     outputs = tuple(result) if isinstance(result, tuple) else (result,)
     grads = torch.autograd.grad(outputs[0], tensors, upstream_of(outputs[0], weight))

@@ -1,0 +1,159 @@
+"""Each op once, on small inputs, so that together they launch every kernel: for the first look, and for the sanitizers.
+
+python3 -m benchmarks.gpu_check.calls --device cuda           every call
+python3 -m benchmarks.gpu_check.calls --device cuda --heavy   the heaviest kernels at a size worth a profile
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import deepclust_ext
+from deepclust_ext.ops.ordered_product import ordered_product
+
+Call = Callable[[str], Any]
+
+
+def _normal(device: str, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape))).to(device, dtype)
+
+
+def _step(loss: Callable[..., Tensor], device: str, *shapes: tuple[int, ...], dtype: torch.dtype) -> tuple[Any, ...]:
+    """A loss of probabilities and its gradients."""
+    tensors = [_normal(device, *shape).softmax(-1).to(dtype).requires_grad_() for shape in shapes]
+    value = loss(*tensors)
+    return value, *torch.autograd.grad(value.sum(), tensors)
+
+
+def _losses() -> Iterator[tuple[str, Call]]:
+    """Both tiles, with vectors and without; one block of a joint and several; cuBLAS."""
+    for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+        name = str(dtype).removeprefix("torch.")
+        for width in (10, 64, 70, 280):
+            pair = ((90, width), (90, width))
+            yield (
+                f"mi_loss, {width} clusters, {name}",
+                lambda device, pair=pair, dtype=dtype: _step(deepclust_ext.mi_loss, device, *pair, dtype=dtype),
+            )
+            shape = (2, 3, 40, width)
+            yield (
+                f"dhog_loss, {width} clusters, {name}",
+                lambda device, shape=shape, dtype=dtype: _step(
+                    lambda probs: deepclust_ext.dhog_loss(probs).loss, device, shape, dtype=dtype
+                ),
+            )
+
+
+def _searches() -> Iterator[tuple[str, Call]]:
+    """Narrow and wide tiles; lists, lists in chunks, and strips of more than one run of neighbours."""
+    for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+        name = str(dtype).removeprefix("torch.")
+        for clusters, depth in ((5, 20), (70, 20), (70, 7)):
+            yield (
+                f"kmeans_assign, K = {clusters}, d = {depth}, {name}",
+                lambda device, clusters=clusters, depth=depth, dtype=dtype: deepclust_ext.kmeans_assign(
+                    _normal(device, 300, depth, dtype=dtype), _normal(device, clusters, depth, dtype=dtype)
+                ),
+            )
+        yield (
+            f"kmeans, {name}",
+            lambda device, dtype=dtype: deepclust_ext.kmeans(_normal(device, 300, 8, dtype=dtype), 6, max_iter=3),
+        )
+        for k, queries in ((5, None), (5, 7), (1100, 3)):
+            for metric in ("euclidean", "cosine"):
+                yield (
+                    f"knn, k = {k}, {queries or 'all'} queries, {metric}, {name}",
+                    lambda device, k=k, queries=queries, metric=metric, dtype=dtype: _knn(
+                        device, k, queries, metric, dtype
+                    ),
+                )
+
+
+def _knn(device: str, k: int, queries: int | None, metric: str, dtype: torch.dtype) -> Any:
+    x = _normal(device, 1300, 12, dtype=dtype)
+    query = None if queries is None else _normal(device, queries, 12, dtype=dtype)
+    return deepclust_ext.knn(x, k, query=query, metric=metric)
+
+
+def _others() -> Iterator[tuple[str, Call]]:
+    """What is made of the kernels in Python, and of cuBLAS."""
+    yield "kmeans_plusplus", lambda device: torch.ops.deepclust.kmeans_plusplus(_normal(device, 200, 4), 5, 0)
+    yield "ordered_product", lambda device: ordered_product(_normal(device, 90, 4), _normal(device, 90, 7))
+    yield "pca_whiten", lambda device: deepclust_ext.pca_whiten(_normal(device, 200, 30), 8)
+    yield (
+        "knn_classify",
+        lambda device: deepclust_ext.knn_classify(
+            _normal(device, 200, 8), torch.arange(200, device=device) % 3, _normal(device, 20, 8), k=9
+        ),
+    )
+
+
+def calls() -> dict[str, Call]:
+    """Every call by what it is, float32 first; each takes the device."""
+    found = {name: call for group in (_others, _losses, _searches) for name, call in group()}
+    return dict(sorted(found.items(), key=lambda item: "float" in item[0] and "float32" not in item[0]))
+
+
+def heavy() -> dict[str, Call]:
+    """The four heaviest kernels, at sizes that fill a GPU."""
+    return {
+        "knn in lists": lambda device: deepclust_ext.knn(_normal(device, 60_000, 128), 20),
+        "knn in strips": lambda device: deepclust_ext.knn(
+            _normal(device, 60_000, 128), 200, query=_normal(device, 4000, 128)
+        ),
+        "kmeans_assign": lambda device: deepclust_ext.kmeans_assign(
+            _normal(device, 200_000, 256), _normal(device, 1000, 256)
+        ),
+        "mi_loss": lambda device: _step(deepclust_ext.mi_loss, device, (8192, 128), (8192, 128), dtype=torch.float32),
+    }
+
+
+class Recorder(TorchDispatchMode):
+    """Which ops of ours have been called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Note the name and go on."""
+        if function.namespace == "deepclust":
+            self.seen.add(function._schema.name.split("::")[1])
+        return function(*args, **(kwargs or {}))
+
+
+def registered() -> set[str]:
+    """The names of all our ops."""
+    names = torch._C._dispatch_get_all_op_names()
+    return {name.split("::")[1].split(".")[0] for name in names if name.startswith("deepclust::")}
+
+
+def main() -> None:
+    """Make the calls."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--heavy", action="store_true")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no call after so many seconds")
+    options = parser.parse_args()
+    chosen, begin, made = heavy() if options.heavy else calls(), time.monotonic(), 0
+    for name, call in chosen.items():
+        if time.monotonic() - begin > options.seconds:
+            break
+        call(options.device)
+        made += 1
+        sys.stdout.write(f"{name}\n")
+    sys.stdout.write(f"SUMMARY: {made} of {len(chosen)} calls made\n")
+    if torch.device(options.device).type == "cuda":
+        torch.cuda.synchronize()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""One epoch of each trainer on a GPU, by the public interface alone."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from importlib.machinery import ModuleSpec
+from unittest.mock import MagicMock
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn", reason="the trainers are scikit-learn estimators")
+from deepclust_ext.methods import DHOG, DeepCluster
+
+pytestmark = pytest.mark.cuda
+
+
+@pytest.fixture(autouse=True)
+def progress_bar(monkeypatch):
+    """tqdm draws the bar and nothing else: where it is missing, something that draws none takes its place."""
+    if importlib.util.find_spec("tqdm") is None:
+        for name in ("tqdm", "tqdm.auto"):
+            monkeypatch.setitem(sys.modules, name, MagicMock(__spec__=ModuleSpec(name, None)))
+
+
+def images() -> np.ndarray:
+    """Grey squares of four kinds, with noise."""
+    generator = np.random.default_rng(0)
+    kinds = generator.random((4, 28, 28))
+    chosen = np.arange(600) % 4
+    return (200 * kinds[chosen] + 50 * generator.random((600, 28, 28))).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        DHOG(4, epochs=1, batch_size=100, n_augmentations=2, network="small28", n_heads=3, augmentation="digits"),
+        DeepCluster(4, epochs=1, batch_size=100, n_components=16, sobel=False),
+        DeepCluster(4, epochs=1, batch_size=100, network="lenet5", kmeans_init="random"),
+    ],
+    ids=["dhog", "deepcluster", "deepcluster-random"],
+)
+def test_an_epoch(model, gpu):
+    model.set_params(device=gpu)
+    labels = np.asarray(model.fit(images()).labels_)
+    assert labels.shape == (600,)
+    assert set(labels) <= set(range(4))
+    assert np.asarray(model.predict(images())).shape == (600,)
+    assert next(model.net_.parameters()).device.type == gpu
