@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from deepclust_ext._optional import require
 
@@ -42,11 +42,11 @@ class Progress:
         self._first, self._start = done, time.monotonic()
         self._said = self._start
         self._loss = ""
-        # disable=None is tqdm's "only in a terminal".
-        disable = True if self._say is not None else None if show is None else not show
-        self._bar = require("tqdm.auto").tqdm(
-            total=epochs * steps, initial=done, disable=disable, unit="step", leave=False
-        )
+        self._bar: Any = None
+        if self._say is None and show is not False:
+            # disable=None is tqdm's "only in a terminal". Where nothing is drawn, it need not be installed.
+            options = {"disable": None if show is None else False, "unit": "step", "leave": False}
+            self._bar = require("tqdm.auto").tqdm(total=epochs * steps, initial=done, **options)
         self._describe()
 
     def __enter__(self) -> Progress:
@@ -55,12 +55,14 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
 
     def step(self) -> None:
         """Count a step."""
         self.done += 1
-        self._bar.update()
+        if self._bar is not None:
+            self._bar.update()
         # The line of the last step is left to `epoch`, which knows the loss.
         if self.done < self.epochs * self.steps and time.monotonic() - self._said >= PERIOD:
             self._say_line()
@@ -68,14 +70,16 @@ class Progress:
     def epoch(self, loss: float, *, last: bool) -> None:
         """Show the mean loss of an epoch that has ended; the `last` may come before those that were planned."""
         self._loss = f", loss {loss:.4f}"
-        self._bar.set_postfix(loss=f"{loss:.4f}")
+        if self._bar is not None:
+            self._bar.set_postfix(loss=f"{loss:.4f}")
         self._describe()
         if last:
             self._say_line()
 
     def _describe(self) -> None:
         """Write the epoch in front of the bar."""
-        self._bar.set_description(f"epoch {min(self.done // self.steps + 1, self.epochs)}/{self.epochs}")
+        if self._bar is not None:
+            self._bar.set_description(f"epoch {min(self.done // self.steps + 1, self.epochs)}/{self.epochs}")
 
     def _say_line(self) -> None:
         """Hand a line to the callable, if there is one."""

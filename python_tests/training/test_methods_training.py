@@ -266,6 +266,14 @@ def test_a_run_that_its_data_end_has_a_last_line(clock):
     assert lines == ["epoch 1/9, 11 %, loss 0.5000, 2 s, about 16 s left"]
 
 
+def test_without_a_bar_nothing_draws_one(monkeypatch):
+    monkeypatch.setattr("deepclust_ext.training.progress.require", lambda *_: pytest.fail("imported"))
+    for show in (False, print):
+        with Progress(show, epochs=1, steps=1, done=0) as progress:
+            progress.step()
+            progress.epoch(0.25, last=True)
+
+
 def test_a_bar_is_shown_in_a_terminal_or_when_asked_for(capsys):
     for show, shown in ((None, False), (False, False), (True, True)):
         with Progress(show, epochs=1, steps=1, done=0) as progress:
