@@ -453,7 +453,7 @@ def test_the_filter_in_8_bits_gives_the_same_bits(kind, k, monkeypatch):
 
 
 def turned_back(y):
-    """Rows that the coding turns into y (n, 64): signs and a Hadamard transform, as in csrc/cpu/nearest_codes.h."""
+    """Rows that the coding turns into y (n, 64): signs and a Hadamard transform, as in csrc/cpu/codes/row_codes.h."""
     hadamard = torch.ones(1, 1, dtype=torch.float64)
     for _ in range(6):
         hadamard = torch.cat([torch.cat([hadamard, hadamard], 1), torch.cat([hadamard, -hadamard], 1)])
