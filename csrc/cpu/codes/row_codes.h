@@ -125,8 +125,8 @@ DC_INLINE float round_to_codes(const float* __restrict__ y, int64_t padded, floa
       const V v = load<L, float>(y + j + p * R::kLanes);
       // Adding 1.5 * 2^23 leaves no bits behind the point: the nearest integer.
       V rounded = (v * inverse + 12582912.0f) - 12582912.0f;
-      rounded = rounded > limit ? V{} + limit : rounded;
-      rounded = rounded < -limit ? V{} - limit : rounded;
+      rounded = rounded > limit ? broadcast<L, float>(limit) : rounded;
+      rounded = rounded < -limit ? broadcast<L, float>(-limit) : rounded;
       const V rest = v - rounded * scale;
       missed[p] += rest * rest;
       const Whole code = __builtin_convertvector(rounded, Whole);

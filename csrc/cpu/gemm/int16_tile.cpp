@@ -25,6 +25,16 @@ DC_INLINE void multiply_add([[maybe_unused]] typename Register<L, int32_t>::type
 #endif
 }
 
+// A pair of codes in all places of a register, straight from memory.
+template <typename L>
+DC_INLINE typename Register<L, int32_t>::type pair_of_codes(const int32_t* from) {
+#if defined(DC_LEVELS)
+  if constexpr (L::kLevel == Level::avx2)
+    return (typename Register<L, int32_t>::type)__builtin_ia32_vbroadcastss256(reinterpret_cast<const float*>(from));
+#endif
+  return broadcast<L, int32_t>(*from);
+}
+
 // M rows by V registers; finish(sums, m, v) takes them as floats. A place of A and B holds two codes.
 template <typename L, int M, int V, typename F>
 DC_INLINE void code_tile(const Strip<int32_t>& strip, const int32_t* __restrict__ panel, int64_t width,
@@ -38,7 +48,7 @@ DC_INLINE void code_tile(const Strip<int32_t>& strip, const int32_t* __restrict_
     R b[V];
     for (int v = 0; v < V; ++v) b[v] = load<L, int32_t>(panel + v * kStep);
     for (int m = 0; m < M; ++m) {
-      const R row = broadcast<L, int32_t>(a[m * strip.row_stride]);
+      const R row = pair_of_codes<L>(a + m * strip.row_stride);
       for (int v = 0; v < V; ++v) multiply_add<L>(sum[m][v], b[v], row);
     }
   }

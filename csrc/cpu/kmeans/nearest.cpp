@@ -128,44 +128,49 @@ DC_INLINE void candidates(const Points<T>& points, const CodedCentroids<T>& code
     const double reached = static_cast<double>(distance[i]);
     limit[i] = static_cast<float>((reached - inside * inside) / 2 + wrong * reached + 1e-6 * reach * reach);
   }
-  // 512 KB of codes a block, in whole panels.
-  const int64_t block = std::max(kTileCols, (int64_t{1} << 19) / coded.depth / kTileCols * kTileCols);
-  const int64_t ld = std::min(coded.padded, block);
+  // Rows that pass a panel while it is near, and bytes of codes that stay in the second-level cache, in whole panels.
+  constexpr bool kLarge = L::kLevel == Level::avx512;
+  constexpr int64_t kGroup = kLarge ? kTileRows : 4 * kTileRows, kBlockBytes = int64_t{1} << (kLarge ? 19 : 18);
+  const int64_t block = std::max(kTileCols, kBlockBytes / coded.depth / kTileCols * kTileCols);
+  const int64_t ld = std::min(coded.padded, block), padded = round_up(d, 16);
   const bool floats = coded.kind == Codes::none;
-  const Buffer<float> low(kTileRows * ld), y(floats ? kTileRows * round_up(d, 16) : 1);
+  const Buffer<float> low(kGroup * ld), y(floats ? kGroup * padded : 1);
   const Buffer<int64_t> passed(ld / Register<L, float>::kLanes);
-  alignas(64) float dots[kTileRows * kTileCols], least[kTileRows * 16];
+  alignas(64) float dots[kTileRows * kTileCols], least[kGroup * 16];
   for (int64_t first = 0; first < coded.padded; first += block) {
     const int64_t last = std::min(coded.padded, first + block);
-    for (int64_t row = 0; row < size; row += kTileRows) {
-      const int64_t rows = std::min(kTileRows, size - row);
-      const CodeBounds* bounds = points.bounds + begin + row;
-      int32_t shift[kTileRows] = {};
-      for (int64_t m = 0; m < rows; ++m) shift[m] = bounds[m].shift;
-      std::fill(least, least + kTileRows * 16, kInfinity);
-      for (int64_t m = 0; floats && m < rows; ++m) {
+    for (int64_t group = 0; group < size; group += kGroup) {
+      const int64_t members = std::min(kGroup, size - group);
+      const CodeBounds* bounds = points.bounds + begin + group;
+      std::fill(least, least + kGroup * 16, kInfinity);
+      for (int64_t m = 0; floats && m < members; ++m) {
         float square, largest;
-        centre<L>(points.x + (begin + row + m) * d, points.mean, d, false, y.get() + m * round_up(d, 16), square,
-                  largest);
+        centre<L>(points.x + (begin + group + m) * d, points.mean, d, false, y.get() + m * padded, square, largest);
       }
       for (int64_t k = first; k < last; k += kTileCols) {
         const int64_t width = std::min(kTileCols, last - k);
-        tile_products(points, coded, begin + row, rows, shift, y.get(), k, width, dots);
-        float* ends = low.get() + k - first;
-        switch (width / 16) {
-          case 1: tile_ends<L, 1>(dots, bounds, rows, coded, k, ends, ld, least); break;
-          case 2: tile_ends<L, 2>(dots, bounds, rows, coded, k, ends, ld, least); break;
-          default: tile_ends<L, 3>(dots, bounds, rows, coded, k, ends, ld, least); break;
+        for (int64_t row = 0; row < members; row += kTileRows) {
+          const int64_t rows = std::min(kTileRows, members - row);
+          int32_t shift[kTileRows] = {};
+          for (int64_t m = 0; m < rows; ++m) shift[m] = bounds[row + m].shift;
+          tile_products(points, coded, begin + group + row, rows, shift, y.get() + (floats ? row * padded : 0), k,
+                        width, dots);
+          float* const ends = low.get() + row * ld + k - first;
+          switch (width / 16) {
+            case 1: tile_ends<L, 1>(dots, bounds + row, rows, coded, k, ends, ld, least + row * 16); break;
+            case 2: tile_ends<L, 2>(dots, bounds + row, rows, coded, k, ends, ld, least + row * 16); break;
+            default: tile_ends<L, 3>(dots, bounds + row, rows, coded, k, ends, ld, least + row * 16); break;
+          }
         }
       }
-      for (int64_t m = 0; m < rows; ++m) {
+      for (int64_t m = 0; m < members; ++m) {
         auto bottom = load<L, float>(least + m * 16);
         for (int64_t i = Register<L, float>::kLanes; i < 16; i += Register<L, float>::kLanes) {
           const auto other = load<L, float>(least + m * 16 + i);
           bottom = other < bottom ? other : bottom;
         }
         look_at_row<L>(coded, bounds[m], first, last, low.get() + m * ld, least_lane<L>(bottom), wrong,
-                       static_cast<int32_t>(row + m), limit[row + m], passed.get(), found);
+                       static_cast<int32_t>(group + m), limit[group + m], passed.get(), found);
       }
     }
   }

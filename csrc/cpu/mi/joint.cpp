@@ -117,7 +117,7 @@ struct Gradient {
           const V value = log_lanes<L>(count) - (load<L, T>(joint.col_logs + at) + row_term);
           // A NaN count belongs in the sum: it must show.
           row_sum[p] += count > T(0) || count != count ? count * value : V{};
-          store<L, T>(row + at, count <= T(0) ? V{} + kNoGradient<T> : -value);
+          store<L, T>(row + at, count <= T(0) ? broadcast<L, T>(kNoGradient<T>) : -value);
         }
       T lanes[kLanes<T>];
       for (int p = 0; p < R::kParts; ++p) store<L, T>(lanes + p * R::kLanes, row_sum[p]);

@@ -3,11 +3,16 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "../../common/accumulator.h"
 #include "../../common/arithmetic.h"
 #include "../../common/macros.h"
 #include "level.h"
+
+#if defined(DC_LEVELS)
+#include <immintrin.h>
+#endif
 
 namespace deepclust {
 
@@ -54,9 +59,24 @@ template <typename L, typename T>
 DC_INLINE void store(T* to, const typename Register<L, T>::type& vector) {
   reinterpret_cast<typename Register<L, T>::Anywhere*>(to)->vector = vector;
 }
+// One value in all lanes. By the instruction itself: g++ 12 builds a 32-byte vector lane by lane in a function that is
+// not compiled for AVX2 before it is inlined into one that is.
 template <typename L, typename T>
 DC_INLINE typename Register<L, T>::type broadcast(T value) {
-  return typename Register<L, T>::type{} + value;
+  using V = typename Register<L, T>::type;
+#if defined(DC_LEVELS)
+  if constexpr (L::kLevel == Level::avx2) {
+    if constexpr (std::is_same_v<T, float>)
+      return (V)__builtin_ia32_vbroadcastss_ps256(__m128{value});
+    else if constexpr (std::is_same_v<T, double>)
+      return (V)__builtin_ia32_vbroadcastsd_pd256(__m128d{value});
+    else
+      return (V)__builtin_ia32_pbroadcastd256((__v4si)__m128i{static_cast<uint32_t>(value)});
+  }
+#endif
+  V vector;
+  for (int64_t i = 0; i < Register<L, T>::kLanes; ++i) vector[i] = value;
+  return vector;
 }
 
 }  // namespace cpu
