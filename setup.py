@@ -67,7 +67,7 @@ def cpu_extension():
 
     return CppExtension(
         "deepclust_ext._C",
-        sorted(["csrc/library.cpp", *glob.glob("csrc/cpu/*.cpp")]),
+        sorted(["csrc/library.cpp", *glob.glob("csrc/cpu/*/*.cpp")]),
         extra_compile_args={"cxx": [*CXX_FLAGS]},
         depends=sorted(glob.glob("csrc/**/*.h", recursive=True)),
         py_limited_api=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import glob
 import os
 from typing import Any
@@ -58,7 +59,28 @@ def _load_cuda() -> tuple[str | None, str | None]:
     return path, None
 
 
+SIMD_LEVELS = ("base", "avx2", "avx512")
+
+
+def _simd_level(path: str) -> str:
+    """The level the CPU library runs at; an error where DEEPCLUST_SIMD asks for one that it cannot."""
+    library = ctypes.CDLL(path)
+    level, problem = library.deepclust_simd_level, library.deepclust_simd_problem
+    level.restype = problem.restype = ctypes.c_char_p
+    found: str = level().decode()
+    asked = os.environ.get("DEEPCLUST_SIMD")
+    if problem() == b"unknown":
+        raise ImportError(f"deepclust_ext: 'DEEPCLUST_SIMD' must be base, avx2 or avx512, got {asked!r}")
+    if problem() == b"missing":
+        raise ImportError(
+            f"deepclust_ext: 'DEEPCLUST_SIMD' must be a level of this processor, at most {found}, got {asked!r}\n"
+            "  unset DEEPCLUST_SIMD   takes the best there is"
+        )
+    return found
+
+
 _CPU_LIBRARY = _load_required()
+_SIMD_LEVEL = _simd_level(_CPU_LIBRARY)
 _CUDA_LIBRARY, _CUDA_REASON = _load_cuda()
 
 
@@ -70,7 +92,8 @@ def build_info() -> dict[str, Any]:
     dict
         `version`, `torch`, `cpu_library` and `cuda_library` (file names; None where not loaded), `cuda_reason` (why,
         else None), `cuda_architectures` (what the CUDA library is compiled for, as in TORCH_CUDA_ARCH_LIST),
-        `simd` (what torch detects on this processor), `threads`, `cuda_devices`.
+        `simd` (the level the CPU library runs at: base, avx2 or avx512; DEEPCLUST_SIMD in the environment lowers it),
+        `threads`, `cuda_devices`.
 
     Examples
     --------
@@ -87,7 +110,7 @@ def build_info() -> dict[str, Any]:
         "cuda_library": os.path.basename(_CUDA_LIBRARY) if _CUDA_LIBRARY else None,
         "cuda_reason": _CUDA_REASON,
         "cuda_architectures": _cuda.built_architectures(_CUDA_LIBRARY) if _CUDA_LIBRARY else [],
-        "simd": torch.backends.cpu.get_cpu_capability(),
+        "simd": _SIMD_LEVEL,
         "threads": torch.get_num_threads(),
         "cuda_devices": torch.cuda.device_count(),
     }

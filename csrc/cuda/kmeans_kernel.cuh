@@ -3,7 +3,7 @@
 //   S_k = sum over members of (x - mean),   c_k = mean + S_k / n_k,
 //   objective = sum_i |x_i - c_{a(i)}|^2 = sum_i |y_i|^2 - 2 sum_k <z_k, S_k> + sum_k n_k |z_k|^2
 //
-// with y = x - mean and z = c - mean, as on the CPU (cpu/kmeans_kernel.h). The S_k are exact integers
+// with y = x - mean and z = c - mean, as on the CPU (cpu/kmeans/kmeans.h). The S_k are exact integers
 // (cluster_sums_kernel.cuh), so the same labels give the same centroids as there; only on the sphere does the order in
 // which a norm is summed show, in the last bits of a double.
 //

@@ -1,4 +1,4 @@
-// k-means++ seeding, the CPU's method (cpu/kmeans_plusplus_kernel.h): draw a point by a stale upper bound of D^2,
+// k-means++ seeding, the CPU's method (cpu/kmeans/kmeans_plusplus.h): draw a point by a stale upper bound of D^2,
 // compute its true one, accept with probability true / stale; bring all bounds up to date whenever the seeds have
 // doubled, or 32 draws of one seed were rejected.
 //

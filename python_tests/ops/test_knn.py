@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepclust_ext import knn, knn_classify, reference
+from deepclust_ext import kmeans_assign, knn, knn_classify, reference
 from deepclust_ext.ops.knn_classify import count_votes
 
 METRICS = ["euclidean", "cosine", "inner"]
@@ -453,7 +453,7 @@ def test_the_filter_in_8_bits_gives_the_same_bits(kind, k, monkeypatch):
 
 
 def turned_back(y):
-    """Rows that the coding turns into y (n, 64): signs and a Hadamard transform, as in csrc/cpu/nearest_codes.h."""
+    """Rows that the coding turns into y (n, 64): signs and a Hadamard transform, as in csrc/cpu/codes/row_codes.h."""
     hadamard = torch.ones(1, 1, dtype=torch.float64)
     for _ in range(6):
         hadamard = torch.cat([torch.cat([hadamard, hadamard], 1), torch.cat([hadamard, -hadamard], 1)])
@@ -541,3 +541,36 @@ def test_memory_beyond_inputs_and_outputs(k):
     values, indices = knn(x, k)
     outputs = (values.nbytes + indices.nbytes) / 2**20
     assert megabytes("VmHWM") - before - outputs < 200
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("d", [1, 15, 16, 31, 48, 50, 64, 80, 96, 112, 128, 200])
+def test_kmeans_assign_has_the_same_order_of_summation(d, dtype):
+    """One distance: what knn finds between a row and its centroid has the bits that kmeans_assign gives it."""
+    generator = torch.Generator().manual_seed(d)
+    x = torch.randn(300, d, generator=generator, dtype=dtype)
+    centroids = torch.randn(40, d, generator=generator, dtype=dtype)
+    assigned = kmeans_assign(x, centroids)
+    found = knn(centroids, 1, query=x)
+    assert torch.equal(found.values[:, 0], assigned.squared_distances)
+    assert torch.equal(found.indices[:, 0], assigned.labels)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "inner"])
+@pytest.mark.parametrize("d", [32, 64, 130])
+@pytest.mark.parametrize("spread", [0.0, 2.0])
+def test_similarities_through_codes_are_those_of_the_plain_filter(metric, d, spread, monkeypatch):
+    """Norms that differ widely, rows far from the origin, copies and near copies: the filter must not show."""
+    generator = torch.Generator().manual_seed(d)
+    x = torch.randn(1500, d, generator=generator) + 5
+    x *= torch.exp(spread * torch.randn(1500, 1, generator=generator))
+    x[700:900] = x[:200]  # ties
+    x[900:1000] = x[:100] * (1 + 1e-6)
+    query = x[::1].flip(0) + 1e-3 * torch.randn(1500, d, generator=generator)
+    for asked in (None, query):
+        coded = knn(x, 12, query=asked, metric=metric)
+        monkeypatch.setenv("DEEPCLUST_NO_INT8", "1")
+        plain = knn(x, 12, query=asked, metric=metric)
+        monkeypatch.delenv("DEEPCLUST_NO_INT8")
+        assert torch.equal(coded.values, plain.values)
+        assert torch.equal(coded.indices, plain.indices)

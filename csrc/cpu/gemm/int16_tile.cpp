@@ -1,0 +1,130 @@
+#include "int16_tile.h"
+
+#include <cstdlib>
+#include <limits>
+
+#include "int8_tile.h"
+#include "tile.h"
+
+namespace deepclust::cpu {
+namespace {
+
+// sum += the products of pairs of 16-bit codes.
+template <typename L>
+DC_INLINE void multiply_add([[maybe_unused]] typename Register<L, int32_t>::type& sum,
+                            [[maybe_unused]] const typename Register<L, int32_t>::type& a,
+                            [[maybe_unused]] const typename Register<L, int32_t>::type& b) {
+#if defined(__x86_64__) && defined(__GNUC__)
+  if constexpr (L::kLevel == Level::avx2) {
+    typedef short Codes __attribute__((vector_size(32)));
+    sum += __builtin_ia32_pmaddwd256((Codes)a, (Codes)b);
+  } else if constexpr (L::kLevel == Level::base) {
+    typedef short Codes __attribute__((vector_size(16)));
+    sum += __builtin_ia32_pmaddwd128((Codes)a, (Codes)b);
+  }
+#endif
+}
+
+// A pair of codes in all places of a register, straight from memory.
+template <typename L>
+DC_INLINE typename Register<L, int32_t>::type pair_of_codes(const int32_t* from) {
+#if defined(DC_LEVELS)
+  if constexpr (L::kLevel == Level::avx2)
+    return (typename Register<L, int32_t>::type)__builtin_ia32_vbroadcastss256(reinterpret_cast<const float*>(from));
+#endif
+  return broadcast<L, int32_t>(*from);
+}
+
+// M rows by V registers; finish(sums, m, v) takes them as floats. A place of A and B holds two codes.
+template <typename L, int M, int V, typename F>
+DC_INLINE void code_tile(const Strip<int32_t>& strip, const int32_t* __restrict__ panel, int64_t width,
+                         const F& finish) {
+  using R = typename Register<L, int32_t>::type;
+  using Float = typename Register<L, float>::type;
+  constexpr int64_t kStep = Register<L, int32_t>::kLanes;
+  const int32_t* __restrict__ a = strip.data;
+  R sum[M][V] = {};
+  for (int64_t k = 0; k < strip.depth; ++k, a += strip.depth_stride, panel += width) {
+    R b[V];
+    for (int v = 0; v < V; ++v) b[v] = load<L, int32_t>(panel + v * kStep);
+    for (int m = 0; m < M; ++m) {
+      const R row = pair_of_codes<L>(a + m * strip.row_stride);
+      for (int v = 0; v < V; ++v) multiply_add<L>(sum[m][v], b[v], row);
+    }
+  }
+  for (int m = 0; m < M; ++m)
+    for (int v = 0; v < V; ++v) finish(__builtin_convertvector(sum[m][v], Float), m, v);
+}
+
+// Eight rows by a panel's columns; finish(sums, row, column).
+template <typename L, typename F>
+DC_INLINE void strip_tiles(const Strip<int32_t>& strip, const int32_t* panel, int64_t width, int64_t cols,
+                           const F& finish) {
+  constexpr int kDown = 4, kAcross = 2;
+  constexpr int64_t kLane = Register<L, int32_t>::kLanes;
+  for (int64_t col = 0; col < cols; col += kAcross * kLane)
+    for (int64_t row = 0; row < kStripRows; row += kDown)
+      code_tile<L, kDown, kAcross>(
+          Strip<int32_t>{strip.data + row * strip.row_stride, strip.depth, strip.depth_stride, strip.row_stride},
+          panel + col, width, [&](const typename Register<L, float>::type& sums, int m, int v) DC_INLINE_LAMBDA {
+            finish(sums, row + m, col + v * kLane);
+          });
+}
+
+struct Int16Tile {
+  template <typename L>
+  static DC_INLINE void run(const int8_t* a, int64_t depth, const uint8_t* panel, int64_t cols, float* out) {
+    const Strip<int32_t> strip{reinterpret_cast<const int32_t*>(a), depth / 4, 1, depth / 4};
+    strip_tiles<L>(strip, reinterpret_cast<const int32_t*>(panel), cols, cols,
+                   [&](const typename Register<L, float>::type& sums, int64_t row, int64_t col)
+                       DC_INLINE_LAMBDA { store<L, float>(out + row * kTileCols + col, sums); });
+  }
+};
+
+struct GemmTileInt16 {
+  template <typename L>
+  static DC_INLINE void run(const CodedRows& a, int64_t a_first, int64_t m, const CodedRows& b, int64_t b_first,
+                            int64_t n, float* out, int64_t ldo) {
+    constexpr int64_t kPanel = PackedRows<float>::kPanel;
+    for (int64_t col = 0; col < n; col += kPanel) {
+      const int64_t j = b_first + col, width = b.codes.width(j), cols = round_up(std::min(kPanel, n - col), 16);
+      const auto* panel = reinterpret_cast<const int32_t*>(b.codes.at(j));
+      for (int64_t row = 0; row < m; row += kStripRows) {
+        const int64_t i = a_first + row;
+        const Strip<int32_t> strip{reinterpret_cast<const int32_t*>(a.codes.at(i)), a.codes.depth, a.codes.width(i), 1};
+        strip_tiles<L>(strip, panel, width, cols,
+                       [&](const typename Register<L, float>::type& sums, int64_t r, int64_t c) DC_INLINE_LAMBDA {
+                         const auto scale = load<L, float>(b.scale + j + c) * a.scale[i + r];
+                         store<L, float>(out + (row + r) * ldo + col + c, sums * scale);
+                       });
+      }
+    }
+  }
+};
+
+}  // namespace
+
+bool have_int16_tile() {
+#if defined(__x86_64__) && defined(__GNUC__)
+  return simd_level() != Level::avx512 && std::getenv("DEEPCLUST_NO_INT8") == nullptr;
+#else
+  return false;
+#endif
+}
+
+int32_t code_limit(int64_t depth) {
+  int64_t limit = std::numeric_limits<int16_t>::max();
+  while (limit * limit * round_up(depth, 16) > std::numeric_limits<int32_t>::max()) --limit;
+  return static_cast<int32_t>(limit);
+}
+
+void int16_tile(const int8_t* a, int64_t depth, const uint8_t* panel, int64_t cols, float* out) {
+  dispatch<Int16Tile>(a, depth, panel, cols, out);
+}
+
+void gemm_tile_int16(const CodedRows& a, int64_t a_first, int64_t m, const CodedRows& b, int64_t b_first, int64_t n,
+                     float* out, int64_t ldo) {
+  dispatch<GemmTileInt16>(a, a_first, m, b, b_first, n, out, ldo);
+}
+
+}  // namespace deepclust::cpu

@@ -1,0 +1,140 @@
+// What the k-means ops share on the side of libtorch: arguments as batches of contiguous matrices, points made ready
+// for the search, one assignment of all points.
+#pragma once
+
+#include <cmath>
+#include <vector>
+
+#include "../../torch/dispatch.h"
+#include "../../torch/kmeans_checks.h"
+#include "../../torch/parallel.h"
+#include "../kmeans/cluster_sums.h"
+#include "../kmeans/nearest.h"
+
+namespace deepclust::cpu {
+
+// `t` [.., rows, cols] in the accumulator's dtype, as contiguous matrices one after another.
+struct Matrices {
+  Tensor tensor;
+  int64_t batch = 1, rows, cols;
+
+  explicit Matrices(const Tensor& t) : tensor(as_accumulator(t)) {
+    if (!tensor.is_contiguous()) tensor = torch::stable::contiguous(tensor);
+    for (int64_t i = 0; i + 2 < t.dim(); ++i) batch *= t.size(i);
+    rows = t.size(t.dim() - 2);
+    cols = t.size(t.dim() - 1);
+  }
+  template <typename T>
+  const T* matrix(int64_t index) const {
+    return static_cast<const T*>(tensor.data_ptr()) + index * rows * cols;
+  }
+};
+
+template <typename T>
+void check_finite(const char* op, const char* arg, const T* data, int64_t rows, int64_t cols) {
+  for (int64_t i = 0; i < rows * cols; ++i)
+    if (!std::isfinite(data[i])) refuse_row(op, arg, i / cols);
+}
+
+// Rows of a task that reads all of x once: at most 64 tasks, so that what each of them keeps stays small.
+inline int64_t pass_rows(int64_t n) {
+  return std::max(kSearchRows, ceil_div(n, 64));
+}
+
+// One matrix of points: its mean, the range of its columns, and the codes that the search reads.
+template <typename T>
+class ReadyPoints {
+ public:
+  // Raises where x is not finite.
+  ReadyPoints(const char* op, const T* x, int64_t n, int64_t d)
+      : mean_(d),
+        range_(d),
+        bounds_(n),
+        codes_(best_codes(d) == Codes::none ? 1 : round_up(n, kTileRows) * Points<T>::depth_of(d, best_codes(d))),
+        points{x, mean_.get(), n, d, best_codes(d), codes_.get(), bounds_.get()} {
+    measure_columns(op);
+    each_pass(n * d * 4, [&](int64_t, int64_t begin, int64_t end) { encode_points(points, begin, end); });
+  }
+
+  // f(task, begin, end) over rows of all points; `work` as for parallel_tasks.
+  template <typename F>
+  void each_pass(int64_t work, const F& f) const {
+    const int64_t rows = pass_rows(points.n);
+    parallel_tasks(ceil_div(points.n, rows), work,
+                   [&](int64_t task) { f(task, task * rows, std::min(points.n, (task + 1) * rows)); });
+  }
+
+  // The distance of a column's furthest entry from its mean.
+  double range(int64_t column) const { return range_.get()[column]; }
+
+ private:
+  void measure_columns(const char* op) {
+    const int64_t n = points.n, d = points.d, tasks = ceil_div(n, pass_rows(n));
+    const Buffer<double> sums(tasks * d);
+    const Buffer<T> least(tasks * d), largest(tasks * d);
+    each_pass(n * d * 2, [&](int64_t task, int64_t begin, int64_t end) {
+      column_stats(points.x, d, begin, end, {sums.get() + task * d, least.get() + task * d, largest.get() + task * d});
+    });
+    for (int64_t j = 0; j < d; ++j) {
+      double sum = 0.0;
+      T low = least.get()[j], high = largest.get()[j];
+      for (int64_t task = 0; task < tasks; ++task) {
+        sum += sums.get()[task * d + j];
+        low = std::min(low, least.get()[task * d + j]);
+        high = std::max(high, largest.get()[task * d + j]);
+      }
+      // A NaN or an infinity anywhere in the column reaches its sum.
+      if (!std::isfinite(sum)) check_finite(op, "x", points.x, n, d);
+      const T mean = static_cast<T>(sum / static_cast<double>(n));
+      mean_.get()[j] = mean;
+      range_.get()[j] = std::max(static_cast<double>(high) - mean, static_cast<double>(mean) - low);
+    }
+  }
+
+  Buffer<T> mean_;
+  Buffer<double> range_;
+  Buffer<CodeBounds> bounds_;
+  Buffer<int8_t> codes_;
+
+ public:
+  Points<T> points;
+};
+
+// f(begin, end) over the points in tasks of the search, `clusters` centroids each.
+template <typename T, typename F>
+void each_search(const Points<T>& points, int64_t clusters, const F& f) {
+  parallel_tasks(ceil_div(points.n, kSearchRows), points.n * points.d * (clusters / 4 + 1),
+                 [&](int64_t task) { f(task * kSearchRows, std::min(points.n, (task + 1) * kSearchRows)); });
+}
+
+template <typename T>
+void encode_all_centroids(const Points<T>& points, const T* centroids, CodedCentroids<T>& coded) {
+  coded.centroids = centroids;
+  parallel_tasks(coded.blocks(), coded.padded * points.d * 8,
+                 [&](int64_t block) { encode_centroids(points, coded, block); });
+  coded.find_largest();
+}
+
+// labels [n] of all points.
+template <typename T>
+void assign_all(const Points<T>& points, const T* centroids, CodedCentroids<T>& coded, int64_t* labels) {
+  encode_all_centroids(points, centroids, coded);
+  each_search(points, coded.clusters,
+              [&](int64_t begin, int64_t end) { assign_points(points, coded, begin, end, labels + begin); });
+}
+
+// distance [n] of all points to their centroids; the sum, in an order that the sizes fix.
+template <typename T>
+double all_label_distances(const ReadyPoints<T>& ready, const T* centroids, const int64_t* labels, T* distance) {
+  const Points<T>& points = ready.points;
+  std::vector<double> sums(static_cast<size_t>(ceil_div(points.n, pass_rows(points.n))));
+  ready.each_pass(points.n * points.d * 2, [&](int64_t task, int64_t begin, int64_t end) {
+    sums[static_cast<size_t>(task)] =
+        label_distances(points.x, centroids, points.d, labels + begin, begin, end, distance + begin);
+  });
+  double total = 0.0;
+  for (const double sum : sums) total += sum;
+  return total;
+}
+
+}  // namespace deepclust::cpu

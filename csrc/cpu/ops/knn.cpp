@@ -1,0 +1,247 @@
+#include "../knn/knn.h"
+
+#include <string>
+#include <tuple>
+
+#include "../../torch/dispatch.h"
+#include "../../torch/knn_checks.h"
+#include "../../torch/parallel.h"
+
+namespace deepclust::cpu {
+namespace {
+
+constexpr int64_t kPrepareRows = 960;  // rows of a task that only reads them: whole panels
+constexpr int64_t kFinishRows = 256;
+
+// x as [batch, count, depth] in the accumulator's dtype, every row in one piece.
+Tensor as_rows(const Tensor& x) {
+  Tensor rows = as_accumulator(x);
+  if (rows.dim() != 3) rows = torch::stable::reshape(rows, {-1, x.size(x.dim() - 2), x.size(x.dim() - 1)});
+  return rows.stride(2) == 1 || rows.size(2) == 1 ? rows : torch::stable::contiguous(rows);
+}
+
+template <typename T>
+struct Scratch {
+  Packing packing;
+  int64_t codes;
+  Buffer<T> packed, offset, slack, half, lift, base,
+      scale;  // packed: also for what codes fall back on, which takes more
+  Buffer<int32_t> shift;
+  Scratch(int64_t count, int64_t depth, Packing packing)
+      : packing(packing),
+        codes(is_coded(packing) ? PackedPoints<T>::padded(count) : 0),
+        packed(PackedRows<T>::size(count, packing_without_codes<T>() == Packing::bf16 ? bf16_depth(depth) : depth)),
+        offset(PackedPoints<T>::padded(count)),
+        slack(PackedPoints<T>::padded(count)),
+        half(codes),
+        lift(codes),
+        base(codes),
+        scale(codes),
+        shift(codes) {}
+  PackedPoints<T> points(const T* rows, int64_t row_stride, int64_t count, int64_t depth) const {
+    for (int64_t i = count; i < PackedPoints<T>::padded(count); ++i)
+      offset.get()[i] = std::numeric_limits<T>::infinity();
+    for (int64_t i = count; i < codes; ++i) {
+      scale.get()[i] = 0;
+      shift.get()[i] = 0;
+    }
+    PackedPoints<T> points{rows,         count,       depth,      row_stride, packing,    {packed.get(), count, 0},
+                           offset.get(), slack.get(), half.get(), lift.get(), base.get(), scale.get(),
+                           shift.get()};
+    set_packing(points, packing);
+    return points;
+  }
+};
+
+// f(first, count) for pieces of whole panels, its maximum over all of them; NaN wins.
+template <typename F>
+double largest_of_pieces(int64_t count, int64_t depth, const F& f) {
+  const int64_t pieces = ceil_div(count, kPrepareRows);
+  const Buffer<double> largest(pieces);
+  parallel_tasks(pieces, count * depth, [&](int64_t piece) {
+    const int64_t first = piece * kPrepareRows;
+    largest.get()[piece] = f(first, std::min(kPrepareRows, count - first));
+  });
+  double all = 0;
+  for (int64_t piece = 0; piece < pieces; ++piece)
+    if (!(largest.get()[piece] <= all)) all = largest.get()[piece];
+  return all;
+}
+
+// The first row that holds NaN or infinity, -1 if none does. Columns are summed on the way: sums [depth].
+template <typename T>
+int64_t sum_finite(const PackedPoints<T>& points, double* sums) {
+  const int64_t depth = points.depth, pieces = ceil_div(points.count, kPrepareRows);
+  const Buffer<double> partial(std::max<int64_t>(1, pieces) * depth);
+  std::fill(partial.get(), partial.get() + pieces * depth, 0.0);
+  parallel_tasks(pieces, points.count * depth, [&](int64_t piece) {
+    const int64_t first = piece * kPrepareRows, rows = std::min(kPrepareRows, points.count - first);
+    add_columns(Matrix<const T>{points.row(first), rows, depth, points.row_stride, 1}, partial.get() + piece * depth);
+  });
+  std::fill(sums, sums + depth, 0.0);
+  for (int64_t i = 0; i < pieces * depth; ++i) sums[i % depth] += partial.get()[i];
+  // A sum of finite doubles may overflow, so the rows decide.
+  if (std::all_of(sums, sums + depth, [](double sum) { return std::isfinite(sum); })) return -1;
+  for (int64_t i = 0; i < points.count; ++i)
+    if (!std::all_of(points.row(i), points.row(i) + depth, [](T value) { return std::isfinite(value); })) return i;
+  return -1;
+}
+
+// Rows of length 1 in `out`, a zero row as it is. Scaled by the largest entry first: squares neither over- nor
+// underflow.
+template <typename T>
+void normalise(const PackedPoints<T>& points, T* out) {
+  largest_of_pieces(points.count, points.depth, [&](int64_t first, int64_t count) {
+    for (int64_t i = first; i < first + count; ++i) {
+      const T* row = points.row(i);
+      double largest = 0, sum = 0;
+      for (int64_t k = 0; k < points.depth; ++k) largest = std::max(largest, std::abs(static_cast<double>(row[k])));
+      const double scale = largest > 0 ? largest : 1.0;
+      for (int64_t k = 0; k < points.depth; ++k) sum += (row[k] / scale) * (row[k] / scale);
+      const double length = sum > 0 ? std::sqrt(sum) : 1.0;
+      for (int64_t k = 0; k < points.depth; ++k) out[i * points.depth + k] = static_cast<T>(row[k] / scale / length);
+    }
+    return 0.0;
+  });
+}
+
+// The row of an argument that is not finite. Tasks must not raise: they hand it back.
+struct BadRow {
+  const char* arg = nullptr;
+  int64_t row = -1;
+};
+
+// One graph, or one set of queries: values and indices [rows, k].
+template <typename T>
+BadRow neighbours(PackedPoints<T> points, PackedPoints<T>* queries, const std::string& metric, int64_t k, T* values,
+                  int64_t* indices) {
+  const bool squared = metric == "euclidean";
+  const int64_t depth = points.depth;
+  const Buffer<double> sums(depth);
+  if (queries != nullptr)
+    if (const int64_t row = sum_finite(*queries, sums.get()); row >= 0) return {"query", row};
+  if (const int64_t row = sum_finite(points, sums.get()); row >= 0) return {"x", row};
+
+  const bool cosine = metric == "cosine";
+  const Buffer<T> unit(cosine ? points.count * depth : 0), unit_queries(cosine && queries ? queries->count * depth : 0);
+  const auto to_unit = [&](PackedPoints<T>& p, T* out) {
+    normalise(p, out);
+    p.rows = out;
+    p.row_stride = depth;
+  };
+  if (cosine) to_unit(points, unit.get());
+  if (cosine && queries != nullptr) to_unit(*queries, unit_queries.get());
+  if (cosine && is_coded(points.packing)) sum_finite(points, sums.get());  // codes are of rows less their mean
+
+  const Buffer<T> mean(depth);
+  for (int64_t d = 0; d < depth; ++d) mean.get()[d] = static_cast<T>(sums.get()[d] / static_cast<double>(points.count));
+  const auto prepare = [&](const PackedPoints<T>& p) {
+    const T* shift = squared || is_coded(p.packing) ? mean.get() : nullptr;
+    return largest_of_pieces(
+        p.count, depth, [&](int64_t first, int64_t count) { return prepare_rows(p, shift, squared, first, count); });
+  };
+  const auto prepare_all = [&] {
+    const bool points_hold = bounds_hold<T>(prepare(points), depth);
+    const bool hold = (queries == nullptr || bounds_hold<T>(prepare(*queries), depth)) && points_hold;
+    if (!is_coded(points.packing)) return hold;
+    const auto most = [](const PackedPoints<T>& p) {
+      return p.count > 0 ? *std::max_element(p.lift, p.lift + p.count) : T(0);
+    };
+    points.most_lift = queries == nullptr ? most(points) : std::max(most(points), most(*queries));
+    if (queries != nullptr) queries->most_lift = points.most_lift;
+    return hold;
+  };
+  bool bounded = prepare_all();
+  if constexpr (std::is_same_v<T, float>) {
+    if (bounded && is_coded(points.packing) &&
+        !codes_pay(queries != nullptr ? *queries : points, points, k, queries == nullptr)) {
+      set_packing(points, packing_without_codes<T>());
+      if (queries != nullptr) set_packing(*queries, points.packing);
+      bounded = prepare_all();
+    }
+  }
+
+  const PackedPoints<T>& rows = queries != nullptr ? *queries : points;
+  const QueryPlan by_query(rows.count, points.count);
+  const int64_t parts = queries != nullptr && bounded ? by_query.parts : 1, count = parts * rows.count;
+  const int64_t capacity = Lists<T>::room(k, points.count - (queries != nullptr ? 0 : 1), points.packing);
+  const Buffer<T> uppers(count * capacity), slacks(count);
+  const Buffer<int32_t> candidates(count * capacity), counts(count), lasts(count);
+  const Buffer<T> limits(PackedPoints<T>::padded(count));
+  std::fill(counts.get(), counts.get() + count, 0);
+  std::fill(lasts.get(), lasts.get() + count, std::numeric_limits<int32_t>::max());
+  std::fill(slacks.get(), slacks.get() + count, T(0));
+  std::fill(limits.get(), limits.get() + count, -std::numeric_limits<T>::infinity());
+  std::fill(limits.get() + count, limits.get() + PackedPoints<T>::padded(count), std::numeric_limits<T>::infinity());
+  const Lists<T> lists{squared,      bounded,      k,           capacity,    uppers.get(), candidates.get(),
+                       counts.get(), slacks.get(), lasts.get(), limits.get()};
+
+  if (!bounded) {
+    parallel_tasks(rows.count, rows.count * points.count * depth,
+                   [&](int64_t i) { plain_task(lists, rows, i, points, queries == nullptr); });
+  } else if (queries != nullptr) {
+    parallel_tasks(by_query.tasks(), rows.count * points.count * depth,
+                   [&](int64_t task) { query_task(by_query, lists, rows, points, task); });
+  } else {
+    const TilePlan plan(points.count);
+    const int64_t work = plan.tile_rows * plan.tile_rows * depth;
+    parallel_tasks(plan.tiles, plan.tiles * work, [&](int64_t tile) { graph_task(plan, lists, points, tile, tile); });
+    for (int64_t round = 0; round + 1 < plan.players; ++round)
+      parallel_tasks(plan.players / 2, plan.players / 2 * work, [&](int64_t task) {
+        const auto [first, second] = tournament_pair(plan.players, round, task);
+        if (std::max(first, second) < plan.tiles) graph_task(plan, lists, points, first, second);
+      });
+  }
+  const int64_t pieces = ceil_div(rows.count, kFinishRows);
+  parallel_tasks(pieces, rows.count * k * parts * depth, [&](int64_t piece) {
+    const int64_t end = std::min(rows.count, (piece + 1) * kFinishRows);
+    for (int64_t i = piece * kFinishRows; i < end; ++i)
+      lists.finish(i, parts, rows.count, rows, i, points, values + i * k, indices + i * k);
+  });
+  return {};
+}
+
+}  // namespace
+
+// (x [.., n, d], query [.., q, d] or none) -> values, indices [.., n or q, k].
+std::tuple<Tensor, Tensor> knn(const Tensor& x, const std::optional<Tensor>& query, int64_t k,
+                               const std::string& metric) {
+  check_knn(x, query, k, metric);
+  const ScalarType dtype = accumulator_dtype(x.scalar_type());
+  const std::vector<int64_t> sizes = knn_sizes(query ? *query : x, k);
+  Tensor values = empty(sizes, dtype, x), indices = empty(sizes, ScalarType::Long, x);
+  if (values.numel() == 0) return {values, indices};
+
+  const Tensor points = as_rows(x), queries = query ? as_rows(*query) : points;
+  const int64_t batch = points.size(0), count = points.size(1), depth = points.size(2), out = queries.size(1) * k;
+  std::vector<BadRow> bad(static_cast<size_t>(batch));
+  dispatch_accumulator(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const auto item = [&](int64_t b) {
+      const auto read = [&](const Tensor& t, const Scratch<T>& scratch) {
+        const T* data = static_cast<const T*>(t.data_ptr()) + b * t.stride(0);
+        return scratch.points(data, t.stride(1), t.size(1), depth);
+      };
+      const Packing packing = first_packing<T>(queries.size(1), count, depth, k, !query);
+      const Scratch<T> own(count, depth, packing), other(query ? queries.size(1) : 0, depth, packing);
+      PackedPoints<T> asked = read(queries, query ? other : own);
+      bad[static_cast<size_t>(b)] = neighbours(read(points, own), query ? &asked : nullptr, metric, k,
+                                               static_cast<T*>(values.mutable_data_ptr()) + b * out,
+                                               static_cast<int64_t*>(indices.mutable_data_ptr()) + b * out);
+    };
+    // Small items side by side, large ones one after another on all threads.
+    const int64_t work = queries.size(1) * count * depth;
+    if (work < int64_t{1} << 26)
+      parallel_tasks(batch, batch * work, item);
+    else
+      for (int64_t b = 0; b < batch; ++b) item(b);
+  });
+  for (const BadRow& found : bad) check_finite_row(found.arg, found.row);
+  return {values, indices};
+}
+
+}  // namespace deepclust::cpu
+
+STABLE_TORCH_LIBRARY_IMPL(deepclust, CPU, library) {
+  library.impl("knn", TORCH_BOX(&deepclust::cpu::knn));
+}
