@@ -209,12 +209,10 @@ class DeepClusterLearner(Learner):
         seed = derive_seed(p.seed, "kmeans", cycle)
         result = net.space.fit(features, init=p.kmeans_init, max_iter=p.kmeans_iterations, seed=seed)
         labels = result.labels.cpu()
-        figures: Record = {
-            "cycle": cycle,
-            "objective": float(result.inertia) / len(labels),
+        figures: Record = {"cycle": cycle, "objective": float(result.inertia) / len(labels)}
+        return labels, figures | {
             "kmeans_iterations": int(result.n_iter),
             "empty_met": int(result.n_empty),
             **partition_figures(labels, p.n_clusters, before=self.pseudo_labels, classes=self.images.labels),
             "clustering_seconds": round(time.perf_counter() - start, 4),
         }
-        return labels, figures
