@@ -1,11 +1,10 @@
 // kmeans on the GPU, as its torch side sees it: how the work is cut, and the launches.
 #pragma once
 
+#include "../common/empty_rule.h"
 #include "kmeans_assign.h"
 
 namespace deepclust::cuda {
-
-enum class EmptyRule : int64_t { kSplit = 0, kFarthest = 1, kKeep = 2 };
 
 struct KMeansPlan : AssignPlan {
   int64_t max_iter;

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deepclust_ext._loader import build_info
 from deepclust_ext._version import __version__
 from deepclust_ext.benchmark.case import Case, Contest, step
 
@@ -101,7 +102,8 @@ def machine(device: str = "cpu") -> dict[str, Any]:
         pass  # not Linux: the platform's own name stands
     return {
         "cpu": cpu,
-        "simd": torch.backends.cpu.get_cpu_capability(),
+        "simd": build_info()["simd"],
+        "simd_of_torch": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "deepclust_ext": __version__,

@@ -48,6 +48,7 @@ def dhog_loss(
 
     with sg the stop-gradient: a push pair moves its later head only. All joints are blocks of a few products, all
     their gradients are formed in the forward pass, and nothing of size n x C x C or pairs x n x C exists.
+    The same bits for any number of threads; levels of DEEPCLUST_SIMD agree to rounding.
 
     Parameters
     ----------

@@ -73,7 +73,8 @@ def kmeans(
     Alternates the nearest centroid of every point (ties to the lowest) with the mean of every cluster, for at most
     `max_iter` updates, and ends with an assignment to the last centroids. Nothing is subsampled and no N x K matrix
     exists. Sums are exact integers and counts are int64, so that neither the number of points nor of threads shows in
-    the result. Not differentiable: the results are detached.
+    the result. Levels of DEEPCLUST_SIMD agree to rounding, which may send a point that is nearly tied another way. Not
+    differentiable: the results are detached.
 
     Parameters
     ----------

@@ -33,7 +33,8 @@ def kmeans_assign(x: Tensor, centroids: Tensor) -> KMeansAssignment:
 
     .. math:: a_i = \arg\min_k \sum_d (x_{id} - c_{kd})^2
 
-    Exact: ties go to the lowest centroid, and no N x K matrix exists. Distances are sums of squared differences, so
+    Exact: ties go to the lowest centroid, and no N x K matrix exists. Levels of DEEPCLUST_SIMD agree bit for bit where
+    all sums are exact, as of whole numbers, and otherwise to rounding. Distances are sums of squared differences, so
     that points far from the origin lose nothing. Not differentiable: the results are detached.
 
     Parameters

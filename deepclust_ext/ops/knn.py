@@ -40,7 +40,8 @@ def knn(x: Tensor, k: int, *, query: Tensor | None = None, metric: str = "euclid
     for the metrics "euclidean", "cosine" and "inner". The values returned are the k best of all the values as computed,
     in their order, and ties go to the lowest index. Distances are sums of squared differences as they stand, so equal
     points are at distance 0 however far from the origin they lie, and v_ij and v_ji have the same bits. So has every
-    result, for any number of threads. On the CPU a matrix product (over half the pairs, without a query) decides which
+    result, for any number of threads; levels of DEEPCLUST_SIMD agree bit for bit where all sums are exact, as of whole
+    numbers, and otherwise to rounding. On the CPU a matrix product (over half the pairs, without a query) decides which
     pairs are looked at. Nothing of size Q x N exists; on a GPU, more than 64 neighbours (32 of float64) take up to 256
     MiB beside the results. Half inputs, and rows for the cosine, are copied in the results' dtype there.
 

@@ -16,6 +16,7 @@ import torch
 import deepclust_ext
 
 SCHEMAS = Path(__file__).with_name("schemas.json")
+ROOT = Path(__file__).parents[2]
 LIBRARY = Path(deepclust_ext.__file__).with_name(deepclust_ext.build_info()["cpu_library"])
 
 
@@ -54,6 +55,27 @@ def test_every_op_has_a_kernel_for_every_backend(capsys):
     }
     if not cuda:
         pytest.skip(f"the CUDA column is empty, _C_cuda is not loaded: {deepclust_ext.build_info()['cuda_reason']}")
+
+
+@pytest.mark.skipif(not (ROOT / "csrc").is_dir(), reason="needs the sources")
+def test_only_the_ops_of_the_cpu_include_torch():
+    """Directly or through another file."""
+    needs_torch, waiting = [], sorted((ROOT / "csrc/cpu").rglob("*.[ch]*"))
+    for path in waiting:
+        if path.parent.name == "ops":
+            continue
+        seen, found = set(), [path]
+        while found:
+            file = found.pop().resolve()
+            if file in seen or not file.exists():
+                continue
+            seen.add(file)
+            text = file.read_text()
+            found += [file.parent / name for name in re.findall(r'#include "([^"]+)"', text)]
+            if "#include <torch/" in text:
+                needs_torch.append(f"{path.relative_to(ROOT)} through {file.relative_to(ROOT)}")
+    assert waiting
+    assert needs_torch == []
 
 
 def undefined(library: Path) -> list[str]:

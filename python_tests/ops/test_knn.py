@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepclust_ext import kmeans_assign, knn, knn_classify, reference
+from deepclust_ext import build_info, kmeans_assign, knn, knn_classify, reference
 from deepclust_ext.ops.knn_classify import count_votes
 
 METRICS = ["euclidean", "cosine", "inner"]
@@ -469,26 +469,30 @@ def turned_back(y):
 
 @pytest.mark.parametrize("steps", [1, 38])
 @pytest.mark.parametrize("place", [0, 500, 6000])
-def test_the_filter_in_8_bits_allows_for_the_worst_codes(place, steps, monkeypatch):
+def test_the_filter_in_codes_allows_for_the_worst_ones(place, steps, monkeypatch):
     """Every term of the bound is needed: codes that err by all they can, in the least favourable directions.
 
     Row i's nearest is j, which by codes is four code errors farther away than the many rows m, `steps` away. With 38
-    of them an error's share of the distance is the one that the limit is made for.
+    of them an error's share of the distance is the one that the limit is made for. Codes of 16 bits are longer, and so
+    many more steps are.
     """
     generator = torch.Generator().manual_seed(place)
-    background = torch.randint(-120, 121, (6400, 64), generator=generator).double()
+    largest = 127 if build_info()["simd"] == "avx512" else 5792  # 5792^2 * 64 < 2^31
+    steps = steps if steps == 1 else steps * largest // 127
+    spread, near = 120 * largest // 127, 80 * largest // 127
+    background = torch.randint(-spread, spread + 1, (6400, 64), generator=generator).double()
     groups = []
     for _ in range(6):
-        base = torch.randint(-80, 81, (64,), generator=generator).double()
+        base = torch.randint(-near, near + 1, (64,), generator=generator).double()
         way = torch.randint(0, 2, (64,), generator=generator).double() * 2 - 1
         far = steps + torch.where(torch.arange(64) < 60, 2.0, 1.0)
         i, m, j = base - 0.49 * way, base + (steps + 0.49) * way, base - (far - 0.49) * way
         groups.append(torch.stack([i, *[m] * 60, j]))
     y = torch.cat([background[:place], *groups, background[place:]])
-    y[:, 0] = 127.0  # one scale for all
+    y[:, 0] = largest  # one scale for all
     # Every background row has a near copy, so that codes pay; and mirrored rows, so that the mean is 0.
     y = torch.cat([y, background + torch.where(torch.arange(64) == 0, 0.0, 0.01)])
-    y[-6400:, 0] = 127.0
+    y[-6400:, 0] = largest
     x = turned_back(torch.cat([y, -y]))
     rows = place + 62 * torch.arange(6)
     exact = (y[rows, None] - y).square().sum(-1)

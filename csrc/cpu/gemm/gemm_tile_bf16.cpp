@@ -101,8 +101,8 @@ void gemm_tile_bf16([[maybe_unused]] const PackedRows<float>& a, [[maybe_unused]
                     [[maybe_unused]] int64_t ldo) {
 #if defined(DC_BF16)
   constexpr int64_t kPanel = PackedRows<float>::kPanel, kMostDepth = 160;  // a panel of it fits the first-level cache
-  const int64_t pieces = std::max<int64_t>(1, (a.depth + kMostDepth - 1) / kMostDepth);
-  const int64_t piece = (a.depth + pieces - 1) / pieces;
+  const int64_t pieces = std::max<int64_t>(1, ceil_div(a.depth, kMostDepth));
+  const int64_t piece = ceil_div(a.depth, pieces);
   for (int64_t k = 0; k < a.depth; k += piece) {
     const int64_t depth = std::min(piece, a.depth - k);
     for (int64_t col = 0; col < n; col += kPanel) {

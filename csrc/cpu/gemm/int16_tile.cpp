@@ -1,5 +1,6 @@
 #include "int16_tile.h"
 
+#include <cmath>
 #include <cstdlib>
 #include <limits>
 
@@ -113,8 +114,11 @@ bool have_int16_tile() {
 }
 
 int32_t code_limit(int64_t depth) {
-  int64_t limit = std::numeric_limits<int16_t>::max();
-  while (limit * limit * round_up(depth, 16) > std::numeric_limits<int32_t>::max()) --limit;
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+  const int64_t padded = round_up(depth, 16);
+  auto limit = static_cast<int64_t>(std::sqrt(static_cast<double>(kMost) / static_cast<double>(padded)));
+  limit = std::min<int64_t>(limit, std::numeric_limits<int16_t>::max());
+  while (limit * limit * padded > kMost) --limit;
   return static_cast<int32_t>(limit);
 }
 

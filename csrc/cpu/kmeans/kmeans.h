@@ -14,12 +14,11 @@
 #include <cmath>
 #include <vector>
 
+#include "../../common/empty_rule.h"
 #include "cluster_sums.h"
 #include "nearest.h"
 
 namespace deepclust::cpu {
-
-enum class Empty : int64_t { kSplit = 0, kFarthest = 1, kKeep = 2 };
 
 // What the iterations carry for one matrix of points.
 template <typename T>
@@ -74,7 +73,7 @@ double imbalance_of(const Clusters<T>& state) {
 // Moves one point to each empty cluster as `rule` says; false where nothing was left to move. A point whose cluster
 // has no other member stays, and so does one that lies on its centroid: a copy of a centroid wins no point.
 template <typename T>
-void seed_empty_clusters(Clusters<T>& state, Empty rule, std::vector<T>& distance, int64_t* labels,
+void seed_empty_clusters(Clusters<T>& state, EmptyRule rule, std::vector<T>& distance, int64_t* labels,
                          std::vector<Move>& moves) {
   const auto farthest = [&](int64_t of_cluster) {
     int64_t best = -1;
@@ -91,7 +90,7 @@ void seed_empty_clusters(Clusters<T>& state, Empty rule, std::vector<T>& distanc
   for (int64_t k = 0; k < state.clusters; ++k) {
     if (state.count[static_cast<size_t>(k)] > 0) continue;
     int64_t point = -1;
-    if (rule == Empty::kSplit) {
+    if (rule == EmptyRule::kSplit) {
       const auto largest = std::max_element(state.count.begin(), state.count.end());
       if (*largest > 1) point = farthest(largest - state.count.begin());
     }

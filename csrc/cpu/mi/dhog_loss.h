@@ -44,8 +44,8 @@ struct DhogPlan {
     class_ld = round_up(classes, lanes);
     width = heads * classes;
     ld = round_up(width, lanes);
-    chunk_rows = std::max(kDhogChunkRows, round_up((n + kDhogMaxChunks - 1) / kDhogMaxChunks, kDhogChunkRows));
-    chunks = std::max<int64_t>(1, (n + chunk_rows - 1) / chunk_rows);
+    chunk_rows = std::max(kDhogChunkRows, round_up(ceil_div(n, kDhogMaxChunks), kDhogChunkRows));
+    chunks = std::max<int64_t>(1, ceil_div(n, chunk_rows));
   }
   int64_t tasks() const { return views * chunks; }
   int64_t work() const { return views * n * width * (ld / 2 + class_ld); }

@@ -27,11 +27,11 @@ struct JointPlan {
   JointPlan(int64_t n, int64_t rows, int64_t cols, int64_t lanes) : n(n), rows(rows), cols(cols) {
     ld = round_up(cols, lanes);
     block_cols = 15 * lanes;  // five panels
-    row_blocks = (rows + kBlockRows - 1) / kBlockRows;
-    col_blocks = (cols + block_cols - 1) / block_cols;
+    row_blocks = ceil_div(rows, kBlockRows);
+    col_blocks = ceil_div(cols, block_cols);
     const int64_t wanted = row_blocks * col_blocks >= kMaxChunks ? 1 : kMaxChunks;
-    chunk_rows = std::max(kChunkRows, round_up((n + wanted - 1) / wanted, kChunkRows));
-    chunks = std::max<int64_t>(1, (n + chunk_rows - 1) / chunk_rows);
+    chunk_rows = std::max(kChunkRows, round_up(ceil_div(n, wanted), kChunkRows));
+    chunks = std::max<int64_t>(1, ceil_div(n, chunk_rows));
   }
   int64_t tasks() const { return chunks * row_blocks * col_blocks; }
   int64_t work() const { return n * rows * ld; }

@@ -47,7 +47,7 @@ void finish(const DhogPlan& plan, T* total, const DhogOutputs& out) {
   // A logarithm costs about as much as 16 multiply-adds, a joint before its first one as 2^14.
   parallel_tasks(pulls + pushes, (pulls + pushes) * (size * 16 + (1 << 14)), [&](int64_t t) {
     const Buffer<T> scratch(plan.pull_stride() + Joint<T>::scratch_size(plan.classes, plan.class_ld));
-    const Buffer<double> block_loss((plan.classes + kJointRows - 1) / kJointRows);
+    const Buffer<double> block_loss(ceil_div(plan.classes, kJointRows));
     if (t < pulls) {
       const double weight = 1.0 / static_cast<double>(plan.heads * pairs);
       losses.get()[t] =

@@ -24,7 +24,7 @@ struct Records {
 struct Options {
   int64_t max_iter;
   double tol;
-  Empty empty;
+  EmptyRule empty;
   bool spherical;
 };
 
@@ -82,7 +82,7 @@ int64_t lloyd(const ReadyPoints<T>& ready, T* centroids, int64_t clusters, const
     const int64_t empties = std::count(state.count.begin(), state.count.end(), 0);
     records.write(iteration, objective_of(state), static_cast<double>(moves.size()) / static_cast<double>(n),
                   imbalance_of(state), empties);
-    if (empties > 0 && options.empty != Empty::kKeep) {
+    if (empties > 0 && options.empty != EmptyRule::kKeep) {
       std::vector<T> distance(static_cast<size_t>(n));
       all_label_distances(ready, centroids, labels, distance.data());
       moves.clear();
@@ -108,7 +108,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> kmeans(const Tensor& 
                                                                   double tol, int64_t empty_rule, bool spherical) {
   check_kmeans(x, start, n_clusters, max_iter, tol, empty_rule);
   const Matrices points(x), given(start.has_value() ? *start : x);
-  const Options options{max_iter, tol, static_cast<Empty>(empty_rule), spherical};
+  const Options options{max_iter, tol, static_cast<EmptyRule>(empty_rule), spherical};
   const ScalarType dtype = accumulator_dtype(x.scalar_type());
   const int64_t n = points.rows, d = points.cols;
   Tensor centroids = empty(sizes_with(x, 2, {n_clusters, d}), dtype, x);

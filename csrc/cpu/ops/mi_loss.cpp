@@ -80,7 +80,7 @@ void apply(const Batched& x, const Batched& m, const T* grad_loss, T* out) {
   for (int64_t b = 0; b < x.batch; ++b) {
     panels[b] = panels_of(m.matrix<T>(b).transposed(), memory.get() + b * panels_size);
   }
-  const int64_t row_blocks = (x.rows + kBackwardRows - 1) / kBackwardRows;
+  const int64_t row_blocks = ceil_div(x.rows, kBackwardRows);
   parallel_tasks(x.batch * row_blocks, x.batch * x.rows * m.rows * m.cols, [&](int64_t task) {
     const int64_t b = task / row_blocks, begin = task % row_blocks * kBackwardRows;
     apply_rows(x.matrix<T>(b), panels[b], out_cols, static_cast<double>(grad_loss[b]), begin,
