@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from deepclust_ext.commands._arguments import OWN_OPTIONS, RECIPES, Recipe, build_parser, option, sentence
@@ -32,6 +33,12 @@ class FitRequest:
     progress: bool | None
     configured: bool
     typed: frozenset[str]
+
+    @property
+    def folders(self) -> list[Path]:
+        """The run folder, or that of each seed."""
+        out = Path(self.out)
+        return [out] if self.seeds is None else [out / f"seed-{seed}" for seed in self.seeds]
 
     def build(self, seed: int | None = None) -> Method:
         """Construct the method, for one of several seeds if one is given."""
@@ -69,8 +76,6 @@ def parse_fit(name: str, words: list[str]) -> FitRequest:
         raise UsageError(f"{sentence(str(error), recipe)}; see deepclust fit {name} --help") from error
     parameters = {key: getattr(found, OWN_OPTIONS.get(key, key)) for key in recipe.parameters}
     source = Source(found.data, found.split, found.image_size, found.folder_labels)
-    if found.export and source.folder is None:
-        raise UsageError(f"--export must come with a folder of images, got --data {found.data}")
     return FitRequest(
         name=name,
         recipe=recipe,

@@ -8,6 +8,7 @@ from typing import Any
 from deepclust_ext.commands._show import note
 from deepclust_ext.data import ImageData
 from deepclust_ext.data.source import Source
+from deepclust_ext.data.walk import OURS
 from deepclust_ext.runs import RunDirectory, RunError
 from deepclust_ext.runs.directory import Mode
 
@@ -15,9 +16,13 @@ from deepclust_ext.runs.directory import Mode
 def load(source: Source, *, min_images: int = 2) -> ImageData:
     """Load the images, and say which files could not be used."""
     images = source.load(min_images=min_images)
-    if images.skipped:
-        path, reason = images.skipped[0]
-        files = "1 file" if len(images.skipped) == 1 else f"{len(images.skipped)} files"
+    own = [path for path, reason in images.skipped if reason == OURS]
+    if own:
+        note(f"{own[0]!r}{f' and {len(own) - 1} more' if own[1:] else ''}: results of deepclust are not read as data")
+    others = [(path, reason) for path, reason in images.skipped if reason != OURS]
+    if others:
+        path, reason = others[0]
+        files = "1 file" if len(others) == 1 else f"{len(others)} files"
         note(f"{files} skipped, the first {path!r}: {reason}")
     return images
 

@@ -12,6 +12,7 @@ from deepclust_ext.commands._options import FitRequest
 from deepclust_ext.commands._show import DIAGNOSTICS, SCORES, figure, seconds, table
 from deepclust_ext.data import ImageData
 from deepclust_ext.runs import RunError, atomic_writer, write_csv
+from deepclust_ext.runs.marker import make_folder
 
 Fit = Callable[[FitRequest, ImageData, Path, "int | None"], dict[str, Any]]
 Row = dict[str, Any]
@@ -47,6 +48,7 @@ def fit_seeds(request: FitRequest, images: ImageData, fit: Fit) -> None:
                 f"run folder: {request.out!r} already holds seed {taken[0]}; "
                 "add --resume auto, or choose another folder"
             )
+    make_folder(out)
     rows: list[Row] = []
     for seed in seeds:
         metrics = fit(request, images, out / f"seed-{seed}", seed)

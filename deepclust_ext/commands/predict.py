@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from deepclust_ext.commands._export import export
+from deepclust_ext.commands._export import check_export, export, export_beside
 from deepclust_ext.commands._parser import Parser, UsageError
 from deepclust_ext.commands._run import load, open_for_reading
 from deepclust_ext.commands._show import note
@@ -24,7 +24,7 @@ def run(words: list[str]) -> int:
     parser.add_argument("--out", help="CSV file to write, - for standard output (default: RUN/predictions.csv)")
     parser.add_argument("--split", choices=("train", "test", "all"), default="train", help="part of the data")
     parser.add_argument("--image-size", type=int, help="scale and crop to this size (default: as the run did)")
-    parser.add_argument("--export", choices=("copy", "link"), help="sort the files into OUT's folder/clusters/K too")
+    parser.add_argument("--export", choices=("copy", "link"), help="sort the files into clusters/K beside OUT too")
     parser.add_argument("--device", help="cpu or cuda (default: as the run did)")
     parser.add_argument("--quiet", action="store_true", help="print nothing")
     found = parser.parse_args(words)
@@ -35,8 +35,10 @@ def run(words: list[str]) -> int:
     request = (folder.read_config().get("data") or {}).get("request") or {}
     image_size = found.image_size
     source = Source(found.data, found.split, image_size if image_size is not None else request.get("image_size"))
-    if found.export and (source.folder is None or found.out == "-"):
-        raise UsageError("--export must come with a folder of images and a file in --out")
+    if found.export:
+        if found.out == "-":
+            raise UsageError("--export must come with a file in --out, got -")
+        check_export(source, export_beside(out))
 
     method = Method.load(found.run, **({"device": found.device} if found.device else {}))
     images = fitting(load(source, min_images=1), method.image_shape_)
@@ -50,7 +52,7 @@ def run(words: list[str]) -> int:
     with atomic_writer(out) as file:
         file.write(content)
     if found.export:
-        export(source, images, labels, out.parent / "clusters", found.export)
+        export(source, images, labels, export_beside(out), found.export)
     if not found.quiet:
         print(f"{len(images)} images, {len(set(labels.tolist()))} of {method.n_clusters} clusters; labels: {out}")
     return 0

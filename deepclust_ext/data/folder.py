@@ -17,11 +17,8 @@ from torch import Tensor
 from deepclust_ext._optional import require
 from deepclust_ext.data.decode import decode
 from deepclust_ext.data.images import ImageData
+from deepclust_ext.data.walk import EXTENSIONS, list_files
 
-EXTENSIONS = frozenset(
-    {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"}
-    | {".tga", ".tif", ".tiff", ".webp"}
-)
 # Above this the folder is refused unless image_size is given: pixels are held in memory at once.
 MAX_BYTES = 8 * 2**30
 
@@ -32,7 +29,7 @@ def load_folder(path: Path, *, image_size: int | None = None, folder_labels: boo
     Parameters
     ----------
     path : Path
-        The folder. Hidden files and folders are left alone; links to folders are not followed.
+        The folder; see `list_files` for what of it is read.
     image_size : int, optional
         Scale the shorter side to this and keep the centre square. Without it all images must be of one size.
     folder_labels : bool
@@ -55,7 +52,7 @@ def load_folder(path: Path, *, image_size: int | None = None, folder_labels: boo
     >>> load_folder(Path("photos"), image_size=64)  # doctest: +SKIP
     ImageData(photos: 1200 images of 3x64x64 torch.uint8, no labels)
     """
-    files, skipped = _list_files(path)
+    files, skipped = list_files(path)
     names: list[str] = []
     pictures: list[NDArray[np.uint8]] = []
     for name, result in _read_all(path, files, image_size):
@@ -79,29 +76,6 @@ def load_folder(path: Path, *, image_size: int | None = None, folder_labels: boo
         raise ValueError(_nothing_found(path, skipped))
     labels = _labels(path, names) if folder_labels else None
     return ImageData(_stack(pictures), labels, tuple(names), tuple(sorted(skipped)), str(path))
-
-
-def _list_files(path: Path) -> tuple[list[str], list[tuple[str, str]]]:
-    """List image files and the others, both as sorted relative paths."""
-    files: list[str] = []
-    others: list[tuple[str, str]] = []
-
-    def fail(error: OSError) -> None:
-        others.append((os.path.relpath(error.filename, path), f"folder cannot be read: {error.strerror}"))
-
-    for folder, subfolders, entries in os.walk(path, onerror=fail):
-        # In place: os.walk descends into what is left. Hidden folders hold thumbnails and copies.
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for entry in entries:
-            if entry.startswith("."):
-                continue
-            name = Path(folder, entry).relative_to(path).as_posix()
-            extension = os.path.splitext(entry)[1].lower()
-            if extension in EXTENSIONS:
-                files.append(name)
-            else:
-                others.append((name, f"not an image file (extension {extension or 'missing'})"))
-    return sorted(files), others
 
 
 def _read_all(path: Path, files: list[str], image_size: int | None) -> Iterator[tuple[str, NDArray[np.uint8] | str]]:

@@ -21,6 +21,7 @@ from .atomic import atomic_writer
 from .checkpoint import CheckpointStore
 from .config import Config, describe
 from .errors import RunError, RunInUseError
+from .marker import MARKER, mark
 from .tables import labels_csv
 
 LOCK = ".lock"
@@ -80,7 +81,8 @@ class RunDirectory:
             self._acquire()
             try:
                 self._check_content()
-            except RunError:
+                mark(self.path)
+            except BaseException:
                 self.close()
                 raise
         self.checkpoints = CheckpointStore(self.path)
@@ -136,7 +138,7 @@ class RunDirectory:
                 raise RunError(
                     f"run folder: {str(self.path)!r} already holds a run; resume it, or choose another folder"
                 )
-        elif any(entry.name not in (LOCK, ".config.yaml.tmp") for entry in self.path.iterdir()):
+        elif any(entry.name not in (LOCK, MARKER, ".config.yaml.tmp") for entry in self.path.iterdir()):
             raise RunError(f"run folder: {str(self.path)!r} is not empty and holds no run; choose another folder")
 
     def _file(self, name: str) -> Path:
