@@ -45,6 +45,8 @@ def check_export(source: Source, target: Path) -> None:
     """
     if source.folder is None:
         raise UsageError(f"--export must come with a folder of images, got --data {source.data}")
+    if source.frames == "all":
+        raise UsageError("--export must come without --frames all: a frame of a file is no file")
     here, there = Path(os.path.realpath(source.folder)), Path(os.path.realpath(target))
     if there == here or there in here.parents:
         raise UsageError(

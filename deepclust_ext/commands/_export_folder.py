@@ -8,19 +8,21 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 
-from deepclust_ext.runs import RunError
+from deepclust_ext.runs import RunError, atomic_writer
 from deepclust_ext.runs.marker import MARKER, mark
 
-# Every file that the export is about to write, so that one which was killed half-way can be cleared as well.
-LISTING = ".exported.jsonl"
 # File systems round times of modification, up to two seconds.
 ROUNDING = 2.0
 
-Entry = list[str | int | float]
+# Of each path in an export: sizes and times of modification of the files that were written there.
+Listing = dict[str, list[tuple[int, float]]]
 
 
 class ExportFolder:
     """A folder that is written aside and swapped in whole.
+
+    What exports write is listed beforehand in the file `.NAME.exported` beside the folder, so that one which was
+    killed half-way is known as well.
 
     Parameters
     ----------
@@ -30,13 +32,14 @@ class ExportFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.new, self.old = (path.with_name(f".{path.name}.{age}") for age in ("new", "old"))
+        self.new, self.old, self.listing = (path.with_name(f".{path.name}.{end}") for end in ("new", "old", "exported"))
 
     def check(self) -> None:
         """Raise a RunError if the folder, or what is left of a swap that was cut short, holds anything of others."""
-        _check_own(self.path, unchanged=True)
+        listing = self._read()
+        _check_own(self.path, listing, unchanged=True)
         for folder in (self.new, self.old):
-            _check_own(folder, unchanged=False)
+            _check_own(folder, listing, unchanged=False)
 
     def replace(self, files: Mapping[str, Path], write: Callable[[Path, Path], object]) -> None:
         """Write the files and put them in the place of those that an earlier export wrote.
@@ -49,14 +52,17 @@ class ExportFolder:
             Writes one file: takes the original and the path.
         """
         self.check()
-        _remove(self.new)
+        before = self._read()
+        _remove(self.new, before)
         self._back()
-        _remove(self.old)
+        _remove(self.old, before)
+        new: Listing = {name: [_facts(original)] for name, original in files.items()}
+        both = {name: before.get(name, []) + new.get(name, []) for name in before.keys() | new.keys()}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._list(both)
         try:
-            self.new.mkdir(parents=True)
+            self.new.mkdir()
             mark(self.new)
-            with (self.new / LISTING).open("w", encoding="utf-8", errors="surrogateescape") as file:
-                file.writelines(json.dumps(_entry(name, original)) + "\n" for name, original in files.items())
             for name, original in files.items():
                 path = self.new / name
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,50 +73,48 @@ class ExportFolder:
         except BaseException:
             with contextlib.suppress(OSError):
                 self._back()
-                _remove(self.new)
+                _remove(self.new, both)
+                self._list(before)
             raise
-        _remove(self.old)
+        _remove(self.old, both)
+        self._list(new)
 
     def _back(self) -> None:
         """Undo the first half of a swap that was cut short."""
         if self.old.exists() and not self.path.exists():
             os.rename(self.old, self.path)
 
+    def _read(self) -> Listing:
+        """What exports wrote, or were about to."""
+        if not self.listing.exists():
+            return {}
+        lines = self.listing.read_text(encoding="utf-8").splitlines()
+        return {name: [(int(size), float(time)) for size, time in facts] for name, facts in map(json.loads, lines)}
 
-def _entry(name: str, original: Path) -> Entry:
-    """A line of the listing: name, size and time of modification, which a copy takes over."""
-    status = original.stat()
-    return [name, status.st_size, status.st_mtime]
-
-
-def _listing(folder: Path) -> dict[str, Entry]:
-    """What an export wrote into the folder, or was about to."""
-    try:
-        lines = (folder / LISTING).read_bytes().splitlines()
-    except FileNotFoundError:
-        return {}
-    entries = {}
-    for line in lines:
-        # The last may be cut short; what it names was not written yet.
-        with contextlib.suppress(ValueError):
-            entry = json.loads(line)
-            entries[str(entry[0])] = entry
-    return entries
+    def _list(self, listing: Listing) -> None:
+        """Write the listing; JSON escapes names that are no text."""
+        with atomic_writer(self.listing) as file:
+            file.writelines((json.dumps(entry) + "\n").encode() for entry in listing.items())
 
 
-def _check_own(folder: Path, *, unchanged: bool) -> None:
+def _facts(path: Path) -> tuple[int, float]:
+    """Size and time of modification, which a copy takes over."""
+    status = path.stat()
+    return status.st_size, status.st_mtime
+
+
+def _check_own(folder: Path, listing: Listing, *, unchanged: bool) -> None:
     """Refuse a folder with anything that no export wrote, or, if asked to look, that was changed since."""
     if not os.path.lexists(folder):
         return
     if folder.is_symlink() or not folder.is_dir():
         raise RunError(f"export: {str(folder)!r} must be a folder or not be there; move it away")
-    listing = _listing(folder)
-    folders = _folders_of(listing)
+    folders = _folders_of(listing) | {MARKER}
     for inner, inside, names in os.walk(folder):
         for name in (*inside, *names):
             path = Path(inner, name)
             known = path.relative_to(folder).as_posix()
-            if known in (MARKER, LISTING) or (known in folders and not path.is_symlink()):
+            if known in folders and not path.is_symlink():
                 continue
             if known not in listing or (unchanged and not _is_unchanged(path, listing[known])):
                 raise RunError(
@@ -119,29 +123,28 @@ def _check_own(folder: Path, *, unchanged: bool) -> None:
                 )
 
 
-def _is_unchanged(path: Path, entry: Entry) -> bool:
-    """Whether a file is as the export wrote it, as far as size and time tell."""
+def _is_unchanged(path: Path, known: list[tuple[int, float]]) -> bool:
+    """Whether a file is as an export wrote it, as far as size and time tell."""
     if path.is_symlink():
         return True
-    status = path.stat()
-    return status.st_size == entry[1] and abs(status.st_mtime - float(entry[2])) <= ROUNDING
+    size, time = _facts(path)
+    return any(size == old_size and abs(time - old_time) <= ROUNDING for old_size, old_time in known)
 
 
-def _remove(folder: Path) -> None:
+def _remove(folder: Path, listing: Listing) -> None:
     """Delete what an export wrote, and nothing else."""
     if not folder.is_dir():
         return
-    listing = _listing(folder)
     for name in listing:
         (folder / name).unlink(missing_ok=True)
     for inner in sorted(_folders_of(listing), reverse=True):
         if (folder / inner).is_dir():
             (folder / inner).rmdir()
-    for name in (LISTING, MARKER):
-        (folder / name).unlink(missing_ok=True)
+    if (folder / MARKER).is_dir():
+        (folder / MARKER).rmdir()
     folder.rmdir()
 
 
-def _folders_of(listing: Mapping[str, Entry]) -> set[str]:
+def _folders_of(listing: Listing) -> set[str]:
     """The folders in which the files of a listing lie."""
     return {parent.as_posix() for name in listing for parent in PurePosixPath(name).parents} - {"."}

@@ -75,7 +75,15 @@ def parse_fit(name: str, words: list[str]) -> FitRequest:
     except argparse.ArgumentError as error:
         raise UsageError(f"{sentence(str(error), recipe)}; see deepclust fit {name} --help") from error
     parameters = {key: getattr(found, OWN_OPTIONS.get(key, key)) for key in recipe.parameters}
-    source = Source(found.data, found.split, found.image_size, found.folder_labels)
+    source = Source(
+        found.data,
+        found.split,
+        found.image_size,
+        found.folder_labels,
+        max_pixels=found.max_pixels,
+        frames=found.frames,
+        stretch=found.stretch,
+    )
     return FitRequest(
         name=name,
         recipe=recipe,

@@ -11,6 +11,7 @@ from deepclust_ext.commands._parser import Parser, UsageError
 from deepclust_ext.commands._run import load, open_for_reading
 from deepclust_ext.commands._show import note
 from deepclust_ext.data import ImageData, load_data
+from deepclust_ext.data.reading import FRAMES
 from deepclust_ext.data.source import Source
 from deepclust_ext.methods import Method
 from deepclust_ext.runs import atomic_writer, labels_csv
@@ -24,6 +25,9 @@ def run(words: list[str]) -> int:
     parser.add_argument("--out", help="CSV file to write, - for standard output (default: RUN/predictions.csv)")
     parser.add_argument("--split", choices=("train", "test", "all"), default="train", help="part of the data")
     parser.add_argument("--image-size", type=int, help="scale and crop to this size (default: as the run did)")
+    parser.add_argument("--max-pixels", type=int, help="read images of up to so many pixels")
+    parser.add_argument("--stretch", type=int, help="value of 16-bit pixels that is white (default: as the run did)")
+    parser.add_argument("--frames", choices=FRAMES, help="what of files with several frames (default: as the run did)")
     parser.add_argument("--export", choices=("copy", "link"), help="sort the files into clusters/K beside OUT too")
     parser.add_argument("--device", help="cpu or cuda (default: as the run did)")
     parser.add_argument("--quiet", action="store_true", help="print nothing")
@@ -33,8 +37,10 @@ def run(words: list[str]) -> int:
     if found.out != "-":
         _check_out(out)
     request = (folder.read_config().get("data") or {}).get("request") or {}
-    image_size = found.image_size
-    source = Source(found.data, found.split, image_size if image_size is not None else request.get("image_size"))
+    asked = {name: getattr(found, name) for name in ("image_size", "max_pixels", "frames", "stretch")}
+    # What is not said is as it was for the run; runs of older versions say less.
+    known = {name: request[name] if value is None else value for name, value in asked.items() if name in request}
+    source = Source(found.data, found.split, **{n: v for n, v in {**asked, **known}.items() if v is not None})
     if found.export:
         if found.out == "-":
             raise UsageError("--export must come with a file in --out, got -")

@@ -27,12 +27,17 @@ class Source:
         Scale and crop to squares of this size.
     folder_labels : bool
         Take the names of sub-folders for classes.
+    max_pixels, frames, stretch
+        As in `load_data`.
     """
 
     data: str
     split: str = "train"
     image_size: int | None = None
     folder_labels: bool = False
+    max_pixels: int | None = None
+    frames: str = "first"
+    stretch: int | None = None
 
     def load(self, *, min_images: int = 2) -> ImageData:
         """Load the images."""
@@ -42,6 +47,9 @@ class Source:
             image_size=self.image_size,
             folder_labels=self.folder_labels,
             min_images=min_images,
+            max_pixels=self.max_pixels,
+            frames=self.frames,
+            stretch=self.stretch,
         )
 
     def has_test(self) -> bool:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+# An empty hidden folder: whoever counts the files of an export counts its images.
 MARKER = ".deepclust"
-
-_TEXT = "Made by deepclust: results, which are never read as data.\n"
 
 
 def mark(folder: Path) -> None:
     """Put the marker into a folder, unless it is there."""
-    path = folder / MARKER
-    if not path.exists():
-        path.write_text(_TEXT, encoding="utf-8")
+    (folder / MARKER).mkdir(exist_ok=True)
 
 
 def marked(folder: str | os.PathLike[str]) -> bool:

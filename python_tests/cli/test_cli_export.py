@@ -66,7 +66,7 @@ def test_a_second_export_shows_its_own_labelling_alone(tmp_path, fit):
         words = ["--data", str(photos), "--out", str(tmp_path / "out" / "labels.csv"), "--quiet"]
         assert main(["predict", str(tmp_path / f"run{seed}"), *words, "--export", "copy"]) == 0
         assert exported(tmp_path / "out" / "clusters") == table(tmp_path / "out" / "labels.csv")
-    assert sorted(os.listdir(tmp_path / "out")) == ["clusters", "labels.csv"]
+    assert sorted(os.listdir(tmp_path / "out")) == [".clusters.exported", "clusters", "labels.csv"]
 
 
 def test_predictions_leave_the_training_export_alone(tmp_path, fit):
@@ -147,18 +147,21 @@ def test_a_failed_export_leaves_the_old_one(folder):
 
 
 @pytest.mark.parametrize("moment", ["writing", "swapping"])
-def test_a_killed_export_does_not_stop_the_next(folder, monkeypatch, moment):
+def test_a_killed_export_does_not_stop_the_next(folder, moment):
     made, originals = folder
-    with monkeypatch.context() as patch:
-        # A kill runs no handler: nothing is cleared, nothing is moved back.
-        patch.setattr("deepclust_ext.commands._export_folder._remove", lambda _: None)
-        patch.setattr(ExportFolder, "_back", lambda _: None)
+
+    def die(original, path):
+        path.write_bytes(b"cut")
+        os._exit(9)
+
+    child = os.fork()
+    if child == 0:
+        rename = os.rename
         if moment == "swapping":
-            rename = os.rename
-            patch.setattr(os, "rename", lambda a, b: rename(a, b) if a == made.path else 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            made.replace({"5/a.png": originals["0/0.png"], "5/b.png": originals["1/1.png"]},
-                         write if moment == "swapping" else lambda a, b: b.write_bytes(b"cut") and 1 / 0)  # fmt: skip
+            os.rename = lambda source, target: rename(source, target) if source == made.path else os._exit(9)
+        made.replace({"5/a.png": originals["0/0.png"]}, write if moment == "swapping" else die)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     assert made.new.exists()
     made.replace({"7/a.png": originals["0/0.png"]}, write)
     assert list(content(made.path)) == ["7/a.png"]

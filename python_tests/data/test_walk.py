@@ -79,7 +79,7 @@ def test_results_are_left_out_also_through_links_unless_they_are_asked_for(tmp_p
     # One who names such a folder wants it.
     assert list_files(tmp_path / "elsewhere")[0] == ["3/0.png"]
     assert list_files(tmp_path / "elsewhere" / "3")[0] == ["0.png"]
-    assert (tmp_path / "elsewhere" / MARKER).is_file()
+    assert (tmp_path / "elsewhere" / MARKER).exists()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")
