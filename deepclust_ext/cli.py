@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -34,8 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     code : int
-        0 when all went well, 2 for input that cannot work, 1 for what nobody foresaw, 130 and 143 after
-        Ctrl-C and SIGTERM.
+        0 when all went well, 2 for input that cannot work, 1 for what nobody foresaw, 130, 143 and 129 after
+        Ctrl-C, SIGTERM and SIGHUP.
 
     Examples
     --------
@@ -45,6 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words or os.environ.get(DEBUG, "0") not in ("", "0")
     words = [word for word in words if word != "--debug"]
+    for stream in (sys.stdout, sys.stderr):
+        # A path that the terminal cannot show must not make a failure of a run that has succeeded.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         if not sys.warnoptions:

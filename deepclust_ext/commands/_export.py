@@ -14,7 +14,7 @@ from deepclust_ext.commands._export_folder import ExportFolder
 from deepclust_ext.commands._parser import UsageError
 from deepclust_ext.data import ImageData
 from deepclust_ext.data.source import Source
-from deepclust_ext.runs import write_csv
+from deepclust_ext.runs import needs_space, write_csv
 
 # The folder of a run's own export, beside its labels.csv.
 EXPORT = "clusters"
@@ -87,7 +87,8 @@ def export(source: Source, images: ImageData, labels: npt.NDArray[np.int64], tar
         else:
             shutil.copy2(original, path)
 
-    ExportFolder(target).replace(dict(paths()), write)
+    with needs_space(target):
+        ExportFolder(target).replace(dict(paths()), write)
 
 
 def write_skipped(images: ImageData, folder: Path) -> None:
