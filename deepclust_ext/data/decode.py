@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepclust_ext._optional import require
+from deepclust_ext.data.images import ROUNDING
 
 # 16-bit pictures appear under several modes, one a byte order, and as "I" in older versions of Pillow.
 _DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
@@ -99,9 +100,9 @@ def _to_bytes(values: NDArray[Any], mode: str, white: int) -> NDArray[np.uint8]:
     """
     low, high = values.min(), values.max()
     if mode == "F":
-        if not (low >= 0.0 and high <= 1.0):
-            raise ValueError(f"floating point pixels must be in [0, 1], got {low:g} to {high:g}")
-        return np.round(values * 255.0).astype(np.uint8)
+        if not (low >= -ROUNDING and high <= 1.0 + ROUNDING):
+            raise ValueError(f"floating point pixels must be in [0, 1], got {low:.9g} to {high:.9g}")
+        return np.asarray(np.round(np.clip(values, 0.0, 1.0) * 255.0), dtype=np.uint8)
     if low < 0 or high > _DEEP_WHITE:
         raise ValueError(f"integer pixels must be in 0..65535, got {low} to {high}")
     # 255 v / white, rounded; the products stay below 2^32.
