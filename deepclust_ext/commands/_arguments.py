@@ -135,6 +135,7 @@ def _add_run_options(run: Any, recipe: Recipe, defaults: dict[str, Any]) -> None
         "--stretch", type=RUN_TYPES["stretch"], default=None, help="value of 16-bit pixels that is white, such as 4095"
     )
     run.add_argument("--frames", type=RUN_TYPES["frames"], default="first", help="what of files with several frames")
+    run.add_argument("--no-cache", action="store_true", help="do not keep scaled images beside OUT for the next run")
     run.add_argument("--export", type=RUN_TYPES["export"], help="sort the files into OUT/clusters/K too")
     run.add_argument("--quiet", action="store_true", help="no progress, no table")
     run.add_argument("--progress", action="store_true", help="a progress bar even where there is no terminal")

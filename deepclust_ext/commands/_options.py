@@ -32,6 +32,7 @@ class FitRequest:
     quiet: bool
     progress: bool | None
     configured: bool
+    cache: bool
     typed: frozenset[str]
 
     @property
@@ -96,6 +97,7 @@ def parse_fit(name: str, words: list[str]) -> FitRequest:
         quiet=found.quiet,
         progress=True if found.progress else False if found.quiet else None,
         configured=configured,
+        cache=not found.no_cache,
         typed=frozenset(key for key in recipe.parameters if {option(key)} & {word.split("=")[0] for word in words}),
     )
 

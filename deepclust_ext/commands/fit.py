@@ -45,7 +45,7 @@ def run(words: list[str]) -> int:
     if request.export:
         for out in request.folders:
             check_export(request.source, out / EXPORT)
-    images = load(request.source)
+    images = load(request.source, beside=Path(request.out) if request.cache else None, quiet=request.quiet)
     method = request.build()
     # Before the run folder is made: a mistake in the command line leaves nothing behind.
     method.check(images)

@@ -29,6 +29,7 @@ def run(words: list[str]) -> int:
     parser.add_argument("--stretch", type=int, help="value of 16-bit pixels that is white (default: as the run did)")
     parser.add_argument("--frames", choices=FRAMES, help="what of files with several frames (default: as the run did)")
     parser.add_argument("--export", choices=("copy", "link"), help="sort the files into clusters/K beside OUT too")
+    parser.add_argument("--no-cache", action="store_true", help="do not keep scaled images beside RUN")
     parser.add_argument("--device", help="cpu or cuda (default: as the run did)")
     parser.add_argument("--quiet", action="store_true", help="print nothing")
     found = parser.parse_args(words)
@@ -47,7 +48,10 @@ def run(words: list[str]) -> int:
         check_export(source, export_beside(out))
 
     method = Method.load(found.run, **({"device": found.device} if found.device else {}))
-    images = fitting(load(source, min_images=1), method.image_shape_)
+    images = fitting(
+        load(source, min_images=1, beside=None if found.no_cache else folder.path, quiet=found.quiet),
+        method.image_shape_,
+    )
     probabilities = method.predict_proba(images)
     labels, confidence = probabilities.argmax(1), probabilities.max(1)
     content = labels_csv(images.names, labels, confidence)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ from torch import Tensor
 
 from deepclust_ext._optional import require
 from deepclust_ext._warnings import DeepclustWarning
+from deepclust_ext.data.cache import PixelCache
+from deepclust_ext.data.counter import FileCounter, Show
 from deepclust_ext.data.images import ImageData
 from deepclust_ext.data.pool import DECODE_BYTES, Budget, in_order
 from deepclust_ext.data.reading import Frame, Reading, read_file
@@ -26,7 +29,14 @@ MAX_BYTES = 8 * 2**30
 DARK_SHARE = 1 / 16
 
 
-def load_folder(path: Path, *, reading: Reading | None = None, folder_labels: bool = False) -> ImageData:
+def load_folder(
+    path: Path,
+    *,
+    reading: Reading | None = None,
+    folder_labels: bool = False,
+    cache: Path | None = None,
+    progress: Show = False,
+) -> ImageData:
     """Read every image below a folder, sorted by relative path.
 
     Parameters
@@ -37,6 +47,10 @@ def load_folder(path: Path, *, reading: Reading | None = None, folder_labels: bo
         How its files are read. Without an `image_size` all images must be of one size.
     folder_labels : bool
         Number the first-level sub-folders in sorted order and take the number for the label.
+    cache : Path, optional
+        Folder of `PixelCache`, used where images are scaled.
+    progress : bool, None or callable
+        As `FileCounter` takes it.
 
     Returns
     -------
@@ -66,7 +80,8 @@ def load_folder(path: Path, *, reading: Reading | None = None, folder_labels: bo
     pictures: list[NDArray[np.uint8]] = []
     highest: list[int | None] = []
     several: list[str] = []
-    for frame in _read_all(path, files, reading):
+    kept = None if cache is None or reading.image_size is None else PixelCache(cache, path, reading)
+    for frame in _read_all(path, files, reading, kept, progress):
         if frame.pixels is None:
             skipped.append((frame.name, frame.reason))
             continue
@@ -83,12 +98,33 @@ def load_folder(path: Path, *, reading: Reading | None = None, folder_labels: bo
     return ImageData(_stack(pictures), labels, tuple(names), tuple(sorted(skipped)), str(path))
 
 
-def _read_all(path: Path, files: list[str], reading: Reading) -> Iterator[Frame]:
+def _read_all(
+    path: Path, files: list[str], reading: Reading, kept: PixelCache | None, progress: Show
+) -> Iterator[Frame]:
     """Yield the frames of each file in order; decoding runs in threads."""
-    budget = Budget(DECODE_BYTES)
-    with _pillow_limit(reading.max_pixels):
-        for frames in in_order(lambda name: read_file(path, name, reading, budget.reserve), files):
-            yield from frames
+    budget, start = Budget(DECODE_BYTES), time.monotonic()
+    decoded = 0
+
+    def read(name: str) -> tuple[list[Frame], bool]:
+        known = None if kept is None else kept.find(name)
+        if known is not None:
+            return known, False
+        return read_file(path, name, reading, budget.reserve), True
+
+    every: dict[str, list[Frame]] = {}
+    counter = FileCounter(progress, len(files))
+    try:
+        with _pillow_limit(reading.max_pixels):
+            for name, (frames, is_new) in zip(files, in_order(read, files), strict=True):
+                counter.step()
+                decoded += is_new
+                if kept is not None:
+                    every[name] = frames
+                yield from frames
+    finally:
+        counter.close()
+    if kept is not None and decoded:
+        kept.keep(every, time.monotonic() - start)
 
 
 @contextlib.contextmanager

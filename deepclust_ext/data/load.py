@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from deepclust_ext.data.arrays import conform, to_images, to_labels
+from deepclust_ext.data.counter import Show
 from deepclust_ext.data.dataset import is_dataset, load_dataset
 from deepclust_ext.data.folder import load_folder
 from deepclust_ext.data.images import ImageData
@@ -35,6 +36,8 @@ def load_data(
     max_pixels: int | None = None,
     frames: str = "first",
     stretch: int | None = None,
+    cache: str | os.PathLike[str] | None = None,
+    progress: Show = False,
 ) -> ImageData:
     """Load images from wherever they are; nothing is ever downloaded.
 
@@ -64,6 +67,11 @@ def load_data(
         Of a folder: take the first frame of TIFF, GIF, PNG and WebP files, or each as an image.
     stretch : int, optional
         Of a folder: the value of 16-bit pixels that becomes white, such as 4095 for cameras of 12 bits.
+    cache : str or path, optional
+        Of a folder with `image_size`: keep the scaled images in files in this folder, so that the same images are
+        not decoded again.
+    progress : bool, None or callable
+        Of a folder: show how many files are read, by a bar (None: in a terminal only) or in lines for a callable.
 
     Returns
     -------
@@ -89,7 +97,12 @@ def load_data(
     reading = Reading(image_size, max_pixels, frames, stretch)
     if folder_labels and not _is_folder(data):
         raise ValueError(f"load_data: 'folder_labels' must be False unless 'data' is a folder, got {_describe(data)}")
-    loaded = _load(data, split, reading, folder_labels)
+    folder_options = {
+        "folder_labels": folder_labels,
+        "cache": None if cache is None else Path(cache),
+        "progress": progress,
+    }
+    loaded = _load(data, split, reading, folder_options)
     loaded = conform(loaded, image_size, channels)
     if y is not None:
         labels = to_labels(y, len(loaded))
@@ -135,7 +148,7 @@ def has_split(data: Any, split: str) -> bool:
     return split in npz_splits(path) if path.is_file() else split != "test"
 
 
-def _load(data: Any, split: str, reading: Reading, folder_labels: bool) -> ImageData:
+def _load(data: Any, split: str, reading: Reading, folder_options: dict[str, Any]) -> ImageData:
     """Dispatch on the kind of data."""
     if isinstance(data, (str, os.PathLike)):
         name = os.fspath(data)
@@ -145,7 +158,7 @@ def _load(data: Any, split: str, reading: Reading, folder_labels: bool) -> Image
         if path.is_file():
             return load_npz(path, split)
         _refuse_test_split(split, f"the folder {name!r}")
-        return load_folder(path, reading=reading, folder_labels=folder_labels)
+        return load_folder(path, reading=reading, **folder_options)
     _refuse_test_split(split, _describe(data))
     if isinstance(data, ImageData):
         return data
