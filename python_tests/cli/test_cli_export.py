@@ -188,3 +188,18 @@ def test_links_are_replaced_and_their_targets_stay(tmp_path, fit):
     assert exported(tmp_path / _export.EXPORT) == table(tmp_path / "a.csv")
     assert content(photos) == before
     assert np.all([path.is_symlink() for path in (tmp_path / "clusters").rglob("*.png")])
+
+
+def test_a_full_disk_keeps_the_earlier_export(tmp_path, fit, capfd, monkeypatch):
+    photos = write_folder(tmp_path / "photos", 60)
+    assert fit(photos, tmp_path / "run", "--export", "copy") == 0
+    before = content(tmp_path / "run" / "clusters")
+
+    def full(original, path):
+        raise OSError(28, "No space left on device", str(original))
+
+    monkeypatch.setattr("shutil.copy2", full)
+    capfd.readouterr()
+    assert fit(photos, tmp_path / "run", "--export", "copy", "--resume", "auto") == 2
+    assert f"no space left to write '{tmp_path / 'run' / 'clusters'}'" in capfd.readouterr().err
+    assert content(tmp_path / "run" / "clusters") == before

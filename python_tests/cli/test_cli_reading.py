@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -47,3 +49,23 @@ def test_what_may_surprise_is_said_with_the_option_that_changes_it(words, capfd)
     assert "--export must come without --frames all" in capfd.readouterr().err
     assert main([*words, "--stretch", "x"]) == 2
     assert "--stretch must be a whole number or null, got x" in capfd.readouterr().err
+
+
+def test_a_second_run_beside_the_first_decodes_nothing(tmp_path, words, monkeypatch):
+    from deepclust_ext.data import cache, folder
+
+    monkeypatch.setattr(cache, "WORTH", 0.0)
+    for path in (tmp_path / "deep").iterdir():
+        os.utime(path, (1e9, 1e9))
+    assert main([*words, "--image-size", "8"]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(folder, "read_file", lambda *_: pytest.fail("decoded"))
+        assert main([*words, "--image-size", "8", "--out", str(tmp_path / "other")]) == 0
+        assert main(["evaluate", str(tmp_path / "run"), "--quiet"]) == 0
+        assert main(["predict", str(tmp_path / "run"), "--data", str(tmp_path / "deep"), "--quiet"]) == 0
+    assert (tmp_path / "other" / "labels.csv").read_bytes() == (tmp_path / "run" / "labels.csv").read_bytes()
+    assert (tmp_path / ".deepclust-cache").is_dir()
+    # Without it, nothing is read from it or written to it.
+    elsewhere = ["--out", str(tmp_path / "sub" / "run"), "--no-cache"]
+    assert main([*words, "--image-size", "8", *elsewhere]) == 0
+    assert not (tmp_path / "sub" / ".deepclust-cache").exists()
