@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 
 from deepclust_ext.runs import RunError, atomic_writer
-from deepclust_ext.runs.marker import MARKER, mark
+from deepclust_ext.runs.marker import MARKER, mark_by_folder
 
 # File systems round times of modification, up to two seconds.
 ROUNDING = 2.0
@@ -62,7 +62,7 @@ class ExportFolder:
         self._list(both)
         try:
             self.new.mkdir()
-            mark(self.new)
+            mark_by_folder(self.new)
             for name, original in files.items():
                 path = self.new / name
                 path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,13 +5,21 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-# An empty hidden folder: whoever counts the files of an export counts its images.
 MARKER = ".deepclust"
+
+_TEXT = "Made by deepclust: results, which are never read as data.\n"
 
 
 def mark(folder: Path) -> None:
     """Put the marker into a folder, unless it is there."""
-    (folder / MARKER).mkdir(exist_ok=True)
+    path = folder / MARKER
+    if not path.exists():
+        path.write_text(_TEXT, encoding="utf-8")
+
+
+def mark_by_folder(folder: Path) -> None:
+    """Put the marker into a folder of which the files are counted: as a folder, which is none."""
+    (folder / MARKER).mkdir()
 
 
 def marked(folder: str | os.PathLike[str]) -> bool:
