@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
-import re
 import sys
 import traceback
 import warnings
@@ -16,13 +16,12 @@ from deepclust_ext._version import __version__
 from deepclust_ext._warnings import DeepclustWarning
 from deepclust_ext.commands import COMMANDS
 from deepclust_ext.commands._parser import Parser
+from deepclust_ext.commands._show import as_options
 
 BAD_INPUT = 2
 UNEXPECTED = 1
 LONGEST = 300
 DEBUG = "DEEPCLUST_DEBUG"
-# Arguments of functions that messages speak of, and the options that set them.
-SPELLINGS = {"image_size": "--image-size", "folder_labels": "--folder-labels", "n_clusters": "--clusters"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,8 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     code : int
-        0 when all went well, 2 for input that cannot work, 1 for what nobody foresaw, 130 and 143 after
-        Ctrl-C and SIGTERM.
+        0 when all went well, 2 for input that cannot work, 1 for what nobody foresaw, 130, 143 and 129 after
+        Ctrl-C, SIGTERM and SIGHUP.
 
     Examples
     --------
@@ -47,6 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words or os.environ.get(DEBUG, "0") not in ("", "0")
     words = [word for word in words if word != "--debug"]
+    for stream in (sys.stdout, sys.stderr):
+        # A path that the terminal cannot show must not make a failure of a run that has succeeded.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         if not sys.warnoptions:
@@ -107,9 +110,7 @@ def _report(error: BaseException) -> int:
 
 def _say(message: str, code: int) -> int:
     """Write one line to stderr, whatever line breaks the message has, and hand the code on."""
-    for name, option in SPELLINGS.items():
-        message = re.sub(rf"(?<![\w/.-]){name}(?![\w/.-])", option, message)
-    print(f"deepclust: {' '.join(message.split())}", file=sys.stderr)
+    print(f"deepclust: {' '.join(as_options(message).split())}", file=sys.stderr)
     return code
 
 
@@ -122,7 +123,7 @@ def _show_warning(
     line: str | None = None,  # noqa: ARG001
 ) -> None:
     """Show a warning as one line: where in our code it arose helps no user."""
-    text = f"deepclust: warning: {' '.join(str(message).split())}"
+    text = f"deepclust: warning: {' '.join(as_options(str(message)).split())}"
     tqdm = sys.modules.get("tqdm")
     if tqdm is not None and file is None:
         # Above a progress bar instead of through it.

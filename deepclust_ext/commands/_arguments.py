@@ -21,6 +21,9 @@ RUN_TYPES: dict[str, Any] = {
     "resume": Literal["never", "auto", "always"],
     "split": Literal["train", "test", "all"],
     "image_size": int | None,
+    "max_pixels": int | None,
+    "stretch": int | None,
+    "frames": Literal["first", "all"],
     "export": Literal["copy", "link"],
 }
 
@@ -125,6 +128,14 @@ def _add_run_options(run: Any, recipe: Recipe, defaults: dict[str, Any]) -> None
         "--image-size", type=RUN_TYPES["image_size"], default=None, help="scale and crop images to this many pixels"
     )
     run.add_argument("--folder-labels", action="store_true", help="sub-folders are classes, for scores only")
+    run.add_argument(
+        "--max-pixels", type=RUN_TYPES["max_pixels"], default=None, help="read images of up to so many pixels"
+    )
+    run.add_argument(
+        "--stretch", type=RUN_TYPES["stretch"], default=None, help="value of 16-bit pixels that is white, such as 4095"
+    )
+    run.add_argument("--frames", type=RUN_TYPES["frames"], default="first", help="what of files with several frames")
+    run.add_argument("--no-cache", action="store_true", help="do not keep scaled images beside OUT for the next run")
     run.add_argument("--export", type=RUN_TYPES["export"], help="sort the files into OUT/clusters/K too")
     run.add_argument("--quiet", action="store_true", help="no progress, no table")
     run.add_argument("--progress", action="store_true", help="a progress bar even where there is no terminal")

@@ -1,21 +1,65 @@
-"""Files beside a run's results: images sorted into a folder a cluster, and the list of files left out."""
+"""Files beside a run's results: images sorted into a folder per cluster, and the list of files left out."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from deepclust_ext.commands._export_folder import ExportFolder
+from deepclust_ext.commands._parser import UsageError
 from deepclust_ext.data import ImageData
 from deepclust_ext.data.source import Source
-from deepclust_ext.runs import write_csv
+from deepclust_ext.runs import needs_space, write_csv
+
+# The folder of a run's own export, beside its labels.csv.
+EXPORT = "clusters"
+
+
+def export_beside(table: Path) -> Path:
+    """The folder for an export of predictions; in a run folder it is not the one of the run's own labels."""
+    in_run = (table.parent / "config.yaml").is_file()
+    return table.with_name(f"{table.stem}-{EXPORT}" if in_run else EXPORT)
+
+
+def check_export(source: Source, target: Path) -> None:
+    """Refuse a target that cannot be written, before the work and not after it.
+
+    Parameters
+    ----------
+    source : Source
+        Must be a folder.
+    target : Path
+        The folder of the export.
+
+    Raises
+    ------
+    UsageError
+        If the images are in the target, so that replacing it would take them away.
+    RunError
+        If the target holds files that no export wrote.
+    """
+    if source.folder is None:
+        raise UsageError(f"--export must come with a folder of images, got --data {source.data}")
+    if source.frames == "all":
+        raise UsageError("--export must come without --frames all: a frame of a file is no file")
+    here, there = Path(os.path.realpath(source.folder)), Path(os.path.realpath(target))
+    if there == here or there in here.parents:
+        raise UsageError(
+            f"--export must not replace the images it sorts, got --data {source.data} in {str(target)!r}; "
+            "choose another --out"
+        )
+    ExportFolder(target).check()
 
 
 def export(source: Source, images: ImageData, labels: npt.NDArray[np.int64], target: Path, how: str) -> None:
-    """Copy or link every image to TARGET/CLUSTER/NAME; sub-folders in the name are kept, so none collide.
+    """Make TARGET/CLUSTER/NAME for every image; sub-folders in the name are kept, so none collide.
+
+    It is written aside and takes the place of an earlier export in one step, so that TARGET shows one labelling.
 
     Parameters
     ----------
@@ -26,20 +70,25 @@ def export(source: Source, images: ImageData, labels: npt.NDArray[np.int64], tar
     labels : ndarray of int64, shape (N,)
         The cluster of each image.
     target : Path
-        Made if missing; what is there is written over.
+        The folder to make or replace.
     how : {"copy", "link"}
         Links are absolute.
     """
-    if source.folder is None:
-        raise ValueError(f"export: 'source' must be a folder of images, got {source.data!r}")
-    for name, label in zip(images.names, labels.tolist(), strict=True):
-        path = target / str(label) / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
+    check_export(source, target)
+    folder = source.folder or Path()
+
+    def paths() -> Iterator[tuple[str, Path]]:
+        for name, label in zip(images.names, labels.tolist(), strict=True):
+            yield f"{label}/{name}", folder / name
+
+    def write(original: Path, path: Path) -> None:
         if how == "link":
-            path.symlink_to(os.path.abspath(source.folder / name))
+            path.symlink_to(os.path.abspath(original))
         else:
-            shutil.copy2(source.folder / name, path)
+            shutil.copy2(original, path)
+
+    with needs_space(target):
+        ExportFolder(target).replace(dict(paths()), write)
 
 
 def write_skipped(images: ImageData, folder: Path) -> None:

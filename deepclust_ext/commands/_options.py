@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from deepclust_ext.commands._arguments import OWN_OPTIONS, RECIPES, Recipe, build_parser, option, sentence
@@ -31,7 +32,14 @@ class FitRequest:
     quiet: bool
     progress: bool | None
     configured: bool
+    cache: bool
     typed: frozenset[str]
+
+    @property
+    def folders(self) -> list[Path]:
+        """The run folder, or that of each seed."""
+        out = Path(self.out)
+        return [out] if self.seeds is None else [out / f"seed-{seed}" for seed in self.seeds]
 
     def build(self, seed: int | None = None) -> Method:
         """Construct the method, for one of several seeds if one is given."""
@@ -68,9 +76,15 @@ def parse_fit(name: str, words: list[str]) -> FitRequest:
     except argparse.ArgumentError as error:
         raise UsageError(f"{sentence(str(error), recipe)}; see deepclust fit {name} --help") from error
     parameters = {key: getattr(found, OWN_OPTIONS.get(key, key)) for key in recipe.parameters}
-    source = Source(found.data, found.split, found.image_size, found.folder_labels)
-    if found.export and source.folder is None:
-        raise UsageError(f"--export must come with a folder of images, got --data {found.data}")
+    source = Source(
+        found.data,
+        found.split,
+        found.image_size,
+        found.folder_labels,
+        max_pixels=found.max_pixels,
+        frames=found.frames,
+        stretch=found.stretch,
+    )
     return FitRequest(
         name=name,
         recipe=recipe,
@@ -83,6 +97,7 @@ def parse_fit(name: str, words: list[str]) -> FitRequest:
         quiet=found.quiet,
         progress=True if found.progress else False if found.quiet else None,
         configured=configured,
+        cache=not found.no_cache,
         typed=frozenset(key for key in recipe.parameters if {option(key)} & {word.split("=")[0] for word in words}),
     )
 

@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 from deepclust_ext.commands._show import note
 from deepclust_ext.data import ImageData
+from deepclust_ext.data.cache import FOLDER
 from deepclust_ext.data.source import Source
+from deepclust_ext.data.walk import OURS
 from deepclust_ext.runs import RunDirectory, RunError
 from deepclust_ext.runs.directory import Mode
 
 
-def load(source: Source, *, min_images: int = 2) -> ImageData:
-    """Load the images, and say which files could not be used."""
-    images = source.load(min_images=min_images)
-    if images.skipped:
-        path, reason = images.skipped[0]
-        files = "1 file" if len(images.skipped) == 1 else f"{len(images.skipped)} files"
+def load(source: Source, *, min_images: int = 2, beside: Path | None = None, quiet: bool = False) -> ImageData:
+    """Load the images, and say which files could not be used.
+
+    Parameters
+    ----------
+    source : Source
+        Which.
+    min_images : int
+        Refuse fewer.
+    beside : Path, optional
+        The run folder beside which scaled images are kept.
+    quiet : bool
+        Show no progress.
+    """
+    cache = None if beside is None else beside.parent / FOLDER
+    # A bar in a terminal, lines in a log.
+    progress = False if quiet else True if sys.stderr.isatty() else note
+    images = source.load(min_images=min_images, cache=cache, progress=progress)
+    own = [path for path, reason in images.skipped if reason == OURS]
+    if own:
+        note(f"{own[0]!r}{f' and {len(own) - 1} more' if own[1:] else ''}: results of deepclust are not read as data")
+    others = [(path, reason) for path, reason in images.skipped if reason != OURS]
+    if others:
+        path, reason = others[0]
+        files = "1 file" if len(others) == 1 else f"{len(others)} files"
         note(f"{files} skipped, the first {path!r}: {reason}")
     return images
 

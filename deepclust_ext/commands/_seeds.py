@@ -12,6 +12,8 @@ from deepclust_ext.commands._options import FitRequest
 from deepclust_ext.commands._show import DIAGNOSTICS, SCORES, figure, seconds, table
 from deepclust_ext.data import ImageData
 from deepclust_ext.runs import RunError, atomic_writer, write_csv
+from deepclust_ext.runs.directory import holds_started_run
+from deepclust_ext.runs.marker import make_folder
 
 Fit = Callable[[FitRequest, ImageData, Path, "int | None"], dict[str, Any]]
 Row = dict[str, Any]
@@ -41,12 +43,13 @@ def fit_seeds(request: FitRequest, images: ImageData, fit: Fit) -> None:
         raise RunError(f"run folder: {request.out!r} holds a single run; choose another folder for several seeds")
     if request.resume is False:
         # All of them before the first is fitted: the fifth would be refused hours later.
-        taken = [seed for seed in seeds if (out / f"seed-{seed}" / "config.yaml").exists()]
+        taken = [seed for seed in seeds if holds_started_run(out / f"seed-{seed}")]
         if taken:
             raise RunError(
                 f"run folder: {request.out!r} already holds seed {taken[0]}; "
                 "add --resume auto, or choose another folder"
             )
+    make_folder(out)
     rows: list[Row] = []
     for seed in seeds:
         metrics = fit(request, images, out / f"seed-{seed}", seed)

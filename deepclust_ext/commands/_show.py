@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +14,28 @@ DIAGNOSTICS = (
     ("largest share", "largest_share"),
     ("silhouette", "silhouette"),
 )
+
+# Arguments of functions that messages speak of, and the options that set them.
+SPELLINGS = {
+    "image_size": "--image-size",
+    "folder_labels": "--folder-labels",
+    "n_clusters": "--clusters",
+    "max_pixels": "--max-pixels",
+}
+
+
+def as_options(message: str) -> str:
+    """Name options where a message names arguments.
+
+    Examples
+    --------
+    >>> as_options("pass image_size=64 or frames='all'")
+    "pass --image-size=64 or --frames='all'"
+    """
+    for name, option in SPELLINGS.items():
+        message = re.sub(rf"(?<![\w/.-]){name}(?![\w/.-])", option, message)
+    # These may be names of folders as well.
+    return re.sub(r"(?<![\w/.-])(frames|stretch)(?==)", r"--\1", message)
 
 
 def figure(value: Any) -> str:
@@ -46,7 +69,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def note(message: str) -> None:
     """Say something that is neither a result nor a failure."""
-    print(f"deepclust: {message}", file=sys.stderr)
+    print(f"deepclust: {as_options(message)}", file=sys.stderr)
 
 
 def score_cells(scores: Mapping[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ import torch
 from deepclust_ext._warnings import DeepclustWarning
 from deepclust_ext.commands import _seeds
 from deepclust_ext.commands._arguments import RECIPES
-from deepclust_ext.commands._export import export, write_skipped
+from deepclust_ext.commands._export import EXPORT, check_export, export, write_skipped
 from deepclust_ext.commands._options import FitRequest, parse_fit
 from deepclust_ext.commands._parser import UsageError
 from deepclust_ext.commands._run import SourcedRun, load
@@ -42,7 +42,10 @@ def run(words: list[str]) -> int:
         found = f"got {words[0]!r}" if words else "got nothing"
         raise UsageError(f"fit: METHOD must come first and be one of {', '.join(RECIPES)}, {found}")
     request = parse_fit(words[0], words[1:])
-    images = load(request.source)
+    if request.export:
+        for out in request.folders:
+            check_export(request.source, out / EXPORT)
+    images = load(request.source, beside=Path(request.out) if request.cache else None, quiet=request.quiet)
     method = request.build()
     # Before the run folder is made: a mistake in the command line leaves nothing behind.
     method.check(images)
@@ -81,7 +84,7 @@ def fit_one(request: FitRequest, images: ImageData, out: Path, seed: int | None)
         method.fit(images, run=folder, resume=request.resume, progress=_progress(request, seed))
         write_skipped(images, out)
         if request.export:
-            export(request.source, images, method.labels_, out / "clusters", request.export)
+            export(request.source, images, method.labels_, out / EXPORT, request.export)
     return method.metrics_
 
 

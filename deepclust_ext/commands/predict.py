@@ -6,11 +6,12 @@ import os
 import sys
 from pathlib import Path
 
-from deepclust_ext.commands._export import export
+from deepclust_ext.commands._export import check_export, export, export_beside
 from deepclust_ext.commands._parser import Parser, UsageError
 from deepclust_ext.commands._run import load, open_for_reading
 from deepclust_ext.commands._show import note
 from deepclust_ext.data import ImageData, load_data
+from deepclust_ext.data.reading import FRAMES
 from deepclust_ext.data.source import Source
 from deepclust_ext.methods import Method
 from deepclust_ext.runs import atomic_writer, labels_csv
@@ -24,7 +25,11 @@ def run(words: list[str]) -> int:
     parser.add_argument("--out", help="CSV file to write, - for standard output (default: RUN/predictions.csv)")
     parser.add_argument("--split", choices=("train", "test", "all"), default="train", help="part of the data")
     parser.add_argument("--image-size", type=int, help="scale and crop to this size (default: as the run did)")
-    parser.add_argument("--export", choices=("copy", "link"), help="sort the files into OUT's folder/clusters/K too")
+    parser.add_argument("--max-pixels", type=int, help="read images of up to so many pixels")
+    parser.add_argument("--stretch", type=int, help="value of 16-bit pixels that is white (default: as the run did)")
+    parser.add_argument("--frames", choices=FRAMES, help="what of files with several frames (default: as the run did)")
+    parser.add_argument("--export", choices=("copy", "link"), help="sort the files into clusters/K beside OUT too")
+    parser.add_argument("--no-cache", action="store_true", help="do not keep scaled images beside RUN")
     parser.add_argument("--device", help="cpu or cuda (default: as the run did)")
     parser.add_argument("--quiet", action="store_true", help="print nothing")
     found = parser.parse_args(words)
@@ -33,13 +38,20 @@ def run(words: list[str]) -> int:
     if found.out != "-":
         _check_out(out)
     request = (folder.read_config().get("data") or {}).get("request") or {}
-    image_size = found.image_size
-    source = Source(found.data, found.split, image_size if image_size is not None else request.get("image_size"))
-    if found.export and (source.folder is None or found.out == "-"):
-        raise UsageError("--export must come with a folder of images and a file in --out")
+    asked = {name: getattr(found, name) for name in ("image_size", "max_pixels", "frames", "stretch")}
+    # What is not said is as it was for the run; runs of older versions say less.
+    known = {name: request[name] if value is None else value for name, value in asked.items() if name in request}
+    source = Source(found.data, found.split, **{n: v for n, v in {**asked, **known}.items() if v is not None})
+    if found.export:
+        if found.out == "-":
+            raise UsageError("--export must come with a file in --out, got -")
+        check_export(source, export_beside(out))
 
     method = Method.load(found.run, **({"device": found.device} if found.device else {}))
-    images = fitting(load(source, min_images=1), method.image_shape_)
+    images = fitting(
+        load(source, min_images=1, beside=None if found.no_cache else folder.path, quiet=found.quiet),
+        method.image_shape_,
+    )
     probabilities = method.predict_proba(images)
     labels, confidence = probabilities.argmax(1), probabilities.max(1)
     content = labels_csv(images.names, labels, confidence)
@@ -50,7 +62,7 @@ def run(words: list[str]) -> int:
     with atomic_writer(out) as file:
         file.write(content)
     if found.export:
-        export(source, images, labels, out.parent / "clusters", found.export)
+        export(source, images, labels, export_beside(out), found.export)
     if not found.quiet:
         print(f"{len(images)} images, {len(set(labels.tolist()))} of {method.n_clusters} clusters; labels: {out}")
     return 0

@@ -94,6 +94,7 @@ def _parser(kind: str) -> Parser:
 def _alignment(request: FitRequest, options: Any) -> int:
     """Distributions of the initial alignment."""
     from deepclust_ext.runs.atomic import write_text
+    from deepclust_ext.runs.marker import make_folder
     from deepclust_ext.study import initial_alignment, plot_alignment, select_alignment
 
     clusters = None if options.values is None else [_whole(value) for value in parse_values(options.values)]
@@ -111,7 +112,7 @@ def _alignment(request: FitRequest, options: Any) -> int:
         say=None if request.quiet else lambda line: print(line, file=sys.stderr, flush=True),
     )
     out = Path(request.out)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     record = {"data": images.source, "digest": images.digest, "settings": [one.record() for one in found]}
     write_text(out / "alignment.json", json.dumps(record, indent=1) + "\n")
     if options.plot is not None:

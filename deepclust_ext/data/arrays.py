@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -79,16 +80,20 @@ def to_images(array: Tensor | NDArray[Any], *, arg: str = "data") -> Tensor:
 def to_labels(y: Any, n: int, *, arg: str = "y") -> Tensor:
     """Bring labels to (N,) int64; strings are numbered in sorted order.
 
+    Tensors, arrays, lists, and pandas' columns: strings, categories, integers that may be missing where none is.
+
     Raises
     ------
     ValueError
-        If there is not one label an image, or a label is not a whole number or a string.
+        If there is not one label an image, one is missing, or one is not a whole number or a string.
     """
     labels = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
     if labels.shape == (n, 1):
         labels = labels[:, 0]
     if labels.shape != (n,):
         raise ValueError(f"load_data: '{arg}' must hold one label an image, shape ({n},), got shape {labels.shape}")
+    if labels.dtype.kind in "OT" or (labels.dtype.kind == "f" and np.isnan(labels).any()):
+        labels = _of_one_kind(labels.tolist(), arg)
     if labels.dtype.kind in "US":
         labels = np.unique(labels, return_inverse=True)[1]
     if labels.dtype.kind == "f" and bool(np.all(labels == np.round(labels))):
@@ -96,6 +101,24 @@ def to_labels(y: Any, n: int, *, arg: str = "y") -> Tensor:
     if labels.dtype.kind not in "biu":
         raise ValueError(f"load_data: '{arg}' must be whole numbers or strings, got {labels.dtype}")
     return torch.from_numpy(labels.astype(np.int64))
+
+
+def _of_one_kind(labels: list[Any], arg: str) -> NDArray[Any]:
+    """Python objects as an array of strings or of whole numbers."""
+    # None, NaN or pandas' NA, of which a comparison with anything has no truth.
+    missing = [
+        i for i, label in enumerate(labels) if str(label) in ("None", "nan", "<NA>") and not isinstance(label, str)
+    ]
+    if missing:
+        raise ValueError(
+            f"load_data: '{arg}' must hold a label for every image, got {labels[missing[0]]} at index {missing[0]} "
+            f"({len(missing)} are missing); leave those images out, or pass no labels"
+        )
+    for kind in (str, (Real, np.bool_)):
+        if all(isinstance(label, kind) for label in labels):
+            return np.array(labels)
+    found = ", ".join(sorted({type(label).__name__ for label in labels}))
+    raise ValueError(f"load_data: '{arg}' must be whole numbers or strings, all of one kind, got {found}")
 
 
 def resize(images: Tensor, size: int) -> Tensor:

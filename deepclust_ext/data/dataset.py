@@ -91,7 +91,7 @@ def _to_image(item: Any, i: int, image_size: int | None) -> Tensor:
         return (resize(image, image_size) if image_size is not None else image)[0]
     # Duck-typed, so that arrays need no Pillow.
     if hasattr(item, "convert") and hasattr(item, "mode"):
-        pixels = torch.from_numpy(decode(item, image_size).copy())
+        pixels = torch.from_numpy(decode(item, image_size).pixels.copy())
         return pixels[None] if pixels.dim() == 2 else pixels.permute(2, 0, 1).contiguous()
     raise TypeError(
         f"load_data: item {i} of 'data' must be a PIL image, an array, a tensor, or a pair of one and a "

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepclust_ext._optional import require
+from deepclust_ext.data.images import ROUNDING
 
 # 16-bit pictures appear under several modes, one a byte order, and as "I" in older versions of Pillow.
 _DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+_DEEP_WHITE = 65535
+_ORIENTATION = 0x0112
 
 
-def decode(picture: Any, image_size: int | None) -> NDArray[np.uint8]:
+class Decoded(NamedTuple):
+    """Pixels (H, W) or (H, W, 3) uint8, and the highest value where they came from 16 bits."""
+
+    pixels: NDArray[np.uint8]
+    highest: int | None
+
+
+def decode(picture: Any, image_size: int | None, *, white: int = _DEEP_WHITE) -> Decoded:
     """Turn a PIL image into (H, W) grey or (H, W, 3) RGB uint8.
 
     Parameters
@@ -23,11 +34,13 @@ def decode(picture: Any, image_size: int | None) -> NDArray[np.uint8]:
         are laid on white, and the EXIF orientation is applied.
     image_size : int, optional
         Scale the shorter side to this (bilinear, antialiased) and keep the centre square.
+    white : int
+        The 16-bit value that becomes 255; what is above becomes 255 too.
 
     Returns
     -------
-    ndarray
-        Two axes when all three channels agree in every pixel, three otherwise.
+    decoded : Decoded
+        Pixels with two axes when all three channels agree in every pixel, three otherwise.
 
     Raises
     ------
@@ -37,44 +50,86 @@ def decode(picture: Any, image_size: int | None) -> NDArray[np.uint8]:
         If the file behind the picture is truncated or damaged.
     """
     pil_image = require("PIL.Image")
-    picture = require("PIL.ImageOps").exif_transpose(picture)
+    picture = _upright(picture)
+    box = None
+    if image_size is not None:
+        picture, box = _centre(picture, image_size)
+    highest = None
     if picture.mode in _DEEP_MODES or picture.mode == "F":
-        picture = pil_image.fromarray(_to_bytes(np.asarray(picture), picture.mode))
+        values = np.asarray(picture)
+        highest = None if picture.mode == "F" else int(values.max())
+        picture = pil_image.fromarray(_to_bytes(values, picture.mode, white))
     if picture.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         canvas = pil_image.new("RGBA", picture.size, (255, 255, 255, 255))
         picture = pil_image.alpha_composite(canvas, picture)
     picture = picture.convert("L" if picture.mode in ("1", "L") else "RGB")
-    if image_size is not None:
-        picture = _resize(picture, image_size, pil_image.Resampling.BILINEAR)
+    if box is not None:
+        picture = picture.resize((image_size, image_size), pil_image.Resampling.BILINEAR, box)
     pixels = np.asarray(picture, dtype=np.uint8)
     if pixels.ndim == 3 and (pixels == pixels[:, :, :1]).all():
-        return pixels[:, :, 0]
-    return pixels
+        return Decoded(pixels[:, :, 0], highest)
+    return Decoded(pixels, highest)
 
 
-def _to_bytes(values: NDArray[Any], mode: str) -> NDArray[np.uint8]:
+def _upright(picture: Any) -> Any:
+    """Apply the EXIF orientation, the one thing that is read of EXIF: all else in it may be damaged."""
+    # First, and not in the block: some formats load to find EXIF, and damaged pixels must be noticed.
+    picture.load()
+    try:
+        orientation = picture.getexif().get(_ORIENTATION, 1)
+    except Exception:
+        return picture
+    turn = require("PIL.Image").Transpose
+    turns = {
+        2: turn.FLIP_LEFT_RIGHT,
+        3: turn.ROTATE_180,
+        4: turn.FLIP_TOP_BOTTOM,
+        5: turn.TRANSPOSE,
+        6: turn.ROTATE_270,
+        7: turn.TRANSVERSE,
+        8: turn.ROTATE_90,
+    }
+    return picture.transpose(turns[orientation]) if orientation in turns else picture
+
+
+def _to_bytes(values: NDArray[Any], mode: str, white: int) -> NDArray[np.uint8]:
     """Scale deep grey values to 0..255 by the range of their type, never by their own extremes.
 
     A scale of its own for each image would make brightness incomparable between images.
     """
     low, high = values.min(), values.max()
     if mode == "F":
-        if not (low >= 0.0 and high <= 1.0):
-            raise ValueError(f"floating point pixels must be in [0, 1], got {low:g} to {high:g}")
-        return np.round(values * 255.0).astype(np.uint8)
-    if low < 0 or high > 65535:
+        if not (low >= -ROUNDING and high <= 1.0 + ROUNDING):
+            raise ValueError(f"floating point pixels must be in [0, 1], got {low:.9g} to {high:.9g}")
+        return np.asarray(np.round(np.clip(values, 0.0, 1.0) * 255.0), dtype=np.uint8)
+    if low < 0 or high > _DEEP_WHITE:
         raise ValueError(f"integer pixels must be in 0..65535, got {low} to {high}")
-    # 257 = 65535 / 255; the half makes the division round.
-    return ((values.astype(np.int64) + 128) // 257).astype(np.uint8)
+    # 255 v / white, rounded; the products stay below 2^32.
+    scaled = np.minimum(values, white).astype(np.uint32) * 510 + white
+    return np.asarray(scaled // (2 * white), dtype=np.uint8)
 
 
-def _resize(picture: Any, size: int, filter_: Any) -> Any:
-    """Scale the shorter side to `size` and keep the centre square."""
+def _centre(picture: Any, size: int) -> tuple[Any, tuple[float, float, float, float]]:
+    """Cut a picture to what its centre square of `size` is made from; the square's box in that.
+
+    The cut comes before all else: scaled first, a thin picture would become enormous.
+    """
     width, height = picture.size
     short = min(width, height)
-    width, height = max(size, round(width * size / short)), max(size, round(height * size / short))
-    if picture.size != (width, height):
-        picture = picture.resize((width, height), filter_)
-    left, top = (width - size) // 2, (height - size) // 2
-    return picture.crop((left, top, left + size, top + size))
+    scaled = max(size, round(width * size / short)), max(size, round(height * size / short))
+    cut: list[list[int]] = []
+    box: list[list[float]] = []
+    for length, target in zip((width, height), scaled, strict=True):
+        ratio = length / target
+        first = (target - size) // 2
+        # As far as the filter reaches beyond the square.
+        reach = math.ceil(max(ratio, 1.0)) + 1
+        start = max(0, math.floor(first * ratio) - reach)
+        end = min(length, math.ceil((first + size) * ratio) + reach)
+        cut.append([start, end])
+        box.append([first * ratio - start, min((first + size) * ratio, length) - start])
+    (left, right), (top, bottom) = cut
+    if (left, top, right, bottom) != (0, 0, width, height):
+        picture = picture.crop((left, top, right, bottom))
+    return picture, (box[0][0], box[1][0], box[0][1], box[1][1])

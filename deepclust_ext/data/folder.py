@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
+import time
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +15,42 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deepclust_ext._optional import require
-from deepclust_ext.data.decode import decode
+from deepclust_ext._warnings import DeepclustWarning
+from deepclust_ext.data.cache import PixelCache
+from deepclust_ext.data.counter import FileCounter, Show
 from deepclust_ext.data.images import ImageData
+from deepclust_ext.data.pool import DECODE_BYTES, Budget, in_order
+from deepclust_ext.data.reading import Frame, Reading, read_file
+from deepclust_ext.data.walk import EXTENSIONS, list_files
 
-EXTENSIONS = frozenset(
-    {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"}
-    | {".tga", ".tif", ".tiff", ".webp"}
-)
 # Above this the folder is refused unless image_size is given: pixels are held in memory at once.
 MAX_BYTES = 8 * 2**30
+# 16-bit images of which none uses a larger share of its range are said to be dark.
+DARK_SHARE = 1 / 16
 
 
-def load_folder(path: Path, *, image_size: int | None = None, folder_labels: bool = False) -> ImageData:
+def load_folder(
+    path: Path,
+    *,
+    reading: Reading | None = None,
+    folder_labels: bool = False,
+    cache: Path | None = None,
+    progress: Show = False,
+) -> ImageData:
     """Read every image below a folder, sorted by relative path.
 
     Parameters
     ----------
     path : Path
-        The folder. Hidden files and folders are left alone; links to folders are not followed.
-    image_size : int, optional
-        Scale the shorter side to this and keep the centre square. Without it all images must be of one size.
+        The folder; see `list_files` for what of it is read.
+    reading : Reading, optional
+        How its files are read. Without an `image_size` all images must be of one size.
     folder_labels : bool
         Number the first-level sub-folders in sorted order and take the number for the label.
+    cache : Path, optional
+        Folder of `PixelCache`, used where images are scaled.
+    progress : bool, None or callable
+        As `FileCounter` takes it.
 
     Returns
     -------
@@ -47,96 +61,130 @@ def load_folder(path: Path, *, image_size: int | None = None, folder_labels: boo
     Raises
     ------
     ValueError
-        If sizes differ and `image_size` is None, if there is no image, or if `folder_labels` is set and an
+        If sizes differ and no image size is given, if there is no image, or if `folder_labels` is set and an
         image lies in no sub-folder.
+
+    Warns
+    -----
+    DeepclustWarning
+        If files have frames that are not read, or all 16-bit images are nearly black.
 
     Examples
     --------
-    >>> load_folder(Path("photos"), image_size=64)  # doctest: +SKIP
+    >>> load_folder(Path("photos"), reading=Reading(image_size=64))  # doctest: +SKIP
     ImageData(photos: 1200 images of 3x64x64 torch.uint8, no labels)
     """
-    files, skipped = _list_files(path)
+    reading = reading or Reading()
+    files, skipped = list_files(path)
     names: list[str] = []
     pictures: list[NDArray[np.uint8]] = []
-    for name, result in _read_all(path, files, image_size):
-        if isinstance(result, str):
-            skipped.append((name, result))
+    highest: list[int | None] = []
+    several: list[str] = []
+    kept = None if cache is None or reading.image_size is None else PixelCache(cache, path, reading)
+    for frame in _read_all(path, files, reading, kept, progress):
+        if frame.pixels is None:
+            skipped.append((frame.name, frame.reason))
             continue
-        if pictures and result.shape[:2] != pictures[0].shape[:2]:
-            (h0, w0), (h, w) = pictures[0].shape[:2], result.shape[:2]
-            raise ValueError(
-                f"load_data: images in {str(path)!r} must be of one size unless image_size is given, got "
-                f"{w0}x{h0} ({names[0]}) and {w}x{h} ({name}); pass image_size=64, say, to scale and crop them all"
-            )
-        if not pictures and result.size * len(files) > MAX_BYTES:
-            raise ValueError(
-                f"load_data: images in {str(path)!r} must fit into {MAX_BYTES >> 30} GiB, got {len(files)} "
-                f"files of {result.shape[1]}x{result.shape[0]}; pass image_size=64, say, to scale them down"
-            )
-        names.append(name)
-        pictures.append(result)
+        _check_size(path, frame, frame.pixels, names, pictures, len(files))
+        names.append(frame.name)
+        pictures.append(frame.pixels)
+        highest.append(frame.highest)
+        if frame.more:
+            several.append(frame.name)
     if not pictures:
         raise ValueError(_nothing_found(path, skipped))
+    _remark(path, reading, several, highest)
     labels = _labels(path, names) if folder_labels else None
     return ImageData(_stack(pictures), labels, tuple(names), tuple(sorted(skipped)), str(path))
 
 
-def _list_files(path: Path) -> tuple[list[str], list[tuple[str, str]]]:
-    """List image files and the others, both as sorted relative paths."""
-    files: list[str] = []
-    others: list[tuple[str, str]] = []
+def _read_all(
+    path: Path, files: list[str], reading: Reading, kept: PixelCache | None, progress: Show
+) -> Iterator[Frame]:
+    """Yield the frames of each file in order; decoding runs in threads."""
+    budget, start = Budget(DECODE_BYTES), time.monotonic()
+    decoded = 0
 
-    def fail(error: OSError) -> None:
-        others.append((os.path.relpath(error.filename, path), f"folder cannot be read: {error.strerror}"))
+    def read(name: str) -> tuple[list[Frame], bool]:
+        known = None if kept is None else kept.find(name)
+        if known is not None:
+            return known, False
+        return read_file(path, name, reading, budget.reserve), True
 
-    for folder, subfolders, entries in os.walk(path, onerror=fail):
-        # In place: os.walk descends into what is left. Hidden folders hold thumbnails and copies.
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for entry in entries:
-            if entry.startswith("."):
-                continue
-            name = Path(folder, entry).relative_to(path).as_posix()
-            extension = os.path.splitext(entry)[1].lower()
-            if extension in EXTENSIONS:
-                files.append(name)
-            else:
-                others.append((name, f"not an image file (extension {extension or 'missing'})"))
-    return sorted(files), others
+    every: dict[str, list[Frame]] = {}
+    counter = FileCounter(progress, len(files))
+    try:
+        with _pillow_limit(reading.max_pixels):
+            for name, (frames, is_new) in zip(files, in_order(read, files), strict=True):
+                counter.step()
+                decoded += is_new
+                if kept is not None:
+                    every[name] = frames
+                yield from frames
+    finally:
+        counter.close()
+    if kept is not None and decoded:
+        kept.keep(every, time.monotonic() - start)
 
 
-def _read_all(path: Path, files: list[str], image_size: int | None) -> Iterator[tuple[str, NDArray[np.uint8] | str]]:
-    """Yield each file's pixels, or the reason why there are none, in order; decoding runs in threads."""
-    pil_image = require("PIL.Image")
-
-    def read(name: str) -> NDArray[np.uint8] | str:
-        try:
-            if (path / name).exists() and not (path / name).is_file():
-                return "not a regular file"  # a pipe would be waited for, for ever
-            with pil_image.open(path / name) as picture:
-                limit = pil_image.MAX_IMAGE_PIXELS
-                if limit is not None and picture.width * picture.height > limit:
-                    return _bomb(picture.width, picture.height, limit)
-                return decode(picture, image_size)
-        except (pil_image.DecompressionBombError, pil_image.DecompressionBombWarning) as error:
-            return f"too large to open safely: {error}"
-        except pil_image.UnidentifiedImageError:
-            return "not a readable image"
-        except Exception as error:
-            # Damaged files raise whatever the decoder trips over (OSError, SyntaxError, struct.error, ...),
-            # and one bad file among thousands must not end the run: it is reported with its reason instead.
-            return f"{type(error).__name__}: {error}"
-
-    with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+@contextlib.contextmanager
+def _pillow_limit(max_pixels: int | None) -> Iterator[None]:
+    """Pillow's limit of pixels for the block: it is of the module, and a warning beyond it becomes an error."""
+    pil_image: Any = require("PIL.Image")
+    before = pil_image.MAX_IMAGE_PIXELS
+    with warnings.catch_warnings():
+        # About metadata that is damaged, of which nothing is used.
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
         warnings.simplefilter("error", pil_image.DecompressionBombWarning)
-        # Windows of files, so that an early refusal does not wait for the whole folder to be decoded.
-        for start in range(0, len(files), 256):
-            window = files[start : start + 256]
-            yield from zip(window, pool.map(read, window), strict=True)
+        if max_pixels is not None:
+            pil_image.MAX_IMAGE_PIXELS = max_pixels
+        try:
+            yield
+        finally:
+            pil_image.MAX_IMAGE_PIXELS = before
 
 
-def _bomb(width: int, height: int, limit: int) -> str:
-    """Say why an enormous picture is skipped."""
-    return f"too large to open safely: {width}x{height} is more than {limit} pixels"
+def _check_size(
+    path: Path,
+    frame: Frame,
+    pixels: NDArray[np.uint8],
+    names: list[str],
+    pictures: list[NDArray[np.uint8]],
+    n_files: int,
+) -> None:
+    """Refuse a picture of another size than the first, and a first one that tells that all will be too much."""
+    if pictures and pixels.shape[:2] != pictures[0].shape[:2]:
+        (h0, w0), (h, w) = pictures[0].shape[:2], pixels.shape[:2]
+        raise ValueError(
+            f"load_data: images in {str(path)!r} must be of one size unless image_size is given, got "
+            f"{w0}x{h0} ({names[0]}) and {w}x{h} ({frame.name}); pass image_size=64, say, to scale and crop them all"
+        )
+    if not pictures and pixels.size * n_files > MAX_BYTES:
+        raise ValueError(
+            f"load_data: images in {str(path)!r} must fit into {MAX_BYTES >> 30} GiB, got {n_files} "
+            f"files of {pixels.shape[1]}x{pixels.shape[0]}; pass image_size=64, say, to scale them down"
+        )
+
+
+def _remark(path: Path, reading: Reading, several: list[str], highest: list[int | None]) -> None:
+    """Say what of the files is not in the data, or hardly visible in it."""
+    if several:
+        files = "1 file has" if len(several) == 1 else f"{len(several)} files have"
+        warnings.warn(
+            f"load_data: {files} more than one frame, such as {several[0]!r}, and the first is taken; "
+            "frames='all' takes each as an image",
+            DeepclustWarning,
+            stacklevel=4,
+        )
+    deep = [value for value in highest if value is not None]
+    if reading.stretch is None and len(deep) == len(highest) and max(deep) < 65536 * DARK_SHARE:
+        white = max(1, 2 ** max(deep).bit_length() - 1)
+        warnings.warn(
+            f"load_data: the 16-bit images in {str(path)!r} use 0 to {max(deep)} of 0 to 65535 and are nearly black; "
+            f"stretch={white} makes {white} white",
+            DeepclustWarning,
+            stacklevel=4,
+        )
 
 
 def _stack(pictures: list[NDArray[np.uint8]]) -> Tensor:

@@ -10,6 +10,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+# Arithmetic in float32 leaves less outside [0, 1], a filter that overshoots or a normalisation more.
+ROUNDING = 1e-4
+
 
 def as_float(images: Tensor) -> Tensor:
     """Return images as float32 in [0, 1].
@@ -67,7 +70,8 @@ class ImageData:
     TypeError
         If the images or labels are not tensors of the dtypes above.
     ValueError
-        If a shape does not fit, a pixel is NaN or infinite, or a float pixel is outside [0, 1].
+        If a shape does not fit, a pixel is NaN or infinite, or a float pixel is outside [0, 1] by more than
+        rounding, 1e-4, for which it is clamped.
 
     Examples
     --------
@@ -84,7 +88,7 @@ class ImageData:
 
     def __post_init__(self) -> None:
         """Check what every user of the container relies on, so that none needs to check again."""
-        _check_images(self.images)
+        object.__setattr__(self, "images", _checked(self.images))
         n = self.images.shape[0]
         if self.labels is not None:
             if self.labels.dtype != torch.int64 or self.labels.shape != (n,):
@@ -170,8 +174,8 @@ class ImageData:
         return ImageData(self.images[index], labels, names, self.skipped, self.source)
 
 
-def _check_images(images: Tensor) -> None:
-    """Refuse anything but (N, C, H, W) uint8 or float32 in [0, 1]."""
+def _checked(images: Tensor) -> Tensor:
+    """Refuse anything but (N, C, H, W) uint8 or float32 in [0, 1]; a rounding error outside is clamped."""
     if not isinstance(images, Tensor):
         raise TypeError(f"ImageData: 'images' must be a Tensor, got {type(images).__name__}; see load_data")
     if images.dim() != 4 or images.shape[1] not in (1, 3) or 0 in images.shape[2:]:
@@ -187,8 +191,11 @@ def _check_images(images: Tensor) -> None:
                 f"ImageData: 'images' must be finite, got NaN or infinite pixels in {bad.numel()} of "
                 f"{images.shape[0]} images, the first at index {int(bad[0])}; repair or leave them out"
             )
-        if low < 0.0 or high > 1.0:
+        if low < -ROUNDING or high > 1.0 + ROUNDING:
             raise ValueError(
-                f"ImageData: 'images' must be in [0, 1] when floating point, got {low:g} to {high:g}; "
+                f"ImageData: 'images' must be in [0, 1] when floating point, got {low:.9g} to {high:.9g}; "
                 "divide by 255 or pass uint8 if the values are 0 to 255, and undo any normalisation"
             )
+        if low < 0.0 or high > 1.0:
+            return images.clamp(0.0, 1.0)
+    return images

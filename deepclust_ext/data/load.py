@@ -10,11 +10,13 @@ import numpy as np
 from torch import Tensor
 
 from deepclust_ext.data.arrays import conform, to_images, to_labels
+from deepclust_ext.data.counter import Show
 from deepclust_ext.data.dataset import is_dataset, load_dataset
 from deepclust_ext.data.folder import load_folder
 from deepclust_ext.data.images import ImageData
 from deepclust_ext.data.named import KNOWN_NAMES, SPLIT_NAMES, load_named
 from deepclust_ext.data.npz import load_npz, npz_splits
+from deepclust_ext.data.reading import Reading
 
 _SPLITS = ("train", "test", "all")
 
@@ -31,6 +33,11 @@ def load_data(
     folder_labels: bool = False,
     y: Any = None,
     min_images: int = 2,
+    max_pixels: int | None = None,
+    frames: str = "first",
+    stretch: int | None = None,
+    cache: str | os.PathLike[str] | None = None,
+    progress: Show = False,
 ) -> ImageData:
     """Load images from wherever they are; nothing is ever downloaded.
 
@@ -54,6 +61,17 @@ def load_data(
         (N,) labels: whole numbers or strings. They replace labels the data brings.
     min_images : int
         Refuse fewer images than this: clustering needs two, prediction one.
+    max_pixels : int, optional
+        Of a folder: skip images with more pixels than this; by default Pillow's limit, 89 million.
+    frames : {"first", "all"}
+        Of a folder: take the first frame of TIFF, GIF, PNG and WebP files, or each as an image.
+    stretch : int, optional
+        Of a folder: the value of 16-bit pixels that becomes white, such as 4095 for cameras of 12 bits.
+    cache : str or path, optional
+        Of a folder with `image_size`: keep the scaled images in files in this folder, so that the same images are
+        not decoded again.
+    progress : bool, None or callable
+        Of a folder: show how many files are read, by a bar (None: in a terminal only) or in lines for a callable.
 
     Returns
     -------
@@ -76,9 +94,15 @@ def load_data(
     ImageData(array: 5 images of 1x28x28 torch.uint8, no labels)
     """
     _check_arguments(split, image_size, channels)
+    reading = Reading(image_size, max_pixels, frames, stretch)
     if folder_labels and not _is_folder(data):
         raise ValueError(f"load_data: 'folder_labels' must be False unless 'data' is a folder, got {_describe(data)}")
-    loaded = _load(data, split, image_size, folder_labels)
+    folder_options = {
+        "folder_labels": folder_labels,
+        "cache": None if cache is None else Path(cache),
+        "progress": progress,
+    }
+    loaded = _load(data, split, reading, folder_options)
     loaded = conform(loaded, image_size, channels)
     if y is not None:
         labels = to_labels(y, len(loaded))
@@ -124,7 +148,7 @@ def has_split(data: Any, split: str) -> bool:
     return split in npz_splits(path) if path.is_file() else split != "test"
 
 
-def _load(data: Any, split: str, image_size: int | None, folder_labels: bool) -> ImageData:
+def _load(data: Any, split: str, reading: Reading, folder_options: dict[str, Any]) -> ImageData:
     """Dispatch on the kind of data."""
     if isinstance(data, (str, os.PathLike)):
         name = os.fspath(data)
@@ -134,14 +158,14 @@ def _load(data: Any, split: str, image_size: int | None, folder_labels: bool) ->
         if path.is_file():
             return load_npz(path, split)
         _refuse_test_split(split, f"the folder {name!r}")
-        return load_folder(path, image_size=image_size, folder_labels=folder_labels)
+        return load_folder(path, reading=reading, **folder_options)
     _refuse_test_split(split, _describe(data))
     if isinstance(data, ImageData):
         return data
     if isinstance(data, (np.ndarray, Tensor)):
         return ImageData(to_images(data))
     if is_dataset(data):
-        return load_dataset(data, image_size=image_size)
+        return load_dataset(data, image_size=reading.image_size)
     raise TypeError(
         "load_data: 'data' must be an array, a tensor, a map-style data set, a path or a name, "
         f"got {type(data).__name__}"

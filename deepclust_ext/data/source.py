@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from deepclust_ext.data.counter import Show
 from deepclust_ext.data.images import ImageData
 from deepclust_ext.data.load import KNOWN_NAMES, has_split, load_data
 from deepclust_ext.runs import ResumeMismatchError, RunError
@@ -27,21 +28,31 @@ class Source:
         Scale and crop to squares of this size.
     folder_labels : bool
         Take the names of sub-folders for classes.
+    max_pixels, frames, stretch
+        As in `load_data`.
     """
 
     data: str
     split: str = "train"
     image_size: int | None = None
     folder_labels: bool = False
+    max_pixels: int | None = None
+    frames: str = "first"
+    stretch: int | None = None
 
-    def load(self, *, min_images: int = 2) -> ImageData:
-        """Load the images."""
+    def load(self, *, min_images: int = 2, cache: Path | None = None, progress: Show = False) -> ImageData:
+        """Load the images; `cache` and `progress` as in `load_data`."""
         return load_data(
             self.data,
             split=self.split,
             image_size=self.image_size,
             folder_labels=self.folder_labels,
             min_images=min_images,
+            max_pixels=self.max_pixels,
+            frames=self.frames,
+            stretch=self.stretch,
+            cache=cache,
+            progress=progress,
         )
 
     def has_test(self) -> bool:

@@ -115,7 +115,7 @@ class Method(Estimator):
         RunError
             If the run folder cannot be used, or holds another run.
         Interrupted
-            On SIGTERM or Ctrl-C, once the state is saved; uncaught, the exit code is 143 or 130.
+            On SIGTERM, SIGHUP or Ctrl-C, once the state is saved; uncaught, the exit code is 143, 129 or 130.
         """
         if resume not in (False, True, "auto"):
             raise ValueError(f"{self._name}.fit: 'resume' must be False, True or 'auto', got {resume!r}")

@@ -60,6 +60,17 @@ def accumulator_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+def refuse_vmap(op: str, instead: str, value: object) -> None:
+    """Refuse a tensor that torch.vmap has hidden a dimension of, where an op decides by values."""
+    functorch = torch._C._functorch
+    if not torch._C._are_functorch_transforms_active():
+        return
+    while isinstance(value, Tensor) and functorch.is_functorch_wrapped_tensor(value):
+        if functorch.is_batchedtensor(value):
+            raise NotImplementedError(f"{op}: torch.vmap is not supported; {instead}")
+        value = functorch.get_unwrapped(value)
+
+
 def wants_gradient(op: str, *inputs: Tensor) -> bool:
     """Whether autograd must see this call; inside torch.func's transforms `requires_grad` does not tell."""
     # A raw op would drop a tangent without a word.

@@ -14,6 +14,7 @@ from deepclust_ext.ops._common import (
     check_floating,
     checked_by_value,
     refuse_capture,
+    refuse_vmap,
 )
 from deepclust_ext.ops.kmeans_assign import check_pair, check_points
 
@@ -135,6 +136,8 @@ def kmeans(
     >>> result.inertia.item(), [record.objective.item() for record in result.history][-1]
     (1.0, 1.0)
     """
+    for each in (x, init):
+        refuse_vmap("kmeans", "pass the batch itself, as x of shape (..., N, d)", each)
     points, clusters, start = _check(x, n_clusters, init)
     refuse_capture("kmeans", points)
     max_iter = check.whole_number("kmeans", "max_iter", max_iter, at_least=0, at_most=2**31 - 1)

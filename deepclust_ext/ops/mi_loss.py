@@ -18,6 +18,7 @@ from deepclust_ext.ops._common import (
     matched_rows,
     wants_gradient,
 )
+from deepclust_ext.ops._probabilities import look_at_rows
 
 __all__ = ["iic_loss", "mi_loss"]
 
@@ -58,6 +59,11 @@ def mi_loss(p: Tensor, q: Tensor, *, lamb: float = 1.0, symmetric: bool = True) 
     ValueError
         Shapes or devices do not fit together, or `symmetric` with C != D.
 
+    Warns
+    -----
+    DeepclustWarning
+        Once in a process, if rows of the first call with a shape are no probabilities, such as logits.
+
     References
     ----------
     Ji, Henriques and Vedaldi, "Invariant Information Clustering", ICCV 2019, equation 3; "DHOG: Deep Hierarchical
@@ -74,6 +80,7 @@ def mi_loss(p: Tensor, q: Tensor, *, lamb: float = 1.0, symmetric: bool = True) 
     check.flag("mi_loss", "symmetric", symmetric)
     p, q = _check(p, q, symmetric)
     lamb = check.number("mi_loss", "lamb", lamb)
+    look_at_rows("mi_loss", "p", p, "q", q)
     if wants_gradient("mi_loss", p, q):
         loss: Tensor = _differentiable(p, q, lamb, symmetric)[0]
         return loss

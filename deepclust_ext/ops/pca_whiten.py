@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from deepclust_ext import _checks as check
-from deepclust_ext.ops._common import accumulator_dtype, check_floating, refuse_capture
+from deepclust_ext.ops._common import accumulator_dtype, check_floating, refuse_capture, refuse_vmap
 from deepclust_ext.ops.ordered_product import on_one_thread, ordered_product
 
 __all__ = ["PCAWhitening", "pca_whiten"]
@@ -122,6 +122,7 @@ def pca_whiten(x: Tensor, n_components: int, *, eps: float = 1e-5, l2: bool = Tr
     >>> torch.equal(transform(x[:5]), features[:5])
     True
     """
+    refuse_vmap("pca_whiten", "call it for each matrix of the batch", x)
     x = check_floating("pca_whiten", "x", x).detach()
     if x.dim() != 2 or x.shape[0] < 2 or x.shape[1] < 1:
         raise ValueError(f"pca_whiten: 'x' must have shape (n, d) with n >= 2 and d >= 1, got {tuple(x.shape)}")

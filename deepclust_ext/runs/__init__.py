@@ -6,14 +6,16 @@ from .atomic import atomic_writer
 from .checkpoint import CheckpointStore, load_state, save_state
 from .config import compare_configs, describe, versions
 from .directory import RunDirectory, resume_mode
-from .errors import CheckpointError, ResumeMismatchError, RunError, RunInUseError
+from .errors import CheckpointError, NoSpaceError, ResumeMismatchError, RunError, RunInUseError
 from .signals import Interrupted, StopGuard
+from .space import needs_space
 from .tables import csv_bytes, labels_csv, write_csv
 
 __all__ = [
     "CheckpointError",
     "CheckpointStore",
     "Interrupted",
+    "NoSpaceError",
     "ResumeMismatchError",
     "RunDirectory",
     "RunError",
@@ -25,6 +27,7 @@ __all__ = [
     "describe",
     "labels_csv",
     "load_state",
+    "needs_space",
     "resume_mode",
     "save_state",
     "versions",

@@ -4,18 +4,42 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from .._warnings import DeepclustWarning
+from .space import needs_space
+
+# File systems, by device, of which was said that they cannot flush folders.
+_said: set[int] = set()
+
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder's entries to disk: a rename is durable only after this."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    """Flush a folder's entries to disk: a rename is durable only after this.
+
+    Warns
+    -----
+    DeepclustWarning
+        Once per file system, if it cannot: network file systems may not.
+    """
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        device = folder.stat().st_dev
+        if device not in _said:
+            _said.add(device)
+            warnings.warn(
+                f"runs: the file system of {str(folder)!r} cannot flush folders ({error.strerror}): after a power cut, "
+                "not after a kill, the newest files may be missing",
+                DeepclustWarning,
+                stacklevel=3,
+            )
 
 
 @contextlib.contextmanager
@@ -49,7 +73,7 @@ def atomic_writer(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     # A fixed name: what a killed process left behind is overwritten by the next write instead of piling up.
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with needs_space(path), temporary.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -8,13 +8,14 @@ import pickle
 import shutil
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
 from .._warnings import DeepclustWarning
 from .atomic import atomic_writer, sync_folder
 from .errors import CheckpointError
+from .space import needs_space
 
 CURRENT = "checkpoint.pt"
 PREVIOUS = "checkpoint.previous.pt"
@@ -72,8 +73,39 @@ def _write_pending(state: State, path: Path) -> tuple[Path, Path, str]:
     """Write `state` beside `path`; returns the new file, `path` and the new file's digest."""
     pending = path.with_name(path.name + ".new")
     with atomic_writer(pending) as file:
-        torch.save(state, file)
+        _save(state, file)
     return pending, path, file_digest(pending)
+
+
+class _Watched:
+    """A file that remembers why it could not be written: torch.save says of that nothing but a wrong position."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write to the file."""
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        """Flush the file."""
+        self.file.flush()
+
+
+def _save(state: State, file: BinaryIO) -> None:
+    """torch.save; a failure to write is raised as what it was."""
+    watched = _Watched(file)
+    try:
+        torch.save(state, watched)  # type: ignore[arg-type]
+    except RuntimeError:
+        if watched.error is not None:
+            raise watched.error from None
+        raise
 
 
 def save_state(state: State, path: str | os.PathLike[str]) -> None:
@@ -168,7 +200,8 @@ class CheckpointStore:
             try:
                 os.link(self.current, retired)
             except OSError:
-                shutil.copyfile(self.current, retired)
+                with needs_space(self.previous):
+                    shutil.copyfile(self.current, retired)
             _replace_with_digest(retired, self.previous, _recorded_digest(self.current))
         _replace_with_digest(*pending)
 

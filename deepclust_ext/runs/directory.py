@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -18,9 +19,11 @@ import numpy.typing as npt
 from .._optional import require
 from .._warnings import DeepclustWarning
 from .atomic import atomic_writer
-from .checkpoint import CheckpointStore
+from .checkpoint import CURRENT, CheckpointStore
 from .config import Config, describe
-from .errors import RunError, RunInUseError
+from .errors import NoSpaceError, RunError, RunInUseError
+from .marker import MARKER, mark, marked
+from .space import needs_space
 from .tables import labels_csv
 
 LOCK = ".lock"
@@ -28,12 +31,24 @@ Mode = Literal["create", "resume", "auto", "read"]
 Record = dict[str, Any]
 Self = TypeVar("Self", bound="RunDirectory")
 
+# What flock says on file systems without it, such as Lustre and some of FUSE.
+_NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP})
+
 LABELS, METRICS, EMBEDDINGS = "labels.csv", "metrics.json", "embeddings.npz"
 
 
 def resume_mode(resume: bool | str) -> Mode:
     """Return the mode that a method's `resume` (False, True or "auto") asks for."""
     return "auto" if resume == "auto" else "resume" if resume else "create"
+
+
+def holds_started_run(path: Path) -> bool:
+    """Whether a folder holds a run that came to its first checkpoint; before that there is nothing to lose."""
+    if not (path / "config.yaml").is_file():
+        return False
+    # Without the marker we cannot know that it is ours.
+    log = path / "log.jsonl"
+    return not marked(path) or CheckpointStore(path).exists() or (log.exists() and b'"epoch"' in log.read_bytes())
 
 
 class RunDirectory:
@@ -75,15 +90,18 @@ class RunDirectory:
             raise RunError(f"run folder: {str(path)!r} is a file; give the name of a folder")
         if mode in ("resume", "read") and not self.holds_run:
             raise RunError(f"run folder: {str(path)!r} holds no run (there is no config.yaml in it)")
+        self.checkpoints = CheckpointStore(self.path)
         if mode != "read":
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._acquire()
+            with needs_space(self.path):
+                self.path.mkdir(parents=True, exist_ok=True)
+                self._acquire()
             try:
                 self._check_content()
-            except RunError:
+                with needs_space(self.path):
+                    mark(self.path)
+            except BaseException:
                 self.close()
                 raise
-        self.checkpoints = CheckpointStore(self.path)
 
     def __enter__(self: Self) -> Self:
         return self
@@ -122,22 +140,41 @@ class RunDirectory:
                 f"run folder: {str(self.path)!r} is in use by process {holder or '(unknown)'}; "
                 "wait for it to end, or choose another folder"
             ) from error
-        except OSError:
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                os.close(descriptor)
+                raise
+            warnings.warn(
+                f"run folder: the file system of {str(self.path)!r} has no locks ({error.strerror}): that a second "
+                "process writes into the folder is not noticed, so start none",
+                DeepclustWarning,
+                stacklevel=4,
+            )
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        except BaseException:
             os.close(descriptor)
             raise
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         self._lock = descriptor
 
     def _check_content(self) -> None:
         """Refuse to write over a run, or into a folder that holds something else."""
+        if self.mode == "create":
+            self._clear_failed_start()
         if self.holds_run:
             if self.mode == "create":
                 raise RunError(
                     f"run folder: {str(self.path)!r} already holds a run; resume it, or choose another folder"
                 )
-        elif any(entry.name not in (LOCK, ".config.yaml.tmp") for entry in self.path.iterdir()):
+        elif any(not _is_left_over(entry.name) for entry in self.path.iterdir()):
             raise RunError(f"run folder: {str(self.path)!r} is not empty and holds no run; choose another folder")
+
+    def _clear_failed_start(self) -> None:
+        """Delete what a run has written that ended before its first checkpoint, as on a full disk."""
+        if self.holds_run and not holds_started_run(self.path):
+            for name in ("config.yaml", "log.jsonl"):
+                (self.path / name).unlink(missing_ok=True)
 
     def _file(self, name: str) -> Path:
         """The path of a file to write; only the holder of the lock may."""
@@ -167,8 +204,14 @@ class RunDirectory:
     def log(self, event: str, **fields: Any) -> None:
         """Append one record to log.jsonl: `event`, the time in seconds since 1970, and the fields."""
         record = {"event": event, "time": round(time.time(), 3), **describe(fields)}
-        with self._file("log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record, allow_nan=False) + "\n")
+        path = self._file("log.jsonl")
+        size = path.stat().st_size if path.exists() else 0
+        try:
+            with needs_space(path), path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record, allow_nan=False) + "\n")
+        except NoSpaceError:
+            os.truncate(path, size)
+            raise
 
     def read_log(self) -> list[Record]:
         """The records of log.jsonl; a last line that a kill cut short is left out."""
@@ -233,3 +276,8 @@ class RunDirectory:
         """Write embeddings.npz with the given arrays, one row an image."""
         with atomic_writer(self._file(EMBEDDINGS)) as file:
             np.savez(file, **dict[str, Any](arrays))
+
+
+def _is_left_over(name: str) -> bool:
+    """Whether a start that failed may leave a file of that name; the next one writes over it."""
+    return name in (LOCK, MARKER, CURRENT + ".new") or (name.startswith(".") and name.endswith(".tmp"))

@@ -17,3 +17,14 @@ class CheckpointError(RunError):
 
 class ResumeMismatchError(RunError):
     """The run in the folder was made with another method, other parameters, data or version."""
+
+
+class NoSpaceError(RunError, OSError):
+    """The disk, or what of it one may use, is full."""
+
+    def __init__(self, message: str, errno: int | None = None) -> None:
+        super().__init__(message)
+        self.errno = errno
+
+    def __str__(self) -> str:
+        return str(self.args[0])

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: finish the step, save once, leave with the exit code a shell expects (143 or 130)."""
+"""SIGTERM, SIGHUP and Ctrl-C: finish the step, save once, leave with the exit code a shell expects (143, 129, 130)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Interrupted(SystemExit):
 
 
 class StopGuard:
-    """Within the block, SIGTERM and SIGINT set `requested` instead of ending the process.
+    """Within the block, SIGTERM, SIGHUP and SIGINT set `requested` instead of ending the process.
 
     The handlers of before come back when the block ends. A second Ctrl-C raises KeyboardInterrupt at once,
     for those who do not want to wait. Python delivers signals to the main thread only: in any other thread,
@@ -41,7 +41,7 @@ class StopGuard:
     2
     """
 
-    SIGNALS = (signal.SIGTERM, signal.SIGINT)
+    SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
     def __init__(self, enabled: bool = True) -> None:
         self.enabled = enabled and threading.current_thread() is threading.main_thread()
@@ -51,6 +51,9 @@ class StopGuard:
     def __enter__(self) -> StopGuard:
         if self.enabled:
             for signum in self.SIGNALS:
+                # Under nohup a run goes on when the terminal closes.
+                if signum == signal.SIGHUP and signal.getsignal(signum) == signal.SIG_IGN:
+                    continue
                 self._before[signum] = signal.signal(signum, self._note)
         return self
 

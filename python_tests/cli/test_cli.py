@@ -226,7 +226,7 @@ def test_a_killed_run_resumes_to_the_same_labels(tmp_path, fit, config):
     assert '"resume"' in log.read_text()
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_stopped_run_says_how_to_go_on(tmp_path, fit, run, monkeypatch, signum, code):
     from deepclust_ext.training import loop
 

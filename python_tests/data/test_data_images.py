@@ -171,7 +171,7 @@ def test_labels():
         load_data(images, y=[0, 1])
     with pytest.raises(ValueError, match="'y' must be whole numbers or strings, got float64"):
         load_data(images, y=[0.5, 1, 2])
-    with pytest.raises(ValueError, match="must be whole numbers"):
+    with pytest.raises(ValueError, match="must hold a label for every image, got nan at index 0"):
         to_labels([float("nan"), 0.0], 2)
 
 
@@ -227,3 +227,51 @@ def test_channels_and_size_follow_a_trained_network():
     assert torch.equal(to_channels(grey, 3)[:, 2:], grey)
     data = ImageData(grey)
     assert conform(data, 8, 1) is data
+
+
+def test_labels_of_pandas_and_of_python_objects():
+    pandas = pytest.importorskip("pandas")
+    words, numbers = ["cat", "ape", "cat"], [3, 0, 3]
+    for y in (
+        np.array(words, dtype=object),
+        pandas.Series(words),
+        pandas.Series(words, dtype=object),
+        pandas.Series(words, dtype="string"),
+        pandas.Categorical(words, categories=["cat", "dog", "ape"]),
+        pandas.Series(words, dtype="category"),
+    ):
+        assert to_labels(y, 3).tolist() == [1, 0, 1]
+    for y in (
+        np.array(numbers, dtype=object),
+        pandas.Series(numbers, dtype="Int64"),
+        pandas.Series(numbers, dtype=object),
+        pandas.Categorical(numbers),
+        [np.int8(3), 0, 3],
+    ):
+        assert to_labels(y, 3).tolist() == numbers
+    assert to_labels(pandas.Series([True, False, True], dtype="boolean"), 3).tolist() == [1, 0, 1]
+
+
+def test_labels_that_are_missing_or_mixed_are_named():
+    pandas = pytest.importorskip("pandas")
+    for y in (
+        ["a", None, "b"],
+        [1, None, 2],
+        pandas.Series([1, None, 2], dtype="Int64"),
+        pandas.Series(["a", None, "b"], dtype="string"),
+        pandas.Categorical(["a", None, "b"]),
+    ):
+        with pytest.raises(ValueError, match=r"a label for every image, got .* at index 1 \(1 are missing\); leave"):
+            to_labels(y, 3)
+    with pytest.raises(ValueError, match=r"whole numbers or strings, all of one kind, got int, str"):
+        to_labels(np.array(["a", 1, "b"], dtype=object), 3)
+
+
+def test_a_rounding_error_outside_the_unit_interval_is_clamped():
+    images = torch.tensor([[-1e-7, 0.5], [1.0, 1.0 + 2**-23]]).reshape(1, 1, 2, 2)
+    found = ImageData(images).images
+    assert found.flatten().tolist() == [0.0, 0.5, 1.0, 1.0]
+    assert images.min() < 0  # the caller's stay as they are
+    assert load_data([images[0], images[0]]).images.max() == 1
+    with pytest.raises(ValueError, match=r"got 0 to 1\.00100005; divide by 255"):
+        ImageData(torch.tensor([0.0, 1.001]).reshape(1, 1, 1, 2))

@@ -62,10 +62,38 @@ def test_the_lock_of_a_killed_process_is_free_again(tmp_path):
 def test_a_run_is_never_written_over(tmp_path):
     with RunDirectory(tmp_path) as run:
         run.write_config({"method": "DHOG"})
+        run.checkpoints.save({"epoch": 0})
     with pytest.raises(RunError, match="already holds a run; resume it, or choose another folder"):
         RunDirectory(tmp_path)
     # A refused attempt must not keep the lock.
     RunDirectory(tmp_path, mode="resume").close()
+
+
+def test_a_run_that_has_lost_its_checkpoints_is_not_written_over(tmp_path):
+    with RunDirectory(tmp_path) as run:
+        run.write_config({"method": "DHOG"})
+        run.log("epoch", epoch=1)
+    with pytest.raises(RunError, match="already holds a run"):
+        RunDirectory(tmp_path)
+
+
+def test_a_start_that_failed_does_not_stop_the_next(tmp_path):
+    with RunDirectory(tmp_path) as run:
+        run.write_config({"method": "DHOG"})
+        run.log("start")
+    # As a kill in the midst of writing leaves them.
+    for name in (".checkpoint.pt.new.tmp", "checkpoint.pt.new", ".log.jsonl.tmp"):
+        (tmp_path / name).write_bytes(b"cut")
+    with RunDirectory(tmp_path) as run:
+        assert not run.holds_run
+        assert run.read_log() == []
+
+
+def test_a_configuration_in_a_folder_that_is_not_ours_is_kept(tmp_path):
+    (tmp_path / "config.yaml").write_text("mine: true")
+    with pytest.raises(RunError, match="already holds a run"):
+        RunDirectory(tmp_path)
+    assert (tmp_path / "config.yaml").read_text() == "mine: true"
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from deepclust_ext.runs import Interrupted, StopGuard
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_is_noted_and_handlers_come_back(signum):
     before = signal.getsignal(signum)
     with StopGuard() as guard:
@@ -28,6 +28,17 @@ def test_handlers_come_back_after_an_error():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_under_nohup_a_closed_terminal_is_no_signal(monkeypatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopGuard() as guard:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert guard.requested is None
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_second_ctrl_c_stops_at_once():
     def impatient():
         os.kill(os.getpid(), signal.SIGINT)
@@ -37,7 +48,7 @@ def test_a_second_ctrl_c_stops_at_once():
         impatient()
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_exit_codes(signum, code):
     stop = Interrupted(signum)
     assert stop.code == code
