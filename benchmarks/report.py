@@ -23,8 +23,6 @@ PEERS = {
     "outer product": "plain torch, outer product",
     "batched": "plain torch, batched",
     "loop over pairs": "plain torch, loop over pairs",
-    "intelex": "scikit-learn-intelex",
-    "sklearn-intelex": "scikit-learn-intelex",
 }
 PAGE = """# Speed
 

@@ -97,7 +97,7 @@ def peers() -> dict[str, Fit]:
     known: dict[str, tuple[str, Fit]] = {
         "faiss": ("faiss", _faiss),
         "scikit-learn": ("sklearn", functools.partial(_scikit, "sklearn.cluster")),
-        "intelex": ("sklearnex", functools.partial(_scikit, "sklearnex.cluster")),
+        "scikit-learn-intelex": ("sklearnex", functools.partial(_scikit, "sklearnex.cluster")),
     }
     return {name: fit for name, (module, fit) in known.items() if importlib.util.find_spec(module) is not None}
 

@@ -84,7 +84,7 @@ def peers() -> dict[str, Search]:
     known: dict[str, tuple[str, Search]] = {
         "faiss": ("faiss", _faiss),
         "scikit-learn": ("sklearn", _neighbors("sklearn")),
-        "sklearn-intelex": ("sklearnex", _neighbors("sklearnex")),
+        "scikit-learn-intelex": ("sklearnex", _neighbors("sklearnex")),
     }
     return {name: run for name, (module, run) in known.items() if importlib.util.find_spec(module) is not None}
 
