@@ -32,6 +32,8 @@ DC_INLINE typename Register<L, int32_t>::type pair_of_codes(const int32_t* from)
 #if defined(DC_LEVELS)
   if constexpr (L::kLevel == Level::avx2)
     return (typename Register<L, int32_t>::type)__builtin_ia32_vbroadcastss256(reinterpret_cast<const float*>(from));
+  if constexpr (L::kLevel == Level::base)
+    return (typename Register<L, int32_t>::type)__builtin_ia32_pshufd(__v4si{*from}, 0);
 #endif
   return broadcast<L, int32_t>(*from);
 }
