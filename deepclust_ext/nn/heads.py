@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from deepclust_ext import _checks as check
 from deepclust_ext.nn._seeding import seeded_init
 from deepclust_ext.nn.registry import as_features, feature_dims
 
@@ -169,17 +169,11 @@ class ClusterNet(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        counts: tuple[tuple[str, Any, int], ...] = (
-            ("n_clusters", n_clusters, 1),
-            ("n_sub_heads", n_sub_heads, 1),
-            ("over_clusters", 1 if over_clusters is None else over_clusters, 1),
-            ("hidden", hidden, 0),
-        )
-        for name, value, least in counts:
-            if isinstance(value, bool) or not isinstance(value, Integral):
-                raise TypeError(f"ClusterNet: {name!r} must be a whole number, got {value!r}")
-            if value < least:
-                raise ValueError(f"ClusterNet: {name!r} must be at least {least}, got {value!r}")
+        check.whole_number("ClusterNet", "n_clusters", n_clusters, at_least=1)
+        check.whole_number("ClusterNet", "n_sub_heads", n_sub_heads, at_least=1)
+        check.whole_number("ClusterNet", "hidden", hidden, at_least=0)
+        if over_clusters is not None:
+            check.whole_number("ClusterNet", "over_clusters", over_clusters, at_least=1)
         self.trunk = trunk
         self.feature_dims = feature_dims(trunk, image_shape)
         self.n_clusters = n_clusters

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from deepclust_ext import _checks as check
 from deepclust_ext._optional import require
 
 RESNET_CHANNELS = (64, 128, 256, 512)
@@ -174,15 +173,13 @@ def initialise(trunk: nn.Module) -> None:
 
 def scaled_channels(function: str, channels: Sequence[int], width: Any) -> list[int]:
     """Multiply channel counts by `width`, at least one each."""
-    if isinstance(width, bool) or not isinstance(width, Real) or not 0 < float(width) < math.inf:
-        raise ValueError(f"{function}: 'width' must be positive and finite, got {width!r}")
-    return [max(1, round(count * float(width))) for count in channels]
+    factor = check.number(function, "width", width, above=0)
+    return [max(1, round(count * factor)) for count in channels]
 
 
 def early_heads(function: str, n_heads: int, n_early: int | None, *, n_shared: int) -> int:
     """Resolve how many shared blocks are features, leaving one head at least to the last blocks."""
-    if n_heads < 1:
-        raise ValueError(f"{function}: 'n_heads' must be at least 1, got {n_heads!r}")
+    check.whole_number(function, "n_heads", n_heads, at_least=1)
     if n_early is None:
         return min(n_shared, n_heads - 1)
     if not 0 <= n_early <= min(n_shared, n_heads - 1):

@@ -73,5 +73,5 @@ def test_one_feature_is_all_there_is():
     assert len(feature_dims(build_network("lenet5", image_shape=(1, 28, 28), n_heads=1), (1, 28, 28))) == 1
     with pytest.raises(ValueError, match="'n_heads' must be 1 for 'lenet5'"):
         build_network("lenet5", image_shape=(1, 28, 28), n_heads=3)
-    with pytest.raises(ValueError, match="'width' must be positive"):
+    with pytest.raises(ValueError, match="'width' must be finite and above 0"):
         build_network("lenet5", image_shape=(1, 28, 28), width=0.0)
