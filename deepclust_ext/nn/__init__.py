@@ -1,8 +1,9 @@
-"""Networks: trunks with features at several depths, clustering heads, the Sobel input layer."""
+"""Networks: trunks with features at several depths, clustering heads, the Sobel input layer, the memory bank."""
 
 from deepclust_ext.nn.deepcluster import DeepClusterNet, build_deepcluster_net, check_components
 from deepclust_ext.nn.feature_space import FeatureSpace
 from deepclust_ext.nn.heads import ClusterNet, ClusterOutput, MLPHead
+from deepclust_ext.nn.memory_bank import MemoryBank
 from deepclust_ext.nn.plain import PlainTrunk, alexnet_small_trunk, alexnet_trunk, lenet5_trunk
 from deepclust_ext.nn.pseudo import PseudoLabelNet, sobel_shape
 from deepclust_ext.nn.registry import NETWORKS, build_network, feature_dims
@@ -18,6 +19,7 @@ __all__ = [
     "DeepClusterNet",
     "FeatureSpace",
     "MLPHead",
+    "MemoryBank",
     "PlainTrunk",
     "PseudoLabelNet",
     "Sobel",
