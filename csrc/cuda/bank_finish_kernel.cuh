@@ -23,7 +23,7 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) set_logits(const BankTask<E> task) {
   for (int64_t e = lane; e < entry; e += kWarp) again = again || task.sets.row(query, e) == row;
   again = __any_sync(kFullMask, again);
   T logit = lowest<T>();
-  if (row < -1 || row >= plan.rows) {
+  if (row >= plan.rows || (entry == 0 && row < -1)) {
     logit = static_cast<T>(NAN);
   } else if (row >= 0 && !again) {
     T sum = 0;

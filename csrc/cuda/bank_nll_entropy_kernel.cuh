@@ -72,7 +72,7 @@ DC_DEVICE T shift_of(T from, T to) {
 // The queries' sets S, entry by entry: the index first, then the neighbours.
 struct BankSets {
   const int64_t* index;      // [queries], -1: none
-  const int64_t* neighbors;  // [queries, count], -1: none
+  const int64_t* neighbors;  // [queries, count], negative: none
   int64_t count;
 
   DC_DEVICE int64_t row(int64_t query, int64_t entry) const {
