@@ -135,6 +135,14 @@ def test_a_cold_softmax(dtype):
     check(problem(6, 140, 24, 2, dtype), 0.01, tolerance=2e-4)
 
 
+def test_logits_far_below_0():
+    """Where e^0 would be out of sight."""
+    v, bank, index, neighbors = problem(5, 140, 24, 2, np.float32)
+    bank[:] = v[0] + 0.05 * bank
+    v[:] = -v[0] + 0.05 * v
+    check((v, bank, index, neighbors), 0.004, tolerance=2e-4)
+
+
 def test_a_probability_that_comes_near_1():
     """The nll and its gradient keep their digits where 1 - p is below the rounding of p."""
     v, bank, index, _ = problem(6, 140, 24, 0, np.float32, near=50.0)
