@@ -103,7 +103,7 @@ def _banks() -> Iterator[tuple[str, Call]]:
 
 
 def _bank(device: str, rows: int, depth: int, dtype: torch.dtype) -> Any:
-    """Each loss and its gradient, the neighbours among them."""
+    """Each loss and its gradient, the neighbours among them, and one without a gradient."""
     v, bank = _normal(device, 20, depth).requires_grad_(), _normal(device, rows, depth, dtype=dtype)
     index, neighbors = torch.arange(20, device=device), torch.tensor([[-1, 7]], device=device).expand(20, 2)
     losses = (
@@ -111,7 +111,8 @@ def _bank(device: str, rows: int, depth: int, dtype: torch.dtype) -> Any:
         deepclust_ext.bank_nll(v, bank, index),
         deepclust_ext.bank_entropy(v, bank),
     )
-    return losses, torch.autograd.grad(sum(loss.sum() for loss in losses), v)
+    alone = deepclust_ext.bank_nll_entropy(v.detach(), bank, index, neighbors)
+    return losses, alone, torch.autograd.grad(sum(loss.sum() for loss in losses), v)
 
 
 def _others() -> Iterator[tuple[str, Call]]:

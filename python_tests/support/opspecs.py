@@ -26,6 +26,11 @@ class Sample:
     def with_tensors(self, change: Callable[[Tensor], Tensor]) -> Sample:
         return Sample(tuple(change(t) for t in self.tensors), self.kwargs, self.small)
 
+    def placed(self, device: str) -> Sample:
+        """The same with all its tensors there, those among the keyword arguments too."""
+        kwargs = {name: t.to(device) if isinstance(t, Tensor) else t for name, t in self.kwargs.items()}
+        return Sample(tuple(t.to(device) for t in self.tensors), kwargs, self.small)
+
 
 @dataclass(frozen=True)
 class OpSpec:
