@@ -1,6 +1,7 @@
 """Networks: trunks with features at several depths, clustering heads, the Sobel input layer."""
 
 from deepclust_ext.nn.deepcluster import DeepClusterNet, build_deepcluster_net, check_components
+from deepclust_ext.nn.embedding import EmbeddingNet, build_embedding_net
 from deepclust_ext.nn.feature_space import FeatureSpace
 from deepclust_ext.nn.heads import ClusterNet, ClusterOutput, MLPHead
 from deepclust_ext.nn.plain import PlainTrunk, alexnet_small_trunk, alexnet_trunk, lenet5_trunk
@@ -8,7 +9,7 @@ from deepclust_ext.nn.pseudo import PseudoLabelNet, sobel_shape
 from deepclust_ext.nn.registry import NETWORKS, build_network, feature_dims
 from deepclust_ext.nn.small import small28_trunk, tiny8_trunk
 from deepclust_ext.nn.sobel import Sobel
-from deepclust_ext.nn.trunks import BranchedTrunk, resnet18_trunk
+from deepclust_ext.nn.trunks import BranchedTrunk, resnet18_trunk, resnet101_trunk
 
 __all__ = [
     "NETWORKS",
@@ -16,6 +17,7 @@ __all__ = [
     "ClusterNet",
     "ClusterOutput",
     "DeepClusterNet",
+    "EmbeddingNet",
     "FeatureSpace",
     "MLPHead",
     "PlainTrunk",
@@ -24,11 +26,13 @@ __all__ = [
     "alexnet_small_trunk",
     "alexnet_trunk",
     "build_deepcluster_net",
+    "build_embedding_net",
     "build_network",
     "check_components",
     "feature_dims",
     "lenet5_trunk",
     "resnet18_trunk",
+    "resnet101_trunk",
     "small28_trunk",
     "sobel_shape",
     "tiny8_trunk",
