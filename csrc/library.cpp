@@ -34,6 +34,15 @@ STABLE_TORCH_LIBRARY(deepclust, library) {
   // similarities ("cosine", "inner"), and indices, [.., q or n, k].
   library.def("knn(Tensor x, Tensor? query, SymInt k, str metric) -> (Tensor values, Tensor indices)");
 
+  // Loss and entropy of softmax(v bank^T / temperature) over the bank's rows, in one pass, with the gradients of v [B,
+  // d] where asked: nll is -log of the probability of the rows at index [B] and neighbors [B, m] (-1: none), the
+  // entropy leaves out the row at index (-1: none, where no nll is asked for). What is not asked for comes back empty.
+  library.def(
+      "bank_nll_entropy(Tensor v, Tensor bank, Tensor index, Tensor neighbors, float temperature, bool nll, "
+      "bool entropy, bool gradient) -> (Tensor nll, Tensor entropy, Tensor nll_grad, Tensor entropy_grad)");
+  // The rows at index become momentum row + (1 - momentum) feature, L2-normalised, one after another.
+  library.def("bank_update_(Tensor(a!) bank, Tensor index, Tensor features, float momentum) -> ()");
+
   // a^T b of matrices [k, m] and [k, n], summed in index order for any number of threads. Not public.
   library.def("ordered_product(Tensor a, Tensor b) -> Tensor");
 }

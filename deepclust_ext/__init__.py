@@ -5,6 +5,9 @@ from __future__ import annotations
 from deepclust_ext._loader import build_info
 from deepclust_ext._version import __version__
 from deepclust_ext._warnings import DeepclustWarning
+from deepclust_ext.ops.augmentation_loss import augmentation_loss
+from deepclust_ext.ops.bank_nll_entropy import bank_entropy, bank_nll, bank_nll_entropy
+from deepclust_ext.ops.bank_update import bank_update_
 from deepclust_ext.ops.dhog_loss import DHOGLoss, dhog_loss
 from deepclust_ext.ops.kmeans import KMeansIteration, KMeansResult, kmeans
 from deepclust_ext.ops.kmeans_assign import KMeansAssignment, kmeans_assign
@@ -23,6 +26,11 @@ __all__ = [
     "KNNClassification",
     "PCAWhitening",
     "__version__",
+    "augmentation_loss",
+    "bank_entropy",
+    "bank_nll",
+    "bank_nll_entropy",
+    "bank_update_",
     "build_info",
     "dhog_loss",
     "iic_loss",

@@ -1,9 +1,10 @@
-"""Networks: trunks with features at several depths, clustering heads, the Sobel input layer."""
+"""Networks: trunks with features at several depths, clustering heads, the Sobel input layer, the memory bank."""
 
 from deepclust_ext.nn.deepcluster import DeepClusterNet, build_deepcluster_net, check_components
 from deepclust_ext.nn.embedding import EmbeddingNet, build_embedding_net
 from deepclust_ext.nn.feature_space import FeatureSpace
 from deepclust_ext.nn.heads import ClusterNet, ClusterOutput, MLPHead
+from deepclust_ext.nn.memory_bank import MemoryBank
 from deepclust_ext.nn.plain import PlainTrunk, alexnet_small_trunk, alexnet_trunk, lenet5_trunk
 from deepclust_ext.nn.pseudo import PseudoLabelNet, sobel_shape
 from deepclust_ext.nn.registry import NETWORKS, build_network, feature_dims
@@ -20,6 +21,7 @@ __all__ = [
     "EmbeddingNet",
     "FeatureSpace",
     "MLPHead",
+    "MemoryBank",
     "PlainTrunk",
     "PseudoLabelNet",
     "Sobel",

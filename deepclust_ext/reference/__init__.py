@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+from deepclust_ext.reference.augmentation_loss import augmentation_loss
+from deepclust_ext.reference.bank_nll_entropy import bank_entropy, bank_nll, bank_nll_entropy
+from deepclust_ext.reference.bank_update import bank_update_
 from deepclust_ext.reference.dhog_loss import dhog_loss
 from deepclust_ext.reference.kmeans import kmeans, kmeans_assign
 from deepclust_ext.reference.knn import knn, knn_classify
 from deepclust_ext.reference.mi_loss import mi_loss
 from deepclust_ext.reference.pca_whiten import pca_whiten
 
-__all__ = ["dhog_loss", "kmeans", "kmeans_assign", "knn", "knn_classify", "mi_loss", "pca_whiten"]
+__all__ = [
+    "augmentation_loss",
+    "bank_entropy",
+    "bank_nll",
+    "bank_nll_entropy",
+    "bank_update_",
+    "dhog_loss",
+    "kmeans",
+    "kmeans_assign",
+    "knn",
+    "knn_classify",
+    "mi_loss",
+    "pca_whiten",
+]
