@@ -1,4 +1,4 @@
-"""Super-AND as an estimator: its objective, its schedules, its rounds, and that a run which dies anywhere ends the same."""
+"""Super-AND as an estimator: its objective, schedules and rounds, and that a run which dies anywhere ends the same."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ def test_the_bank_moves_after_the_step_and_only_where_it_was(monkeypatch):
 
 def test_it_finds_the_kinds_of_images():
     y = np.arange(200) % 4
-    model = fit(data=images(200), y=y, rounds=3, round_epochs=4, batch_size=20, network="tiny8", width=0.25)
+    model = fit(data=images(200), y=y, rounds=3, round_epochs=4, batch_size=20)
     assert acc_hungarian(model.labels_, y) > 0.9
     assert acc_hungarian(model.predict(images(80, seed=5)), y[:80]) > 0.9
     assert model.metrics_["conclusion"]["knn_accuracy"] > 0.9
