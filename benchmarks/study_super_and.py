@@ -10,6 +10,7 @@ with equally many. CIFAR-10 is read from $DEEPCLUST_DATA/cifar10_12k.npz: 12,000
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import statistics
@@ -29,9 +30,9 @@ from deepclust_ext.methods import Method, SuperAND, load_config
 
 PAGE = Path(__file__).with_name("results") / "super_and.md"
 SEEDS = (0, 1, 2)
-N_TRAIN, N_TEST = 5000, 2000
+N_TRAIN, N_TEST = 3000, 2000
 # What differs from the configuration "small", and is the same for all.
-SETTINGS = {"rounds": 5, "round_epochs": 2, "device": "cpu"}
+SETTINGS = {"width": 0.33, "rounds": 5, "round_epochs": 2, "batch_size": 32, "lr": 0.05, "device": "cpu"}
 
 _AND = {"sobel": False, "ue_weight": 0.0, "augmentation_loss": False}
 # Name, title, what it changes of Super-AND, and the paper's figure for CIFAR-10 with ResNet-18 (tables 1 and 4).
@@ -60,19 +61,17 @@ class Half(NamedTuple):
     y: torch.Tensor
 
 
+@functools.cache
 def halves(name: str) -> tuple[Half, Half]:
-    """Train and test images, at half their side by means of 2 x 2 pixels."""
+    """Train and test images, each the first in an order drawn once: a file may be sorted by class."""
     source = {"cifar10": os.path.expandvars("$DEEPCLUST_DATA/cifar10_12k.npz"), "fashion": "fashion-mnist"}[name]
-    train, test = (_halved(load_data(source, split=split)) for split in ("train", "test"))
-    return Half(train.images[:N_TRAIN], train.y[:N_TRAIN]), Half(test.images[:N_TEST], test.y[:N_TEST])
+    return _half(load_data(source, split="train"), N_TRAIN), _half(load_data(source, split="test"), N_TEST)
 
 
-def _halved(data: ImageData) -> Half:
-    """In an order drawn once: a file may be sorted by class."""
-    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
-    pixels = torch.nn.functional.avg_pool2d(data.images[order].float(), 2).round().to(torch.uint8)
+def _half(data: ImageData, n: int) -> Half:
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:n]
     assert data.labels is not None
-    return Half(pixels, data.labels[order])
+    return Half(data.images[order], data.labels[order])
 
 
 def model_of(variant: str, seed: int) -> SuperAND:
@@ -189,25 +188,26 @@ def introduction() -> str:
     return f"""# Super-AND, AND and instance discrimination on two cores
 
 Written by `python benchmarks/study_super_and.py --runs runs/super_and`. Every variant has the configuration `small`
-with {epochs}, a batch of {model.batch_size} and the same seeds: {N_TRAIN:,} training images, halved to 16 x 16
-(CIFAR-10, of 12,000 images re-encoded as JPEG) or 14 x 14 pixels (Fashion-MNIST) so that a run takes half a minute of
-a core. One tower is a network of two convolutions after a strided one. The figure is the accuracy of the weighted k-NN
-classifier (k = 200, tau = 0.1) on {N_TEST:,} test images, with the embeddings of the plain training images as its bank,
-after the last step: mean +- standard deviation over seeds (their number where it is not {len(SEEDS)}). Test images had
-no part in any choice; SENTENCE
+but for a width of {model.width}, a batch of {model.batch_size}, a learning rate of {model.lr} and {epochs}, and the
+same seeds: {N_TRAIN:,} training images of CIFAR-10 (of 12,000 re-encoded as JPEG) or Fashion-MNIST. So few images and
+epochs are what half a minute of a core allows. One tower has three convolutions. The figure is the accuracy of the
+weighted k-NN classifier (k = 200, tau = 0.1) on {N_TEST:,} test images, with the embeddings of the plain training
+images as its bank, after the last step: mean +- standard deviation over seeds (their number in brackets where it is not
+{len(SEEDS)}). No setting was chosen by a test image. That Instance learns at all (at other sizes) was seen on training
+images of CIFAR-10 that were held out, and the epochs were set by the time there was.
 
 **The paper's figures are of another kind.** They are of 50,000 images, ResNet-18 and 1,000 epochs, and each is the
 maximum over all epochs of the accuracy on the test images. Ours is the last epoch's, whatever it is. Only the order can
 be compared. ACC and NMI are those of k-means on the training images' embeddings. The unification entropy is the mean
 entropy of an image's softmax over the other images' embeddings, at most ln({N_TRAIN - 1:,}) =
 {torch.tensor(N_TRAIN - 1.0).log():.2f}. Seconds are of training on a thread of a machine that did other work at once.
-""".replace("SENTENCE", "the learning rate was not searched.")
+"""
 
 
 def write_page(runs: Path) -> None:
     """Write the page from every run that is finished."""
     lines = [introduction()]
-    for name, title in (("cifar10", "CIFAR-10, 16 x 16"), ("fashion", "Fashion-MNIST, 14 x 14")):
+    for name, title in (("cifar10", "CIFAR-10"), ("fashion", "Fashion-MNIST")):
         found = finished(runs, name)
         if found:
             lines += [f"## {title}", "", *table(found), "", *verdicts(found), "", *consistency(found), ""]
