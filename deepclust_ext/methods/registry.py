@@ -5,5 +5,12 @@ from __future__ import annotations
 from deepclust_ext.methods.base import Method
 from deepclust_ext.methods.deepcluster import DeepCluster
 from deepclust_ext.methods.dhog import DHOG
+from deepclust_ext.methods.super_and import SuperAND
 
-METHODS: dict[str, type[Method]] = {"deepcluster": DeepCluster, "dhog": DHOG}
+METHODS: dict[str, type[Method]] = {"deepcluster": DeepCluster, "dhog": DHOG, "super-and": SuperAND}
+
+
+def key_of(method: str | type) -> str:
+    """The key of a class, or of its name; a key, and what is none, in lower case."""
+    name = method if isinstance(method, str) else method.__name__
+    return next((key for key, kind in METHODS.items() if kind.__name__.lower() == name.lower()), name.lower())

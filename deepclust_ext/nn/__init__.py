@@ -1,6 +1,7 @@
 """Networks: trunks with features at several depths, clustering heads, the Sobel input layer, the memory bank."""
 
 from deepclust_ext.nn.deepcluster import DeepClusterNet, build_deepcluster_net, check_components
+from deepclust_ext.nn.embedding import EmbeddingNet, build_embedding_net
 from deepclust_ext.nn.feature_space import FeatureSpace
 from deepclust_ext.nn.heads import ClusterNet, ClusterOutput, MLPHead
 from deepclust_ext.nn.memory_bank import MemoryBank
@@ -9,7 +10,7 @@ from deepclust_ext.nn.pseudo import PseudoLabelNet, sobel_shape
 from deepclust_ext.nn.registry import NETWORKS, build_network, feature_dims
 from deepclust_ext.nn.small import small28_trunk, tiny8_trunk
 from deepclust_ext.nn.sobel import Sobel
-from deepclust_ext.nn.trunks import BranchedTrunk, resnet18_trunk
+from deepclust_ext.nn.trunks import BranchedTrunk, resnet18_trunk, resnet101_trunk
 
 __all__ = [
     "NETWORKS",
@@ -17,6 +18,7 @@ __all__ = [
     "ClusterNet",
     "ClusterOutput",
     "DeepClusterNet",
+    "EmbeddingNet",
     "FeatureSpace",
     "MLPHead",
     "MemoryBank",
@@ -26,11 +28,13 @@ __all__ = [
     "alexnet_small_trunk",
     "alexnet_trunk",
     "build_deepcluster_net",
+    "build_embedding_net",
     "build_network",
     "check_components",
     "feature_dims",
     "lenet5_trunk",
     "resnet18_trunk",
+    "resnet101_trunk",
     "small28_trunk",
     "sobel_shape",
     "tiny8_trunk",
