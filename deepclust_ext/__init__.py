@@ -6,6 +6,8 @@ from deepclust_ext._loader import build_info
 from deepclust_ext._version import __version__
 from deepclust_ext._warnings import DeepclustWarning
 from deepclust_ext.ops.dhog_loss import DHOGLoss, dhog_loss
+from deepclust_ext.ops.dim_jsd_loss import dim_jsd_loss
+from deepclust_ext.ops.gmm_kl_loss import gmm_kl_loss
 from deepclust_ext.ops.kmeans import KMeansIteration, KMeansResult, kmeans
 from deepclust_ext.ops.kmeans_assign import KMeansAssignment, kmeans_assign
 from deepclust_ext.ops.knn import KNN, knn
@@ -25,6 +27,8 @@ __all__ = [
     "__version__",
     "build_info",
     "dhog_loss",
+    "dim_jsd_loss",
+    "gmm_kl_loss",
     "iic_loss",
     "kmeans",
     "kmeans_assign",

@@ -7,5 +7,6 @@ from deepclust_ext.methods.configs import load_config
 from deepclust_ext.methods.deepcluster import DeepCluster
 from deepclust_ext.methods.dhog import DHOG
 from deepclust_ext.methods.registry import METHODS
+from deepclust_ext.methods.vcami import VCAMI
 
-__all__ = ["DHOG", "METHODS", "DeepCluster", "Method", "load_config"]
+__all__ = ["DHOG", "METHODS", "VCAMI", "DeepCluster", "Method", "load_config"]
