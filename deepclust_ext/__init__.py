@@ -9,6 +9,8 @@ from deepclust_ext.ops.augmentation_loss import augmentation_loss
 from deepclust_ext.ops.bank_nll_entropy import bank_entropy, bank_nll, bank_nll_entropy
 from deepclust_ext.ops.bank_update import bank_update_
 from deepclust_ext.ops.dhog_loss import DHOGLoss, dhog_loss
+from deepclust_ext.ops.dim_jsd_loss import dim_jsd_loss
+from deepclust_ext.ops.gmm_kl_loss import gmm_kl_loss
 from deepclust_ext.ops.kmeans import KMeansIteration, KMeansResult, kmeans
 from deepclust_ext.ops.kmeans_assign import KMeansAssignment, kmeans_assign
 from deepclust_ext.ops.knn import KNN, knn
@@ -33,6 +35,8 @@ __all__ = [
     "bank_update_",
     "build_info",
     "dhog_loss",
+    "dim_jsd_loss",
+    "gmm_kl_loss",
     "iic_loss",
     "kmeans",
     "kmeans_assign",

@@ -8,5 +8,6 @@ from deepclust_ext.methods.deepcluster import DeepCluster
 from deepclust_ext.methods.dhog import DHOG
 from deepclust_ext.methods.registry import METHODS
 from deepclust_ext.methods.super_and import SuperAND
+from deepclust_ext.methods.vcami import VCAMI
 
-__all__ = ["DHOG", "METHODS", "DeepCluster", "Method", "SuperAND", "load_config"]
+__all__ = ["DHOG", "METHODS", "VCAMI", "DeepCluster", "Method", "SuperAND", "load_config"]

@@ -11,6 +11,7 @@ from deepclust_ext.nn.registry import NETWORKS, build_network, feature_dims
 from deepclust_ext.nn.small import small28_trunk, tiny8_trunk
 from deepclust_ext.nn.sobel import Sobel
 from deepclust_ext.nn.trunks import BranchedTrunk, resnet18_trunk, resnet101_trunk
+from deepclust_ext.nn.vcami import VCAMINet, build_vcami_net
 
 __all__ = [
     "NETWORKS",
@@ -25,11 +26,13 @@ __all__ = [
     "PlainTrunk",
     "PseudoLabelNet",
     "Sobel",
+    "VCAMINet",
     "alexnet_small_trunk",
     "alexnet_trunk",
     "build_deepcluster_net",
     "build_embedding_net",
     "build_network",
+    "build_vcami_net",
     "check_components",
     "feature_dims",
     "lenet5_trunk",

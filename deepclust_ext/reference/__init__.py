@@ -6,6 +6,8 @@ from deepclust_ext.reference.augmentation_loss import augmentation_loss
 from deepclust_ext.reference.bank_nll_entropy import bank_entropy, bank_nll, bank_nll_entropy
 from deepclust_ext.reference.bank_update import bank_update_
 from deepclust_ext.reference.dhog_loss import dhog_loss
+from deepclust_ext.reference.dim_jsd_loss import dim_jsd_loss
+from deepclust_ext.reference.gmm_kl_loss import gmm_kl_loss
 from deepclust_ext.reference.kmeans import kmeans, kmeans_assign
 from deepclust_ext.reference.knn import knn, knn_classify
 from deepclust_ext.reference.mi_loss import mi_loss
@@ -18,6 +20,8 @@ __all__ = [
     "bank_nll_entropy",
     "bank_update_",
     "dhog_loss",
+    "dim_jsd_loss",
+    "gmm_kl_loss",
     "kmeans",
     "kmeans_assign",
     "knn",
