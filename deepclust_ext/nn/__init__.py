@@ -3,6 +3,8 @@
 from deepclust_ext.nn.deepcluster import DeepClusterNet, build_deepcluster_net, check_components
 from deepclust_ext.nn.feature_space import FeatureSpace
 from deepclust_ext.nn.heads import ClusterNet, ClusterOutput, MLPHead
+from deepclust_ext.nn.jule import JULENet, build_jule_net
+from deepclust_ext.nn.jule_trunk import jule_layers, jule_trunk
 from deepclust_ext.nn.plain import PlainTrunk, alexnet_small_trunk, alexnet_trunk, lenet5_trunk
 from deepclust_ext.nn.pseudo import PseudoLabelNet, sobel_shape
 from deepclust_ext.nn.registry import NETWORKS, build_network, feature_dims
@@ -17,6 +19,7 @@ __all__ = [
     "ClusterOutput",
     "DeepClusterNet",
     "FeatureSpace",
+    "JULENet",
     "MLPHead",
     "PlainTrunk",
     "PseudoLabelNet",
@@ -24,9 +27,12 @@ __all__ = [
     "alexnet_small_trunk",
     "alexnet_trunk",
     "build_deepcluster_net",
+    "build_jule_net",
     "build_network",
     "check_components",
     "feature_dims",
+    "jule_layers",
+    "jule_trunk",
     "lenet5_trunk",
     "resnet18_trunk",
     "small28_trunk",
