@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from deepclust_ext.reference.affinity_graph import affinity_graph, initial_clusters
+from deepclust_ext.reference.agglomerate import agglomerate
 from deepclust_ext.reference.dhog_loss import dhog_loss
 from deepclust_ext.reference.kmeans import kmeans, kmeans_assign
 from deepclust_ext.reference.knn import knn, knn_classify
 from deepclust_ext.reference.mi_loss import mi_loss
 from deepclust_ext.reference.pca_whiten import pca_whiten
 
-__all__ = ["dhog_loss", "kmeans", "kmeans_assign", "knn", "knn_classify", "mi_loss", "pca_whiten"]
+__all__ = [
+    "affinity_graph",
+    "agglomerate",
+    "dhog_loss",
+    "initial_clusters",
+    "kmeans",
+    "kmeans_assign",
+    "knn",
+    "knn_classify",
+    "mi_loss",
+    "pca_whiten",
+]
