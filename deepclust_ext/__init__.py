@@ -6,6 +6,7 @@ from deepclust_ext._loader import build_info
 from deepclust_ext._version import __version__
 from deepclust_ext._warnings import DeepclustWarning
 from deepclust_ext.ops.dhog_loss import DHOGLoss, dhog_loss
+from deepclust_ext.ops.jule_loss import jule_loss
 from deepclust_ext.ops.kmeans import KMeansIteration, KMeansResult, kmeans
 from deepclust_ext.ops.kmeans_assign import KMeansAssignment, kmeans_assign
 from deepclust_ext.ops.knn import KNN, knn
@@ -26,6 +27,7 @@ __all__ = [
     "build_info",
     "dhog_loss",
     "iic_loss",
+    "jule_loss",
     "kmeans",
     "kmeans_assign",
     "knn",

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from deepclust_ext.reference.dhog_loss import dhog_loss
+from deepclust_ext.reference.jule_loss import jule_loss, sample_triplets
 from deepclust_ext.reference.kmeans import kmeans, kmeans_assign
 from deepclust_ext.reference.knn import knn, knn_classify
 from deepclust_ext.reference.mi_loss import mi_loss
 from deepclust_ext.reference.pca_whiten import pca_whiten
 
-__all__ = ["dhog_loss", "kmeans", "kmeans_assign", "knn", "knn_classify", "mi_loss", "pca_whiten"]
+__all__ = [
+    "dhog_loss",
+    "jule_loss",
+    "kmeans",
+    "kmeans_assign",
+    "knn",
+    "knn_classify",
+    "mi_loss",
+    "pca_whiten",
+    "sample_triplets",
+]
