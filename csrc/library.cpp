@@ -18,6 +18,12 @@ STABLE_TORCH_LIBRARY(deepclust, library) {
       "dhog_loss_backward(Tensor grad_loss, Tensor probs, Tensor pull_grad, Tensor push_grad, bool pooled) "
       "-> Tensor");
 
+  // JULE's weighted triplet loss of z [B, d], and its gradient [B, d]. The negatives depend on the labels and the seed
+  // (one int64, read on the device) alone; common/triplet_rule.h says how they are drawn.
+  library.def(
+      "jule_loss(Tensor z, Tensor labels, Tensor seed, float gamma, float margin, int n_negatives) "
+      "-> (Tensor loss, Tensor z_grad)");
+
   // Exact Lloyd from `centroids` [.., n_clusters, d], or from k-means++ with `seed` where there are none: at most
   // max_iter updates, then a last assignment. `empty` is 0 (split), 1 (farthest) or 2 (keep). history [.., max_iter, 3]
   // holds objective, share of points moved and imbalance; a matrix that has settled after n_iter updates repeats its

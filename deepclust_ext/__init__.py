@@ -10,6 +10,7 @@ from deepclust_ext.ops.agglomerate import agglomerate
 from deepclust_ext.ops.cut import Agglomeration, cut
 from deepclust_ext.ops.dhog_loss import DHOGLoss, dhog_loss
 from deepclust_ext.ops.initial_clusters import initial_clusters
+from deepclust_ext.ops.jule_loss import jule_loss
 from deepclust_ext.ops.kmeans import KMeansIteration, KMeansResult, kmeans
 from deepclust_ext.ops.kmeans_assign import KMeansAssignment, kmeans_assign
 from deepclust_ext.ops.knn import KNN, knn
@@ -36,6 +37,7 @@ __all__ = [
     "dhog_loss",
     "iic_loss",
     "initial_clusters",
+    "jule_loss",
     "kmeans",
     "kmeans_assign",
     "knn",

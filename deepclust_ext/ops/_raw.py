@@ -16,6 +16,7 @@ MILoss = Callable[[Tensor, Tensor, float, bool], tuple[Tensor, Tensor]]
 MILossBackward = Callable[[Tensor, Tensor, Tensor, Tensor, bool, bool], tuple[Tensor, Tensor]]
 DHOGLoss = Callable[[Tensor, float, bool, bool, float], tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]
 DHOGLossBackward = Callable[[Tensor, Tensor, Tensor, Tensor, bool], Tensor]
+JULELoss = Callable[[Tensor, Tensor, Tensor, float, float, int], tuple[Tensor, Tensor]]
 KMeans = Callable[
     [Tensor, Tensor | None, int, int, int, float, int, bool],
     tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor],
@@ -34,6 +35,7 @@ mi_loss = cast(MILoss, _ops.mi_loss.default)
 mi_loss_backward = cast(MILossBackward, _ops.mi_loss_backward.default)
 dhog_loss = cast(DHOGLoss, _ops.dhog_loss.default)
 dhog_loss_backward = cast(DHOGLossBackward, _ops.dhog_loss_backward.default)
+jule_loss = cast(JULELoss, _ops.jule_loss.default)
 kmeans = cast(KMeans, _ops.kmeans.default)
 kmeans_assign = cast(KMeansAssign, _ops.kmeans_assign.default)
 kmeans_plusplus = cast(KMeansPlusPlus, _ops.kmeans_plusplus.default)

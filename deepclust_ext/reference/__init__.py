@@ -5,6 +5,7 @@ from __future__ import annotations
 from deepclust_ext.reference.affinity_graph import affinity_graph, initial_clusters
 from deepclust_ext.reference.agglomerate import agglomerate
 from deepclust_ext.reference.dhog_loss import dhog_loss
+from deepclust_ext.reference.jule_loss import jule_loss, sample_triplets
 from deepclust_ext.reference.kmeans import kmeans, kmeans_assign
 from deepclust_ext.reference.knn import knn, knn_classify
 from deepclust_ext.reference.mi_loss import mi_loss
@@ -15,10 +16,12 @@ __all__ = [
     "agglomerate",
     "dhog_loss",
     "initial_clusters",
+    "jule_loss",
     "kmeans",
     "kmeans_assign",
     "knn",
     "knn_classify",
     "mi_loss",
     "pca_whiten",
+    "sample_triplets",
 ]

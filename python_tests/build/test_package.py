@@ -38,6 +38,7 @@ GAPS: set[tuple[str, str]] = {
     ("deepclust::agglomerate", "CUDA"),  # sequential by nature: its tensors are copied to the CPU
     ("deepclust::affinity_weights", "CUDA"),
     ("deepclust::initial_clusters", "CUDA"),
+    ("deepclust::jule_loss", "CUDA"),
 }
 
 

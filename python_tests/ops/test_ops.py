@@ -98,7 +98,10 @@ def test_raw_ops_refuse_what_the_schema_allows_but_the_kernel_does_not(spec, dev
 @on_every_device
 def test_raw_backward_refuses_gradients_of_other_sizes(spec, device):
     """A smaller one would be read beyond its end."""
-    op, args = spec.raw(samples(spec, torch.float32, device)[0])[1]
+    calls = spec.raw(samples(spec, torch.float32, device)[0])
+    if len(calls) == 1:
+        return  # its backward is plain torch
+    op, args = calls[1]
     saved = [i for i, a in enumerate(args) if isinstance(a, Tensor) and a.shape not in {t.shape for t in args[1:2]}]
     assert len(saved) >= 2
     for i in saved:
