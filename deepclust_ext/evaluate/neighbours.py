@@ -11,7 +11,7 @@ from torch import Tensor
 from deepclust_ext import _checks as check
 from deepclust_ext import knn
 from deepclust_ext._isolation import own_torch_state
-from deepclust_ext.evaluate._checks import Labels, as_features, as_labels
+from deepclust_ext.evaluate._checks import Array, as_features, as_labels
 
 # Rows of distances to all images that are held at once, in entries.
 _ENTRIES = 2**24
@@ -175,5 +175,5 @@ def _pair(function: str, features: object, y: object) -> tuple[Tensor, Tensor]:
     return _tensor(points), _tensor(classes)
 
 
-def _tensor(values: np.ndarray | Labels) -> Tensor:  # type: ignore[type-arg]
+def _tensor(values: Array) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values))

@@ -19,7 +19,7 @@ from deepclust_ext.evaluate.partition import partition_figures
 from deepclust_ext.methods.base import Method
 from deepclust_ext.methods.parameters import Optimizer, documented, param, shared
 from deepclust_ext.nn import JULENet, build_jule_net
-from deepclust_ext.training.inference import all_features, plain_batches
+from deepclust_ext.training.inference import all_features, plain_pixels
 from deepclust_ext.training.learner import Conclusion, Learner, Record, State, StepLoss
 from deepclust_ext.training.optim import build_optimizer
 from deepclust_ext.training.place import Place, inverse_decay
@@ -64,11 +64,11 @@ class JULE(Method):
     n_neighbors: int = param(20, "Ks, neighbours of an image in the graph.", at_least=1)
     a: float = param(1.0, "Width of the affinities: their sigma^2 is a times the mean squared distance.", above=0)
     kc: int = param(5, "Clusters near a cluster that a merge looks at; 1 drops the local term.", at_least=1)
-    lam: float = param(
-        1.0, "Weight of how much nearer the nearest cluster is than the others; 0 is AC-GDL.", at_least=0
-    )
+    lam: float = param(1.0, "Weight of the lead of the nearest cluster over the others; 0 is AC-GDL.", at_least=0)
     update: Literal["exact", "slide", "sum"] = param("exact", "How a merge's affinities are found; see `agglomerate`.")
-    eta: float = param(0.9, "Share of the clusters that a period merges; the paper has 0.2 for faces.", above=0, below=1)
+    eta: float = param(
+        0.9, "Share of the clusters that a period merges; the paper has 0.2 for faces.", above=0, below=1
+    )
     period_epochs: int = param(20, "Epochs of a period.", at_least=1)
     reinitialise: bool = param(False, "Start each period from the initial weights.")
     result: Literal["rc", "sf"] = param(
@@ -104,13 +104,19 @@ class JULE(Method):
 
     def make_net(self, view_shape: tuple[int, int, int]) -> JULENet:
         """A trunk with its embedding; a module that was given is copied: the parameter stays untouched."""
-        seed = derive_seed(self.seed, "trunk")
-        network = copy.deepcopy(self.network)
-        return build_jule_net(network, view_shape, self.n_clusters, width=self.width, dim=self.dim, seed=seed)
+        options: dict[str, Any] = {"width": self.width, "dim": self.dim, "seed": derive_seed(self.seed, "trunk")}
+        return build_jule_net(copy.deepcopy(self.network), view_shape, self.n_clusters, **options)
 
     def make_learner(self, net: JULENet, images: ImageData, augmentation: Augmentation) -> JULELearner:
         """The method at work on the images."""
         return JULELearner(self, net, images, augmentation)
+
+    def check_data(self, images: ImageData) -> None:
+        """With what the size-aware cut needs."""
+        super().check_data(images)
+        most = len(images) // self.n_clusters
+        if self.min_cluster_size is not None and self.min_cluster_size > most:
+            raise ValueError(f"JULE: 'min_cluster_size' must be at most N / K ({most}), got {self.min_cluster_size}")
 
     def smallest_cluster(self, n_images: int) -> int:
         """`min_cluster_size`, or what stands for it with so many images."""
@@ -123,15 +129,9 @@ class JULE(Method):
         return agglomerate(graph, n_clusters, labels=labels, x=features, **rules)
 
     def merge_tree(self, data: Any) -> Agglomeration:
-        """Merge the embeddings of images, those of the training or others, from chains of neighbours to one cluster.
+        """Merge the embeddings of images from chains of neighbours to one cluster; `data` as in `predict`.
 
-        `deepclust_ext.cut` cuts the tree at any number of clusters; `data` as in `predict`.
-
-        Examples
-        --------
-        >>> tree = model.merge_tree(images)  # doctest: +SKIP
-        >>> embeddings = torch.from_numpy(model.transform(images))  # doctest: +SKIP
-        >>> labels = deepclust_ext.cut(tree, 25, min_size=20, x=embeddings).labels  # doctest: +SKIP
+        `deepclust_ext.cut(tree, 25, min_size=20, x=torch.from_numpy(model.transform(data)))` cuts it at 25 clusters.
         """
         return self.merge(torch.from_numpy(self.transform(data)), 1)
 
@@ -143,10 +143,8 @@ class JULELearner(Learner):
         options: dict[str, Any] = {"lr": p.lr, "weight_decay": p.weight_decay}
         optimizer = build_optimizer(p.optimizer, net.parameters(), momentum=p.momentum, nesterov=False, **options)
         super().__init__(net, optimizer, images, augmentation)
-        self.p, self.labels = p, torch.empty(0, dtype=torch.int64)
-        # The number of clusters in each period.
-        self.counts: list[int] = []
-        # Before a resume loads the weights it stopped at.
+        # The clusters that are trained on, and how many there were in each period.
+        self.p, self.labels, self.counts = p, torch.empty(0, dtype=torch.int64), list[int]()
         self._initial = copy.deepcopy(net.state_dict()) if p.reinitialise else {}
 
     def rate(self, place: Place) -> float:
@@ -158,19 +156,19 @@ class JULELearner(Learner):
         figures: Record = {}
         if place.epoch % self.p.period_epochs == 0:
             start = time.perf_counter()
-            before, features = (self.labels, self._features()) if place.epoch else (None, None)
-            if features is None:
-                found = initial_clusters(knn(self._pixels(), 1).indices)
+            before = self.labels if place.epoch else None
+            if before is None:
+                found = initial_clusters(knn(plain_pixels(self.augmentation, self.images.images), 1).indices)
             else:
+                features = all_features(self.net, self.augmentation, self.images.images)
                 found = self.p.merge(features, self._next_count(), before).labels
             self._label(found, [*self.counts, int(found.max()) + 1])
-            figures = partition_figures(self.labels, self.counts[-1], before=before, classes=self.images.labels)
-            if features is not None and self.p.reinitialise:
+            figures = partition_figures(self.labels, self.counts[-1], classes=self.images.labels)
+            if before is not None and self.p.reinitialise:
                 self.net.load_state_dict(self._initial)
                 self.optimizer.state.clear()
             figures["merging_seconds"] = round(time.perf_counter() - start, 4)
-        counts = torch.bincount(self.labels, minlength=self.counts[-1])
-        return {"clusters": self.counts[-1], **occupancy_figures(counts[None]), **figures}
+        return {"clusters": self.counts[-1], **occupancy_figures(torch.bincount(self.labels)[None]), **figures}
 
     def loss(self, views: Tensor, index: Tensor, place: Place) -> StepLoss:
         """The weighted triplet loss within the batch."""
@@ -180,17 +178,17 @@ class JULELearner(Learner):
 
     def done(self, place: Place) -> bool:
         """Whether the next merge is the last, after which nothing is trained."""
-        merges = place.epoch > 0 and place.epoch % self.p.period_epochs == 0
-        return (merges and self._next_count() <= self.p.n_clusters) or super().done(place)
+        return self._merged_out(place) or super().done(place)
 
-    def conclude(self, place: Place) -> Conclusion:  # noqa: ARG002
-        """Merge down to K, from the run's clusters and from chains of neighbours; without and with the smallest size."""
-        p, features = self.p, self._features()
+    def conclude(self, place: Place) -> Conclusion:
+        """Merge down to K, from the run's clusters and from chains of neighbours."""
+        p, features = self.p, all_features(self.net, self.augmentation, self.images.images)
         smallest, net, labels = p.smallest_cluster(len(features)), copy.deepcopy(self.net), {}
-        record: Record = {"clusters": list(self.counts), "min_cluster_size": smallest, "result": p.result}
+        record: Record = {"clusters": list(self.counts), "merged_out": self._merged_out(place)}
+        record |= {"min_cluster_size": smallest, "result": p.result}
         for name, start in (("sf", self.labels), ("rc", None)):
             tree = p.merge(features, p.n_clusters, start)
-            labels[name] = cut(tree, p.n_clusters, min_size=smallest, x=features).labels.cpu()
+            labels[name] = cut(tree, tree.n_clusters, min_size=smallest, x=features).labels.cpu()
             for title, found in ((name, labels[name]), (f"{name}_plain", tree.labels.cpu())):
                 known = {} if self.images.labels is None else scores(found, self.images.labels)
                 record[title] = {"clusters": int(found.max()) + 1, **known}
@@ -208,18 +206,14 @@ class JULELearner(Learner):
     def _label(self, labels: Tensor, counts: list[int]) -> None:
         """Train on these clusters (N,) from now on; their number is the last of `counts`."""
         self.labels, self.counts = labels.cpu(), counts
-        # The same on the device: a step must not wait for a copy.
         self._targets = self.labels.to(self.images.images.device)
         self.watched = (1, counts[-1]) if counts else None
+
+    def _merged_out(self, place: Place) -> bool:
+        """Whether the run ends by its merges, not by its planned epochs."""
+        whole = place.epoch > 0 and place.epoch % self.p.period_epochs == 0
+        return whole and self._next_count() <= self.p.n_clusters
 
     def _next_count(self) -> int:
         """Clusters after the next merge."""
         return max(self.p.n_clusters, self.counts[-1] - math.ceil(self.p.eta * self.counts[-1]))
-
-    def _features(self) -> Tensor:
-        return all_features(self.net, self.augmentation, self.images.images)
-
-    def _pixels(self) -> Tensor:
-        """The plain views' pixels (N, C H W), L2-normalised."""
-        batches = plain_batches(self.net, self.augmentation, self.images.images)
-        return torch.cat([nn.functional.normalize(views.flatten(1), dim=1) for views in batches])

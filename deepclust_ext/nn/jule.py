@@ -32,7 +32,7 @@ class JULENet(nn.Module):
     ) -> None:
         super().__init__()
         self.format = torch.channels_last if channels_last else torch.preserve_format
-        self.trunk = trunk.to(memory_format=self.format)  # type: ignore[call-overload]
+        self.trunk = trunk.to(memory_format=self.format)
         self.dim = feature_dims(trunk, image_shape)[-1]
         self.space = FeatureSpace(self.dim, n_clusters, None)
         if hasattr(trunk, "probe_layers"):

@@ -24,7 +24,7 @@ def jule_layers(height: int, width: int) -> list[bool]:
     >>> jule_layers(16, 16), jule_layers(28, 28), jule_layers(128, 128)
     ([True], [True, False], [True, True, True, True])
     """
-    side, pools = min(height, width), []
+    side, pools = min(height, width), list[bool]()
     while not pools or side > ENOUGH:
         side -= KERNEL - 1
         pools.append(side >= POOLED)

@@ -42,8 +42,8 @@ def build_network(
     ----------
     network : str or nn.Module
         "resnet18", "small28", "tiny8", with any number of features; "lenet5", "alexnet-small", "alexnet", "jule", with
-        one; or "auto": tiny8 up to 12 pixels, small28 up to 32, else resnet18. A module is returned untouched after a dry run;
-        it must map (B, C, H, W) to a list of features (B, d_i), simple to complex, or to one such tensor.
+        one; or "auto": tiny8 up to 12 pixels, small28 up to 32, else resnet18. A module is returned untouched after a
+        dry run; it must map (B, C, H, W) to a list of features (B, d_i), simple to complex, or to one such tensor.
     image_shape : (int, int, int)
         Channels, height and width of the images the network will see.
     width : float
@@ -51,8 +51,8 @@ def build_network(
     seed : int
         Draws the initial weights of a named network; the global random state is left as it was.
     **options
-        Of the named network's builder: `n_heads` and `n_early`, `batch_norm` of "lenet5", or `dim` of "jule". A network with one
-        feature takes `n_heads` of 1.
+        Of the named network's builder: `n_heads` and `n_early`, `batch_norm` of "lenet5", or `dim` of "jule". A network
+        with one feature takes `n_heads` of 1.
 
     Returns
     -------

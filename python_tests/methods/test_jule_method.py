@@ -166,7 +166,9 @@ def test_planned_epochs_are_the_most(watched):
     model = fit(epochs=1)
     assert len(watched) == 1
     assert set(model.labels_) <= set(range(4))
+    assert not model.metrics_["conclusion"]["merged_out"]
     whole = fit()
+    assert whole.metrics_["conclusion"]["merged_out"]
     assert len(watched) - 1 == len(whole.history_) > 1
 
 
@@ -259,10 +261,9 @@ def test_what_a_period_logs():
     model = fit(y=y)
     merges = [record for record in model.history_ if "merging_seconds" in record]
     assert [record["epoch"] for record in merges] == list(range(1, len(model.history_), 2))
-    for number, record in enumerate(merges):
+    for record in merges:
         assert 0 <= record["nmi_labels"] <= 1
         assert record["empty"] == 0
-        assert ("churn" in record) == (number > 0)
     for record in model.history_:
         assert record["clusters_used"] == [record["clusters"]]
         assert 0 < record["largest_share"][0] < 1
@@ -357,6 +358,7 @@ def test_any_network_can_be_trained(network):
         ({"period_epochs": 0}, ValueError, "'period_epochs' must be at least 1"),
         ({"min_cluster_size": 0}, ValueError, "'min_cluster_size' must be at least 1"),
         ({"min_cluster_size": 2.5}, TypeError, "'min_cluster_size' must be a whole number"),
+        ({"min_cluster_size": 31}, ValueError, "'min_cluster_size' must be at most N / K"),
         ({"result": "both"}, ValueError, "'result' must be one of 'rc', 'sf'"),
         ({"update": "fast"}, ValueError, "'update' must be one of 'exact', 'slide', 'sum'"),
         ({"gamma": 0.0}, ValueError, "'gamma' must be finite and above 0"),
