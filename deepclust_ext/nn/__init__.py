@@ -4,6 +4,8 @@ from deepclust_ext.nn.deepcluster import DeepClusterNet, build_deepcluster_net, 
 from deepclust_ext.nn.embedding import EmbeddingNet, build_embedding_net
 from deepclust_ext.nn.feature_space import FeatureSpace
 from deepclust_ext.nn.heads import ClusterNet, ClusterOutput, MLPHead
+from deepclust_ext.nn.jule import JULENet, build_jule_net
+from deepclust_ext.nn.jule_trunk import jule_layers, jule_trunk
 from deepclust_ext.nn.memory_bank import MemoryBank
 from deepclust_ext.nn.plain import PlainTrunk, alexnet_small_trunk, alexnet_trunk, lenet5_trunk
 from deepclust_ext.nn.pseudo import PseudoLabelNet, sobel_shape
@@ -21,6 +23,7 @@ __all__ = [
     "DeepClusterNet",
     "EmbeddingNet",
     "FeatureSpace",
+    "JULENet",
     "MLPHead",
     "MemoryBank",
     "PlainTrunk",
@@ -31,10 +34,13 @@ __all__ = [
     "alexnet_trunk",
     "build_deepcluster_net",
     "build_embedding_net",
+    "build_jule_net",
     "build_network",
     "build_vcami_net",
     "check_components",
     "feature_dims",
+    "jule_layers",
+    "jule_trunk",
     "lenet5_trunk",
     "resnet18_trunk",
     "resnet101_trunk",
