@@ -40,6 +40,19 @@ STABLE_TORCH_LIBRARY(deepclust, library) {
   // similarities ("cosine", "inner"), and indices, [.., q or n, k].
   library.def("knn(Tensor x, Tensor? query, SymInt k, str metric) -> (Tensor values, Tensor indices)");
 
+  // exp(-d / sigma2) of squared distances [n, k], and sigma2 = a * their mean, summed in index order; all-zero
+  // distances give sigma2 0 and weights 1.
+  library.def("affinity_weights(Tensor squared_distances, float a) -> (Tensor weights, Tensor sigma2)");
+  // Weakly connected components of the graph of first neighbours, indices [n, k] (column 0 is used), numbered by first
+  // member.
+  library.def("initial_clusters(Tensor indices) -> Tensor");
+  // Greedy merging of the clusters `labels` [n] of a graph [n, k] until n_clusters are left; `update` is 0 (exact), 1
+  // (slide) or 2 (sum), and x [n, d] is for clusters without an affinity, which stay where there is none. children
+  // [n_initial - 1, 2] and affinities [n_initial - 1] hold n_merges merges.
+  library.def(
+      "agglomerate(Tensor indices, Tensor weights, Tensor labels, SymInt n_initial, SymInt n_clusters, int kc, "
+      "float lam, int update, Tensor? x) -> (Tensor children, Tensor affinities, Tensor n_merges)");
+
   // a^T b of matrices [k, m] and [k, n], summed in index order for any number of threads. Not public.
   library.def("ordered_product(Tensor a, Tensor b) -> Tensor");
 }

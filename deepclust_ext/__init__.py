@@ -5,7 +5,11 @@ from __future__ import annotations
 from deepclust_ext._loader import build_info
 from deepclust_ext._version import __version__
 from deepclust_ext._warnings import DeepclustWarning
+from deepclust_ext.ops.affinity_graph import AffinityGraph, affinity_graph
+from deepclust_ext.ops.agglomerate import agglomerate
+from deepclust_ext.ops.cut import Agglomeration, cut
 from deepclust_ext.ops.dhog_loss import DHOGLoss, dhog_loss
+from deepclust_ext.ops.initial_clusters import initial_clusters
 from deepclust_ext.ops.jule_loss import jule_loss
 from deepclust_ext.ops.kmeans import KMeansIteration, KMeansResult, kmeans
 from deepclust_ext.ops.kmeans_assign import KMeansAssignment, kmeans_assign
@@ -16,6 +20,8 @@ from deepclust_ext.ops.pca_whiten import PCAWhitening, pca_whiten
 
 __all__ = [
     "KNN",
+    "AffinityGraph",
+    "Agglomeration",
     "DHOGLoss",
     "DeepclustWarning",
     "KMeansAssignment",
@@ -24,9 +30,13 @@ __all__ = [
     "KNNClassification",
     "PCAWhitening",
     "__version__",
+    "affinity_graph",
+    "agglomerate",
     "build_info",
+    "cut",
     "dhog_loss",
     "iic_loss",
+    "initial_clusters",
     "jule_loss",
     "kmeans",
     "kmeans_assign",

@@ -24,6 +24,11 @@ KMeans = Callable[
 KMeansAssign = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 KMeansPlusPlus = Callable[[Tensor, int, int], Tensor]
 KNN = Callable[[Tensor, Tensor | None, int, str], tuple[Tensor, Tensor]]
+AffinityWeights = Callable[[Tensor, float], tuple[Tensor, Tensor]]
+InitialClusters = Callable[[Tensor], Tensor]
+Agglomerate = Callable[
+    [Tensor, Tensor, Tensor, int, int, int, float, int, Tensor | None], tuple[Tensor, Tensor, Tensor]
+]
 OrderedProduct = Callable[[Tensor, Tensor], Tensor]
 
 mi_loss = cast(MILoss, _ops.mi_loss.default)
@@ -35,4 +40,7 @@ kmeans = cast(KMeans, _ops.kmeans.default)
 kmeans_assign = cast(KMeansAssign, _ops.kmeans_assign.default)
 kmeans_plusplus = cast(KMeansPlusPlus, _ops.kmeans_plusplus.default)
 knn = cast(KNN, _ops.knn.default)
+affinity_weights = cast(AffinityWeights, _ops.affinity_weights.default)
+initial_clusters = cast(InitialClusters, _ops.initial_clusters.default)
+agglomerate = cast(Agglomerate, _ops.agglomerate.default)
 ordered_product = cast(OrderedProduct, _ops.ordered_product.default)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from deepclust_ext.reference.affinity_graph import affinity_graph, initial_clusters
+from deepclust_ext.reference.agglomerate import agglomerate
 from deepclust_ext.reference.dhog_loss import dhog_loss
 from deepclust_ext.reference.jule_loss import jule_loss, sample_triplets
 from deepclust_ext.reference.kmeans import kmeans, kmeans_assign
@@ -10,7 +12,10 @@ from deepclust_ext.reference.mi_loss import mi_loss
 from deepclust_ext.reference.pca_whiten import pca_whiten
 
 __all__ = [
+    "affinity_graph",
+    "agglomerate",
     "dhog_loss",
+    "initial_clusters",
     "jule_loss",
     "kmeans",
     "kmeans_assign",
