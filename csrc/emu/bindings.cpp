@@ -42,6 +42,7 @@ PYBIND11_MODULE(_emu, module) {
   bind_bank(module);
   bind_dhog_loss(module);
   bind_half(module);
+  bind_jule_loss(module);
   bind_kmeans(module);
   bind_knn(module);
   bind_mi_loss(module);

@@ -33,6 +33,7 @@ CASES = [
     ("mi_loss", (rows(G, 1, 70, 40).float(), rows(G, 1, 70, 36).float()), {"symmetric": False}),
     ("mi_loss", (rows(G, 1, 3, 270).float(), rows(G, 1, 3, 270).float()), {}),
     ("dhog_loss", (rows(G, 2, 3, 40, 4).float(),), {}),
+    ("jule_loss", (torch.randn(300, 3, generator=G),), {"clusters": 40, "n_negatives": 4}),
 ]
 # Two slabs of depth, two tiles of centroids, two tiles of a scan, several empty clusters; more weights than a block
 # of them holds; and one point again and again, where every seed is any other.
@@ -62,7 +63,7 @@ def outcomes() -> list[list[torch.Tensor]]:
     for schedule in SCHEDULES:
         emu.set_schedule(*schedule)
         for name, tensors, kwargs in CASES:
-            scalar = name == "dhog_loss"
+            scalar = name != "mi_loss"
             upstream = torch.full(() if scalar else (1,), 2.0, dtype=tensors[0].dtype)
             outputs, grads = call(name, tensors, kwargs, upstream)
             results.append([*outputs, *grads])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from support.emulator import load
+from support.opspecs import jule_labels
 
 emu = load()
 
@@ -40,6 +41,15 @@ def dhog_loss(
     *outputs, pull_grad, push_grad = emu.dhog_loss(x, alpha, pooled, push_by_index, lamb)
     grad = emu.dhog_loss_backward(to_numpy(upstream), x, pull_grad, push_grad, pooled)
     return [to_torch(output, probs.dtype) for output in outputs], [to_torch(grad, probs.dtype)]
+
+
+def jule_loss(
+    z: Tensor, labels: Tensor, seed: int, gamma: float, margin: float, n_negatives: int, upstream: Tensor
+) -> tuple[list[Tensor], list[Tensor]]:
+    """([loss], [gradient]) of z [B, d]; the backward pass scales, in torch."""
+    start = np.array([seed], np.int64)
+    loss, grad = emu.jule_loss(to_numpy(z), to_numpy(labels), start, gamma, margin, n_negatives)
+    return [torch.from_numpy(loss).view(())], [(upstream * torch.from_numpy(grad)).to(z.dtype)]
 
 
 def refuse(op: str, arg: str, row: int, rows: int) -> None:
@@ -159,6 +169,10 @@ def call(name: str, tensors: tuple[Tensor, ...], kwargs: dict[str, Any], upstrea
     if name == "dhog_loss":
         pooled, by_index = kwargs.get("pooling", "pooled") == "pooled", kwargs.get("push_norm", "index") == "index"
         return dhog_loss(tensors[0], kwargs.get("alpha", 0.05), pooled, by_index, kwargs.get("lamb", 1.0), upstream)
+    if name == "jule_loss":
+        labels, seed = jule_labels(tensors[0], kwargs.get("clusters", 3)), kwargs.get("seed", 5)
+        numbers = (kwargs.get("gamma", 2.0), kwargs.get("margin", 0.2), kwargs.get("n_negatives", 20))
+        return jule_loss(tensors[0], labels, seed, *numbers, upstream)
     p, q = (t.reshape(upstream.numel(), *t.shape[-2:]) for t in tensors)
     outputs, grads = mi_loss(p, q, kwargs.get("lamb", 1.0), kwargs.get("symmetric", True), upstream.reshape(-1))
     grads = [grad.reshape(t.shape) for grad, t in zip(grads, tensors, strict=True)]

@@ -220,14 +220,14 @@ def _augmentation_call(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _jule_labels(z: Tensor, clusters: int) -> Tensor:
+def jule_labels(z: Tensor, clusters: int) -> Tensor:
     """In no order, and some of the clusters may be missing; without random numbers, which vmap refuses."""
     return torch.arange(z.shape[0], device=z.device) * 2654435761 % 65537 % clusters - 2
 
 
 def _jule(call: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def loss(z: Tensor, clusters: int = 3, seed: int = 5, **kwargs: Any) -> Tensor:
-        return call(z, _jule_labels(z, clusters), generator=seed, **kwargs)
+        return call(z, jule_labels(z, clusters), generator=seed, **kwargs)
 
     return loss
 
@@ -248,14 +248,14 @@ def _jule_samples(g: torch.Generator) -> list[Sample]:
         embeddings(0, 4, 3),
         embeddings(67, 1, 5, n_negatives=3),
         embeddings(131, 17, 60, n_negatives=1000),  # more than a warp of negatives
-        embeddings(300, 7, 4, gamma=0.0),  # as many tasks as there may be
+        embeddings(300, 7, 40, gamma=0.0, n_negatives=2),  # as many tasks as there may be
         embeddings(40, 515, 10),
     ]
 
 
 def _jule_raw(sample: Sample) -> list[tuple[Any, tuple[Any, ...]]]:
     (z,) = sample.tensors
-    labels = _jule_labels(z, sample.kwargs["clusters"])
+    labels = jule_labels(z, sample.kwargs["clusters"])
     seed = torch.tensor(5, device=z.device)
     return [(torch.ops.deepclust.jule_loss.default, (z, labels, seed, 2.0, 0.2, 20))]
 
