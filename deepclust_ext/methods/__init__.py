@@ -6,6 +6,7 @@ from deepclust_ext.methods.base import Method
 from deepclust_ext.methods.configs import load_config
 from deepclust_ext.methods.deepcluster import DeepCluster
 from deepclust_ext.methods.dhog import DHOG
+from deepclust_ext.methods.pixels import PixelAffinity, PixelKMeans
 from deepclust_ext.methods.registry import METHODS
 
-__all__ = ["DHOG", "METHODS", "DeepCluster", "Method", "load_config"]
+__all__ = ["DHOG", "METHODS", "DeepCluster", "Method", "PixelAffinity", "PixelKMeans", "load_config"]
