@@ -6,13 +6,16 @@ from deepclust_ext.methods.base import Method
 from deepclust_ext.methods.deepcluster import DeepCluster
 from deepclust_ext.methods.dhog import DHOG
 from deepclust_ext.methods.jule import JULE
+from deepclust_ext.methods.pixels import PixelAffinity, PixelKMeans
 from deepclust_ext.methods.super_and import SuperAND
 from deepclust_ext.methods.vcami import VCAMI
 
 METHODS: dict[str, type[Method]] = {
+    "affinity": PixelAffinity,
     "deepcluster": DeepCluster,
     "dhog": DHOG,
     "jule": JULE,
+    "kmeans": PixelKMeans,
     "super-and": SuperAND,
     "vcami": VCAMI,
 }
