@@ -28,7 +28,7 @@ DC_DEVICE void write_double(double value, E& out) {
 
 // One warp a place of the batch. E is the bank's type, F the features'.
 template <typename E, typename F>
-DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads)
+DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads, 2)
     update_rows(const BankUpdate update, E* bank, const int64_t* index, const F* features) {
   const int64_t place = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp, depth = update.depth;
   if (place >= update.features) return;
