@@ -5,9 +5,20 @@ from __future__ import annotations
 from deepclust_ext.methods.base import Method
 from deepclust_ext.methods.deepcluster import DeepCluster
 from deepclust_ext.methods.dhog import DHOG
+from deepclust_ext.methods.jule import JULE
+from deepclust_ext.methods.pixels import PixelAffinity, PixelKMeans
 from deepclust_ext.methods.super_and import SuperAND
+from deepclust_ext.methods.vcami import VCAMI
 
-METHODS: dict[str, type[Method]] = {"deepcluster": DeepCluster, "dhog": DHOG, "super-and": SuperAND}
+METHODS: dict[str, type[Method]] = {
+    "affinity": PixelAffinity,
+    "deepcluster": DeepCluster,
+    "dhog": DHOG,
+    "jule": JULE,
+    "kmeans": PixelKMeans,
+    "super-and": SuperAND,
+    "vcami": VCAMI,
+}
 
 
 def key_of(method: str | type) -> str:

@@ -1,4 +1,4 @@
-"""Where DeepCluster clusters: features by PCA, whitening and length, and the centroids among them."""
+"""Where clusters are: features by PCA, whitening and length, and the centroids among them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from torch import Tensor, nn
 
 from deepclust_ext.ops.kmeans import KMeansResult, kmeans
 from deepclust_ext.ops.pca_whiten import PCAWhitening, pca_whiten
+
+# Far from the sphere, and still finite when squared.
+_NOWHERE = 1e3
 
 
 class FeatureSpace(nn.Module):
@@ -73,6 +76,19 @@ class FeatureSpace(nn.Module):
         self.centroids.copy_(result.centroids)
         self.variance.copy_(result.inertia.double() / prepared.numel())
         return result
+
+    def settle(self, features: Tensor, labels: Tensor) -> None:
+        """Put the centroids at the means of the clusters (N,) in [0, K) of features (N, d), on any device.
+
+        One without members goes to where it is nearest to nothing.
+        """
+        # On the CPU rows are added in their order: the same bits for any number of threads.
+        points, labels = self.prepare(features).double().cpu(), labels.cpu()
+        counts = torch.bincount(labels, minlength=self.n_clusters)[:, None]
+        sums = torch.zeros(self.n_clusters, points.shape[1], dtype=torch.float64).index_add_(0, labels, points)
+        means = sums / counts.clamp_min(1)
+        self.variance.copy_((points - means[labels]).square().sum() / points.numel())
+        self.centroids.copy_(torch.where(counts > 0, means, _NOWHERE))
 
     def prepare(self, features: Tensor) -> Tensor:
         """Bring features (B, d) to the sphere; a zero row stays zero."""

@@ -75,6 +75,13 @@ class BranchedTrunk(nn.Module):
         features.extend(self._feature(block(hidden)) for block in self.parallel)
         return features
 
+    def map_and_feature(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the last shared block's map (B, C', h, w), and the first last block's feature on it (B, d)."""
+        hidden = self.stem(images.contiguous(memory_format=torch.channels_last))
+        for block in self.shared:
+            hidden = block(hidden)
+        return hidden, self._feature(self.parallel[0](hidden))
+
 
 def resnet18_trunk(
     image_shape: tuple[int, int, int], *, width: float = 1.0, n_heads: int = 8, n_early: int | None = None

@@ -148,7 +148,7 @@ def _loss(
     lse = weighted.logsumexp(-1, keepdim=True)
     p = torch.where(negative, logits - lse, -torch.inf).exp().clamp_max(1 - torch.finfo(z.dtype).eps)
     terms = torch.where(pair, logits - lse, negative_weight * torch.log1p(-p))
-    loss = -terms.sum(-1).sum(-1) / count
+    loss = (-terms.sum(-1) / count).sum(-1)
     if not gradient:
         return loss.to(views.dtype), loss
     # With q the weighted softmax and u = p / (1 - p): dL_a / dl_ab = q (1 - w sum u) + w u - [b is a's partner].

@@ -62,7 +62,8 @@ def bank_nll(
     ValueError
         Shapes or devices do not fit together, the bank is empty, or `temperature` is not above 0.
     IndexError
-        An index lies outside of the bank; under torch.compile a RuntimeError.
+        An index lies outside of the bank; under torch.compile a RuntimeError. A CUDA graph cannot raise: its sample's
+        results are NaN.
 
     References
     ----------

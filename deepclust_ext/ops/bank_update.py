@@ -45,7 +45,8 @@ def bank_update_(bank: Tensor, index: Tensor, features: Tensor, *, momentum: flo
     ValueError
         Shapes or devices do not fit together, `momentum` lies outside of [0, 1], or `bank` requires a gradient.
     IndexError
-        An index lies outside of the bank; no row has been changed then. Under torch.compile a RuntimeError.
+        An index lies outside of the bank; no row has been changed then. Under torch.compile a RuntimeError. A CUDA
+        graph cannot raise: it leaves the index aside.
 
     References
     ----------

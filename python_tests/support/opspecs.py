@@ -26,6 +26,11 @@ class Sample:
     def with_tensors(self, change: Callable[[Tensor], Tensor]) -> Sample:
         return Sample(tuple(change(t) for t in self.tensors), self.kwargs, self.small)
 
+    def placed(self, device: str) -> Sample:
+        """The same with all its tensors there, those among the keyword arguments too."""
+        kwargs = {name: t.to(device) if isinstance(t, Tensor) else t for name, t in self.kwargs.items()}
+        return Sample(tuple(t.to(device) for t in self.tensors), kwargs, self.small)
+
 
 @dataclass(frozen=True)
 class OpSpec:
@@ -215,6 +220,46 @@ def _augmentation_call(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def jule_labels(z: Tensor, clusters: int) -> Tensor:
+    """In no order, and some of the clusters may be missing; without random numbers, which vmap refuses."""
+    return torch.arange(z.shape[0], device=z.device) * 2654435761 % 65537 % clusters - 2
+
+
+def _jule(call: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def loss(z: Tensor, clusters: int = 3, seed: int = 5, **kwargs: Any) -> Tensor:
+        return call(z, jule_labels(z, clusters), generator=seed, **kwargs)
+
+    return loss
+
+
+def _jule_samples(g: torch.Generator) -> list[Sample]:
+    def embeddings(n: int, d: int, clusters: int, small: bool = False, **kwargs: Any) -> Sample:
+        z = torch.randn(n, d, generator=g, dtype=torch.float64)
+        return Sample((z / z.norm(dim=1, keepdim=True),), {"clusters": clusters, **kwargs}, small)
+
+    return [
+        embeddings(9, 3, 3, small=True),
+        embeddings(7, 2, 3, small=True, gamma=1.0, margin=0.0, n_negatives=1),
+        embeddings(12, 5, 6, small=True, gamma=0.7, margin=1.0),
+        embeddings(100, 160, 17),
+        embeddings(100, 160, 2000),  # a pair or two
+        embeddings(61, 33, 1),  # no triplet
+        embeddings(1, 4, 3),
+        embeddings(0, 4, 3),
+        embeddings(67, 1, 5, n_negatives=3),
+        embeddings(131, 17, 60, n_negatives=1000),  # more than a warp of negatives
+        embeddings(300, 7, 40, gamma=0.0, n_negatives=2),  # as many tasks as there may be
+        embeddings(40, 515, 10),
+    ]
+
+
+def _jule_raw(sample: Sample) -> list[tuple[Any, tuple[Any, ...]]]:
+    (z,) = sample.tensors
+    labels = jule_labels(z, sample.kwargs["clusters"])
+    seed = torch.tensor(5, device=z.device)
+    return [(torch.ops.deepclust.jule_loss.default, (z, labels, seed, 2.0, 0.2, 20))]
+
+
 OPSPECS = [
     _bank_spec("bank_nll", True, False),
     _bank_spec("bank_entropy", False, True),
@@ -228,6 +273,7 @@ OPSPECS = [
     ),
     OpSpec("mi_loss", deepclust_ext.mi_loss, reference.mi_loss, _mi_samples, _mi_raw),
     OpSpec("dhog_loss", deepclust_ext.dhog_loss, reference.dhog_loss, _dhog_samples, _dhog_raw),
+    OpSpec("jule_loss", _jule(deepclust_ext.jule_loss), _jule(reference.jule_loss), _jule_samples, _jule_raw),
 ]
 
 

@@ -145,11 +145,17 @@ void bank_task(const BankProblem<S, T>& problem, int64_t task) {
       if (as_it_lies) rows = lying;
     }
     if (!as_it_lies) read_rows(lying, copy.get(), plan.ld);
-    bank_logits(rows, queries, tile.logits, ldl);
+    // First, for it reads the bank from end to end: the products then find it in the second-level cache.
+    if (sums.rows != nullptr) panels_of(rows, panel_memory.get());
+    const int64_t following = std::min(plan.tile_rows, end - first - count);
+    const bool dense = problem.bank.col_stride == 1 && problem.bank.row_stride == plan.depth;
+    bank_logits(rows, queries, tile.logits, ldl, lying.data + count * plan.depth,
+                dense ? following * plan.depth * int64_t{sizeof(S)} : 0);
     for (; next != excluded.end() && next->first < first + count; ++next)
       tile.logits[(next->first - first) * ldl + next->second] = -std::numeric_limits<T>::infinity();
     bank_weights(tile, count, sums);
-    if (sums.rows != nullptr) add_weighted_rows(tile, panels_of(rows, panel_memory.get()), sums);
+    if (sums.rows != nullptr)
+      add_weighted_rows(tile, Panels<T>{panel_memory.get(), count, round_up(plan.depth, kLanes<T>)}, sums);
   }
 }
 

@@ -7,9 +7,8 @@
 namespace deepclust::cpu {
 namespace {
 
-// A panel of so much depth and the strip that meets it fit the first-level cache.
-constexpr int64_t kPanelDepth = 128;
-constexpr int64_t kStrip = 8;
+// A panel of so much depth and the strips that meet it fit the first-level cache.
+constexpr int64_t kPieceDepth = 128;
 
 struct ReadRows {
   template <typename L, typename S, typename T>
@@ -24,47 +23,70 @@ struct ReadRows {
   }
 };
 
-// f(row, count) for strips of 8 rows, then of 4, 2 and 1, the count as a compile-time constant.
-template <typename F>
-DC_INLINE void in_strips(int64_t rows, const F& f) {
-  int64_t row = 0;
-  for (; row + kStrip <= rows; row += kStrip) f(row, std::integral_constant<int, kStrip>{});
-  if (row + 4 <= rows) {
-    f(row, std::integral_constant<int, 4>{});
-    row += 4;
-  }
-  if (row + 2 <= rows) {
-    f(row, std::integral_constant<int, 2>{});
-    row += 2;
-  }
-  if (row < rows) f(row, std::integral_constant<int, 1>{});
+// What a strip is: rows of A that meet one 64-byte vector of B on AVX2, and a whole panel elsewhere. AVX2 has 16
+// registers: 6 rows by 2 of them are 12 sums that leave no column over, where tile.h's 4 by 3 would leave a third of
+// 128.
+template <typename L>
+inline constexpr int64_t kStripRows = L::kLevel == Level::avx2 ? 6 : 8;
+
+template <typename L, int M, typename T>
+DC_INLINE void strip_tile(const Strip<T>& strip, const T* panel, int64_t width, bool accumulate, T* out, int64_t ldo) {
+  if constexpr (L::kLevel == Level::avx2)
+    register_tile<L, M, Register<L, T>::kParts>(strip, panel, width, accumulate, out, ldo);
+  else
+    with_vectors<T>(width, [&](auto vectors) DC_INLINE_LAMBDA {
+      vector_tile<L, M, decltype(vectors)::value>(strip, panel, width, accumulate, out, ldo);
+    });
 }
 
-// out [a.rows.., b.cols] (+)= A B, panel by panel: one stays in the first-level cache while the strips of A pass. A's
-// entry (m, k) lies at a.data[m * row_stride + k * depth_stride].
+// Memory that will be read soon: a few lines are asked for with each strip.
+struct Ahead {
+  const char* next = nullptr;
+  const char* end = nullptr;
+  DC_INLINE void fetch() {
+    for (int line = 0; line < 8 && next < end; ++line, next += 64) __builtin_prefetch(next, 0, 2);
+  }
+};
+
+// out [rows, b.cols] (+)= A B: a piece of B stays in the first-level cache while the strips of A pass. A's entry (m, k)
+// lies at a.data[m * row_stride + k * depth_stride].
 template <typename L, typename T>
-DC_INLINE void panel_product(const Strip<T>& a, int64_t rows, const Panels<T>& b, bool accumulate, T* out,
-                             int64_t ldo) {
-  for (int64_t k = 0; k < a.depth; k += kPanelDepth) {
-    const int64_t depth = std::min(kPanelDepth, a.depth - k);
-    for (int64_t col = 0; col < b.cols; col += Panels<T>::kPanel) {
+DC_INLINE void strip_product(const Strip<T>& a, int64_t rows, const Panels<T>& b, bool accumulate, T* out, int64_t ldo,
+                             Ahead ahead = {}) {
+  constexpr int64_t kAcross = L::kLevel == Level::avx2 ? kLanes<T> : Panels<T>::kPanel;
+  for (int64_t k = 0; k < a.depth; k += kPieceDepth) {
+    const int64_t depth = std::min(kPieceDepth, a.depth - k);
+    for (int64_t col = 0; col < b.cols; col += kAcross) {
       const int64_t width = b.step(col);
       const T* panel = b.at(col) + k * width;
-      with_vectors<T>(width, [&](auto vectors) DC_INLINE_LAMBDA {
-        in_strips(rows, [&](int64_t row, auto count) DC_INLINE_LAMBDA {
-          vector_tile<L, decltype(count)::value, decltype(vectors)::value>(
-              Strip<T>{a.data + row * a.row_stride + k * a.depth_stride, depth, a.depth_stride, a.row_stride}, panel,
-              width, accumulate || k > 0, out + row * ldo + col, ldo);
-        });
-      });
+      const auto strip = [&](int64_t row, auto count) DC_INLINE_LAMBDA {
+        ahead.fetch();
+        strip_tile<L, decltype(count)::value>(
+            Strip<T>{a.data + row * a.row_stride + k * a.depth_stride, depth, a.depth_stride, a.row_stride}, panel,
+            width, accumulate || k > 0, out + row * ldo + col, ldo);
+      };
+      int64_t row = 0;
+      for (; row + kStripRows<L> <= rows; row += kStripRows<L>)
+        strip(row, std::integral_constant<int, kStripRows<L>>{});
+      if (row + 4 <= rows) {
+        strip(row, std::integral_constant<int, 4>{});
+        row += 4;
+      }
+      if (row + 2 <= rows) {
+        strip(row, std::integral_constant<int, 2>{});
+        row += 2;
+      }
+      if (row < rows) strip(row, std::integral_constant<int, 1>{});
     }
   }
 }
 
 struct BankLogits {
   template <typename L, typename T>
-  static DC_INLINE void run(const Matrix<const T>& rows, const Panels<T>& queries, T* logits, int64_t ldl) {
-    panel_product<L>(Strip<T>{rows.data, rows.cols, 1, rows.row_stride}, rows.rows, queries, false, logits, ldl);
+  static DC_INLINE void run(const Matrix<const T>& rows, const Panels<T>& queries, T* logits, int64_t ldl,
+                            const char* next, const char* end) {
+    strip_product<L>(Strip<T>{rows.data, rows.cols, 1, rows.row_stride}, rows.rows, queries, false, logits, ldl,
+                     {next, end});
   }
 };
 
@@ -142,9 +164,9 @@ struct BankWeights {
 struct AddWeightedRows {
   template <typename L, typename T>
   static DC_INLINE void run(const BankTile<T>& tile, const Panels<T>& rows, const BankSums<T>& sums) {
-    panel_product<L>(Strip<T>{tile.logits, rows.depth, tile.ldl, 1}, sums.queries, rows, true, sums.rows, sums.ld);
+    strip_product<L>(Strip<T>{tile.logits, rows.depth, tile.ldl, 1}, sums.queries, rows, true, sums.rows, sums.ld);
     if (sums.moment_rows != nullptr)
-      panel_product<L>(Strip<T>{tile.products, rows.depth, tile.ldl, 1}, sums.queries, rows, true, sums.moment_rows,
+      strip_product<L>(Strip<T>{tile.products, rows.depth, tile.ldl, 1}, sums.queries, rows, true, sums.moment_rows,
                        sums.ld);
   }
 };
@@ -156,8 +178,10 @@ void read_rows(const Matrix<const S>& bank, T* out, int64_t ld) {
   dispatch<ReadRows>(bank, out, ld);
 }
 template <typename T>
-void bank_logits(const Matrix<const T>& rows, const Panels<T>& queries, T* logits, int64_t ldl) {
-  dispatch<BankLogits>(rows, queries, logits, ldl);
+void bank_logits(const Matrix<const T>& rows, const Panels<T>& queries, T* logits, int64_t ldl, const void* next,
+                 int64_t next_bytes) {
+  const char* const bytes = static_cast<const char*>(next);
+  dispatch<BankLogits>(rows, queries, logits, ldl, bytes, bytes + next_bytes);
 }
 template <typename T>
 void bank_weights(const BankTile<T>& tile, int64_t rows, const BankSums<T>& sums) {
@@ -175,8 +199,8 @@ template void read_rows(const Matrix<const Half>&, double*, int64_t);
 template void read_rows(const Matrix<const BFloat16>&, double*, int64_t);
 template void read_rows(const Matrix<const float>&, double*, int64_t);
 template void read_rows(const Matrix<const double>&, double*, int64_t);
-template void bank_logits(const Matrix<const float>&, const Panels<float>&, float*, int64_t);
-template void bank_logits(const Matrix<const double>&, const Panels<double>&, double*, int64_t);
+template void bank_logits(const Matrix<const float>&, const Panels<float>&, float*, int64_t, const void*, int64_t);
+template void bank_logits(const Matrix<const double>&, const Panels<double>&, double*, int64_t, const void*, int64_t);
 template void bank_weights(const BankTile<float>&, int64_t, const BankSums<float>&);
 template void bank_weights(const BankTile<double>&, int64_t, const BankSums<double>&);
 template void add_weighted_rows(const BankTile<float>&, const Panels<float>&, const BankSums<float>&);

@@ -40,8 +40,10 @@ template <typename S, typename T>
 void read_rows(const Matrix<const S>& bank, T* out, int64_t ld);
 
 // logits [rows.rows, ldl] = rows queries^T, the queries as panels [depth, ..]; rows' elements lie next to each other.
+// Meanwhile what the next tile reads is fetched into the second-level cache: `next_bytes` from `next` on.
 template <typename T>
-void bank_logits(const Matrix<const T>& rows, const Panels<T>& queries, T* logits, int64_t ldl);
+void bank_logits(const Matrix<const T>& rows, const Panels<T>& queries, T* logits, int64_t ldl, const void* next,
+                 int64_t next_bytes);
 
 // Logits to weights, sums and moments of `rows` rows added; sums of rows are rescaled where a larger logit came.
 template <typename T>
