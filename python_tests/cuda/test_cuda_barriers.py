@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.emulated import SEARCHES, call, emu
+from support.emulated import GRAPHS, SEARCHES, call, emu
 from support.emulator import ROOT, SCHEDULES, directory
 from support.opspecs import OPSPECS, points, rows
 
@@ -49,6 +49,8 @@ SEARCH_CASES = [
     ("kmeans_plusplus", (EQUAL, 5, 0)),
     ("knn", (FEW, None, 3, "euclidean")),
     ("knn", (GRID, GRID[:2], 200, "euclidean")),
+    ("affinity_weights", (points(G, 300, 20).square(), 1.0)),
+    ("initial_clusters", ((torch.arange(3000) * 7919 % 2999 // 3).unsqueeze(1),)),
 ]
 
 
@@ -63,7 +65,7 @@ def outcomes() -> list[list[torch.Tensor]]:
             outputs, grads = call(name, tensors, kwargs, upstream)
             results.append([*outputs, *grads])
         for name, arguments in SEARCH_CASES:
-            found = SEARCHES[name](*arguments)
+            found = (SEARCHES | GRAPHS)[name](*arguments)
             results.append([found] if isinstance(found, torch.Tensor) else list(found))
     return results
 

@@ -101,6 +101,25 @@ def knn(x: Tensor, query: Tensor | None, k: int, metric: str) -> tuple[Tensor, T
     return tuple(torch.from_numpy(part).view((*asked.shape[:-1], k)) for part in found)
 
 
+def affinity_weights(squared_distances: Tensor, a: float) -> tuple[Tensor, Tensor]:
+    weights, sigma2, bad = emu.affinity_weights(to_numpy(squared_distances), a)
+    if bad:
+        raise RuntimeError("affinity_weights: 'squared_distances' must be finite and at least 0")
+    return torch.from_numpy(weights), torch.from_numpy(sigma2).view(())
+
+
+def initial_clusters(indices: Tensor) -> Tensor:
+    labels, bad_row = emu.initial_clusters(to_numpy(indices))
+    if bad_row >= 0:
+        raise RuntimeError(
+            f"initial_clusters: 'indices' must be between 0 and n - 1 = {len(indices) - 1}, "
+            f"got {indices[bad_row, 0]} in row {bad_row}"
+        )
+    return torch.from_numpy(labels)
+
+
+# Raw ops on graphs on emulated kernels; what calls them runs with these in the place of deepclust_ext.ops._raw's.
+GRAPHS = {"affinity_weights": affinity_weights, "initial_clusters": initial_clusters}
 # Raw ops of searches on emulated kernels: in the place of those in deepclust_ext.ops._raw, the public functions run.
 SEARCHES = {"kmeans": kmeans, "kmeans_assign": kmeans_assign, "kmeans_plusplus": kmeans_plusplus, "knn": knn}
 
