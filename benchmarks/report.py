@@ -25,6 +25,8 @@ PEERS = {
     "loop over pairs": "plain torch, loop over pairs",
     "attention": "torch's attention",
     "tiles": "plain torch, tiles",
+    "matrix form": "plain torch, matrix form",
+    "gathered": "plain torch, gathered",
 }
 PAGE = """# Speed
 

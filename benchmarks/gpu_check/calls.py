@@ -50,6 +50,13 @@ def _losses() -> Iterator[tuple[str, Call]]:
                     lambda probs: deepclust_ext.dhog_loss(probs).loss, device, shape, dtype=dtype
                 ),
             )
+        yield f"jule_loss, {name}", lambda device, dtype=dtype: _triplets(device, dtype)
+
+
+def _triplets(device: str, dtype: torch.dtype) -> tuple[Any, ...]:
+    """More negatives than a warp has lanes."""
+    labels = torch.arange(300, device=device) * 7919 % 101 % 40
+    return _step(lambda z: deepclust_ext.jule_loss(z, labels, n_negatives=35), device, (300, 20), dtype=dtype)
 
 
 def _searches() -> Iterator[tuple[str, Call]]:
@@ -66,6 +73,10 @@ def _searches() -> Iterator[tuple[str, Call]]:
         yield (
             f"kmeans, {name}",
             lambda device, dtype=dtype: deepclust_ext.kmeans(_normal(device, 300, 8, dtype=dtype), 6, max_iter=3),
+        )
+        yield (
+            f"affinity_graph, {name}",
+            lambda device, dtype=dtype: deepclust_ext.affinity_graph(_normal(device, 900, 6, dtype=dtype), 8),
         )
         for k, queries in ((5, None), (5, 7), (1100, 3)):
             for metric in ("euclidean", "cosine"):
@@ -115,9 +126,19 @@ def _bank(device: str, rows: int, depth: int, dtype: torch.dtype) -> Any:
     return losses, alone, torch.autograd.grad(sum(loss.sum() for loss in losses), v)
 
 
+def _chains(device: str) -> Tensor:
+    """First neighbours of 3,000 points."""
+    return (torch.arange(3000, device=device) * 7919 % 2999).unsqueeze(1)
+
+
 def _others() -> Iterator[tuple[str, Call]]:
     """What is made of the kernels in Python, and of cuBLAS."""
     yield "kmeans_plusplus", lambda device: torch.ops.deepclust.kmeans_plusplus(_normal(device, 200, 4), 5, 0)
+    yield "initial_clusters", lambda device: deepclust_ext.initial_clusters(_chains(device))
+    yield (
+        "agglomerate",
+        lambda device: deepclust_ext.agglomerate(deepclust_ext.affinity_graph(_normal(device, 90, 3), 5), 4),
+    )
     yield "ordered_product", lambda device: ordered_product(_normal(device, 90, 4), _normal(device, 90, 7))
     yield "pca_whiten", lambda device: deepclust_ext.pca_whiten(_normal(device, 200, 30), 8)
     yield (

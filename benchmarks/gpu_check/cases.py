@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import deepclust_ext
-from deepclust_ext.benchmark import bank_nll_entropy, dhog_loss, kmeans, knn, mi_loss
+from deepclust_ext.benchmark import bank_nll_entropy, dhog_loss, jule_loss, kmeans, knn, mi_loss
 from deepclust_ext.benchmark.case import step
 
 Run = Callable[[], Any]
@@ -44,6 +44,7 @@ def cases(small: bool) -> Iterator[Case]:
     yield from _graphs(small)
     yield from _clusterings(small)
     yield from _others(small)
+    yield from _affinities(small)
     yield from _whole_graph(small)
 
 
@@ -83,6 +84,24 @@ def _losses(small: bool) -> Iterator[Case]:
             dhog_loss.batched,
             (4.0 * 3 * math.prod(shape), 2.0 * products * classes**2),
         )
+    for case in jule_loss.cases()[2:3] if small else jule_loss.cases():
+        name, form = next(iter(case.opponents.items()))
+        yield _triplet_case(case, name, form)
+
+
+def _triplet_case(timed: Any, name: str, form: Any) -> Case:
+    """One of the benchmark's; the form in torch is given the triplets."""
+
+    def runs(device: str) -> dict[str, Run]:
+        inputs = tuple(t.to(device) for t in timed.inputs(torch.Generator().manual_seed(0)))
+        return {"ours": step(timed.ours, inputs), f"torch, {name}": step(form, inputs)}
+
+    def compiled(device: str) -> dict[str, Run]:
+        inputs = tuple(t.to(device) for t in timed.inputs(torch.Generator().manual_seed(0)))
+        return {"ours": step(timed.ours, inputs), "torch.compile": step(timed.opponents["compiled"], inputs)}
+
+    label = timed.label + ", forward and backward"
+    return Case("jule_loss", label, runs, timed.work, graph=True, compiled=compiled)
 
 
 def _loss_case(
@@ -236,6 +255,37 @@ def _others(small: bool) -> Iterator[Case]:
 
     size, operations = 4.0 * 128 * (bank + queries) + 12.0 * queries * k, 2.0 * 128 * bank * queries
     yield Case("knn_classify", f"{queries:,} queries, {bank:,} x 128, k = {k}", classify, (size, operations))
+
+
+def _affinities(small: bool) -> Iterator[Case]:
+    points, k = (300, 5) if small else (70_000, 20)
+
+    def weights(device: str) -> dict[str, Run]:
+        distances = _points(device, points, k).square()
+        return {
+            "ours": lambda: torch.ops.deepclust.affinity_weights(distances, 1.0),
+            "torch": lambda: ((distances / -distances.mean()).exp(), distances.mean()),
+        }
+
+    def components(device: str) -> dict[str, Run]:
+        first = (torch.arange(points, device=device) * 7919 % points // 2).unsqueeze(1)
+        return {
+            "ours": lambda: (deepclust_ext.initial_clusters(first),),
+            "torch": lambda: (_joined(first[:, 0]),),
+        }
+
+    yield Case("affinity_weights", f"{points:,} x {k}", weights, (12.0 * points * k, 10.0 * points * k))
+    yield Case("initial_clusters", f"{points:,} points", components, (16.0 * points, 10.0 * points))
+
+
+def _joined(first: Tensor) -> Tensor:
+    """The lowest label of a point, its first neighbour and those whose first it is, until none changes."""
+    labels = torch.arange(len(first), device=first.device)
+    while True:
+        lower = torch.minimum(labels, labels[first]).scatter_reduce(0, first, labels, "amin")
+        if torch.equal(lower, labels):
+            return torch.unique(labels, return_inverse=True)[1]
+        labels = lower
 
 
 def _whitened(x: Tensor, kept: int) -> Tensor:

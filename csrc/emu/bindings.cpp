@@ -41,6 +41,7 @@ PYBIND11_MODULE(_emu, module) {
 
   bind_bank(module);
   bind_dhog_loss(module);
+  bind_graph(module);
   bind_half(module);
   bind_jule_loss(module);
   bind_kmeans(module);

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.emulated import LOSSES, SEARCHES, call, emu
+from support.emulated import GRAPHS, LOSSES, SEARCHES, call, emu
 from support.emulator import ROOT, SCHEDULES, directory
 from support.opspecs import OPSPECS, points, rows
 
@@ -54,6 +54,8 @@ SEARCH_CASES = [
     ("knn", (GRID, GRID[:2], 200, "euclidean")),
     ("bank_nll_entropy", (BANK[9:12].float(), BANK.float(), *BANK_ARGUMENTS, True, True, True)),
     ("bank_nll_entropy", (BANK[9:12], BANK, *BANK_ARGUMENTS, True, False, True)),
+    ("affinity_weights", (points(G, 300, 20).square(), 1.0)),
+    ("initial_clusters", ((torch.arange(3000) * 7919 % 2999 // 3).unsqueeze(1),)),
 ]
 
 
@@ -68,7 +70,7 @@ def outcomes() -> list[list[torch.Tensor]]:
             outputs, grads = call(name, tensors, kwargs, upstream)
             results.append([*outputs, *grads])
         for name, arguments in SEARCH_CASES:
-            found = SEARCHES[name](*arguments)
+            found = (SEARCHES | GRAPHS)[name](*arguments)
             results.append([found] if isinstance(found, torch.Tensor) else list(found))
     return results
 

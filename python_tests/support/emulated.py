@@ -148,6 +148,23 @@ def bank_loss(name: str, v: Tensor, kwargs: dict[str, Any], upstream: Tensor) ->
     return [loss], [(upstream.unsqueeze(-1) * gradient).to(v.dtype)]
 
 
+def affinity_weights(squared_distances: Tensor, a: float) -> tuple[Tensor, Tensor]:
+    weights, sigma2, bad = emu.affinity_weights(to_numpy(squared_distances), a)
+    if bad:
+        raise RuntimeError("affinity_weights: 'squared_distances' must be finite and at least 0")
+    return torch.from_numpy(weights), torch.from_numpy(sigma2).view(())
+
+
+def initial_clusters(indices: Tensor) -> Tensor:
+    labels, bad_row = emu.initial_clusters(to_numpy(indices))
+    if bad_row >= 0:
+        raise RuntimeError(
+            f"initial_clusters: 'indices' must be between 0 and n - 1 = {len(indices) - 1}, "
+            f"got {indices[bad_row, 0]} in row {bad_row}"
+        )
+    return torch.from_numpy(labels)
+
+
 # Raw ops that choose or change, on emulated kernels: in the place of those in deepclust_ext.ops._raw, the public
 # functions run.
 SEARCHES = {
@@ -159,7 +176,9 @@ SEARCHES = {
     "knn": knn,
 }
 # The losses that `call` knows; others are made of torch's own kernels.
-LOSSES = {"bank_nll", "bank_entropy", "bank_nll_entropy", "dhog_loss", "mi_loss"}
+LOSSES = {"bank_nll", "bank_entropy", "bank_nll_entropy", "dhog_loss", "jule_loss", "mi_loss"}
+# Raw ops on graphs on emulated kernels; what calls them runs with these in the place of deepclust_ext.ops._raw's.
+GRAPHS = {"affinity_weights": affinity_weights, "initial_clusters": initial_clusters}
 
 
 def call(name: str, tensors: tuple[Tensor, ...], kwargs: dict[str, Any], upstream: Tensor) -> Any:

@@ -3,8 +3,8 @@
 #include <tuple>
 
 #include "../../common/arithmetic.h"
-#include "../../torch/checks.h"
 #include "../../torch/dispatch.h"
+#include "../../torch/graph_checks.h"
 #include "../../torch/parallel.h"
 #include "../graph/affinity_weights.h"
 
@@ -16,10 +16,8 @@ constexpr int64_t kCost = 32;       // of one, in multiply-adds
 
 // squared_distances [n, k] -> weights [n, k] and sigma2 [], in their dtype.
 std::tuple<Tensor, Tensor> weights_of(const Tensor& squared_distances, double a) {
+  check_affinity_weights(squared_distances, a);
   const ScalarType dtype = squared_distances.scalar_type();
-  DC_CHECK((dtype == ScalarType::Float || dtype == ScalarType::Double) && squared_distances.dim() == 2,
-           "affinity_weights", "squared_distances", "a float32 or float64 matrix");
-  DC_CHECK(a > 0.0 && std::isfinite(a), "affinity_weights", "a", "finite and above 0");
   const Tensor distances = torch::stable::contiguous(squared_distances);
   const int64_t count = distances.numel();
   Tensor weights = empty({distances.size(0), distances.size(1)}, dtype, distances);
@@ -28,7 +26,7 @@ std::tuple<Tensor, Tensor> weights_of(const Tensor& squared_distances, double a)
     using T = decltype(zero);
     const T* const d = static_cast<const T*>(distances.data_ptr());
     const double sigma2 = affinity_scale(d, count, a);
-    DC_CHECK(std::isfinite(sigma2), "affinity_weights", "squared_distances", "finite and at least 0");
+    check_affinity_scale(std::isfinite(sigma2));
     *static_cast<T*>(scale.mutable_data_ptr()) = static_cast<T>(sigma2);
     T* const w = static_cast<T*>(weights.mutable_data_ptr());
     parallel_tasks(ceil_div(count, kTask), count * kCost, [&](int64_t task) {
