@@ -1,16 +1,19 @@
 """Clusters images by their graph of neighbours, beside peers, and writes benchmarks/results/affinity.md.
 
-python benchmarks/study_affinity.py                 everything but the million points
-python benchmarks/study_affinity.py --million       with them: some minutes more, 4 GB
+python benchmarks/study_affinity.py --rows build/affinity.json          makes the rows that are missing, then the page
+python benchmarks/study_affinity.py --rows build/affinity.json --table  writes the page from the rows that are there
 
 Images are read from $DEEPCLUST_DATA: mnist.npz and coil20.npz. Peers are genieclust, umap-learn and scikit-learn's ward
-linkage and HDBSCAN, as far as they are installed. All figures are of one thread, in seconds of its processor.
+linkage and HDBSCAN, as far as they are installed. All figures are of one thread, in seconds of its processor; the
+million points take 4 GB.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import itertools
+import json
 import os
 import platform
 import resource
@@ -68,27 +71,34 @@ def images(name: str):
     return x, y.astype(np.int64)
 
 
-def quality(graphs: dict) -> list[str]:
-    lines = ["## Pixels", "", row("images", "rule", "first clusters", "NMI", "ACC", "merging, s")]
-    lines.append("|---|---|---:|---:|---:|---:|")
-    for name in ("COIL-20", "MNIST-test", "MNIST"):
-        pixels, classes = images(name)
-        x, k = normalised(pixels), len(np.unique(classes))
-        graph = graphs[name] = affinity_graph(x, 20)
-        for rule in ({"lam": 0.0}, {"lam": 1.0}, {"lam": 0.0, "update": "sum"}, {"lam": 0.0, "update": "slide"}):
-            result, seconds = timed(lambda r=rule, g=graph, rows=x, count=k: agglomerate(g, count, x=rows, **r))
-            first = int(result.initial_labels.max()) + 1
-            shown = f"lam {rule['lam']:g}, {rule.get('update', 'exact')}"
-            lines.append(row(name, shown, first, score(result.labels, classes), f"{seconds:.2f}"))
-            if "update" not in rule:
-                sized = cut(result, k, min_size=20, x=x)
-                lines.append(row(name, f"{shown}, min_size 20", first, score(sized.labels, classes), ""))
-    pixels, classes = images("MNIST-test")
-    x = torch.nn.functional.normalize(torch.as_tensor(pixels).flatten(1).float())
+def graph_of(name: str) -> tuple:
+    """Rows of normalised pixels, classes, and the graph."""
+    pixels, classes = images(name)
+    x = normalised(pixels)
+    return x, classes, affinity_graph(x, 20)
+
+
+def pixels(name: str) -> list[str]:
+    """Each rule on the same graph."""
+    x, classes, graph = graph_of(name)
+    k, lines = len(np.unique(classes)), []
+    for rule in ({"lam": 0.0}, {"lam": 1.0}, {"lam": 0.0, "update": "sum"}, {"lam": 0.0, "update": "slide"}):
+        result, seconds = timed(lambda r=rule: agglomerate(graph, k, x=x, **r))
+        first = int(result.initial_labels.max()) + 1
+        shown = f"lam {rule['lam']:g}, {rule.get('update', 'exact')}"
+        lines.append(row(name, shown, first, score(result.labels, classes), f"{seconds:.2f}"))
+        if "update" not in rule:
+            sized = cut(result, k, min_size=20, x=x)
+            lines.append(row(name, f"{shown}, min_size 20", first, score(sized.labels, classes), ""))
+    return lines
+
+
+def not_centred() -> list[str]:
+    images_, classes = images("MNIST-test")
+    x = torch.nn.functional.normalize(torch.as_tensor(images_).flatten(1).float())
     result = agglomerate(affinity_graph(x, 20), 10, lam=0.0, x=x)
     first = int(result.initial_labels.max()) + 1
-    lines.append(row("MNIST-test, not centred", "lam 0, exact", first, score(result.labels, classes), ""))
-    return lines
+    return [row("MNIST-test, not centred", "lam 0, exact", first, score(result.labels, classes), "")]
 
 
 def hdbscan(_graph, x, _n_clusters):
@@ -113,27 +123,24 @@ def merging_alone(graph, x, n_clusters):
     return agglomerate(graph, n_clusters, lam=0.0, x=x, min_size=20).labels
 
 
-def beside_peers(graph: AffinityGraph) -> list[str]:
-    pixels, classes = images("MNIST-test")
-    x = normalised(pixels)
-    lines = ["## Beside others: MNIST-test, 10,000 images", "", row("method", "seconds", "NMI", "ACC")]
-    lines.append("|---|---:|---:|---:|")
-    known = {
-        "ours: neighbours and merging, min_size 20": (ours, "torch"),
-        "ours, merging alone": (merging_alone, "torch"),
-        "scikit-learn ward, given the same neighbours": (ward, "sklearn"),
-        "genieclust": (genie, "genieclust"),
-        "scikit-learn HDBSCAN, min_cluster_size 20": (hdbscan, "sklearn"),
-        "UMAP (min_dist 0), then k-means": (umap_kmeans, "umap"),
-    }
-    for name, (run, module) in known.items():
-        if importlib.util.find_spec(module) is None:
-            lines.append(row(name, "not installed", "", ""))
-            continue
-        labels, seconds = timed(lambda r=run: r(graph, x, 10))
-        lines.append(row(name, f"{seconds:.2f}", score(labels, classes)))
-        print(lines[-1], flush=True)
-    return lines
+PEERS = {
+    "ours: neighbours and merging, min_size 20": (ours, "torch"),
+    "ours, merging alone": (merging_alone, "torch"),
+    "scikit-learn ward, given the same neighbours": (ward, "sklearn"),
+    "genieclust": (genie, "genieclust"),
+    "scikit-learn HDBSCAN, min_cluster_size 20": (hdbscan, "sklearn"),
+    "UMAP (min_dist 0), then k-means": (umap_kmeans, "umap"),
+}
+
+
+def peer(name: str) -> list[str]:
+    """One contestant on MNIST-test; nothing where it is not installed."""
+    run, module = PEERS[name]
+    if importlib.util.find_spec(module) is None:
+        return []
+    x, classes, graph = graph_of("MNIST-test")
+    labels, seconds = timed(lambda: run(graph, x, 10))
+    return [row(name, f"{seconds:.2f}", score(labels, classes))]
 
 
 def resident() -> float:
@@ -148,7 +155,7 @@ def tree_graph(x: torch.Tensor, k: int) -> AffinityGraph:
     return AffinityGraph(torch.from_numpy(indices[:, 1:]), *torch.ops.deepclust.affinity_weights(squared, 1.0))
 
 
-def mixture(n: int, k: int) -> str:
+def mixture(n: int, k: int) -> list[str]:
     """Merging of n points about 1,000 centres in 8 dimensions: time, and memory an edge."""
     generator = torch.Generator().manual_seed(0)
     centres = torch.randn(1000, 8, generator=generator)
@@ -160,35 +167,53 @@ def mixture(n: int, k: int) -> str:
     taken = resident() - before
     found = score(result.labels, members)
     first = int(result.initial_labels.max()) + 1
-    return row(f"{n:,} x {k}", f"{first:,}", f"{seconds:.2f}", f"{taken:.0f}", f"{taken * 2**20 / (n * k):.0f}", found)
+    return [
+        row(f"{n:,} x {k}", f"{first:,}", f"{seconds:.2f}", f"{taken:.0f}", f"{taken * 2**20 / (n * k):.0f}", found)
+    ]
 
 
-def growth(million: bool) -> list[str]:
-    """Each size in a process of its own: the most memory of a process never falls."""
-    lines = ["## Growth: points about 1,000 centres in 8 dimensions, to 1,000 clusters", ""]
-    lines.append(row("points x neighbours", "first clusters", "merging, s", "MB", "bytes an edge", "NMI", "ACC"))
-    lines.append("|---|---:|---:|---:|---:|---:|---:|")
-    for n, k in [(10_000, 20), (20_000, 20), (40_000, 20), (70_000, 20), *([(1_000_000, 10)] if million else [])]:
-        code = f"import study_affinity; print(study_affinity.mixture({n}, {k}))"
-        words = [sys.executable, "-c", code]
-        done = subprocess.run(words, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
-        lines.append(done.stdout.strip())
-        print(lines[-1], flush=True)
-    return lines
+TABLES = {
+    "Pixels": ("images | rule | first clusters | NMI | ACC | merging, s", "---|---|---:|---:|---:|---:"),
+    "Beside others: MNIST-test, 10,000 images": ("method | seconds | NMI | ACC", "---|---:|---:|---:"),
+    "Growth: points about 1,000 centres in 8 dimensions, to 1,000 clusters": (
+        "points x neighbours | first clusters | merging, s | MB | bytes an edge | NMI | ACC",
+        "---|---:|---:|---:|---:|---:|---:",
+    ),
+}
+SIZES = [(10_000, 20), (20_000, 20), (40_000, 20), (70_000, 20), (1_000_000, 10)]
+# What is run, each in a process of its own, as the most memory of a process never falls; by table.
+STUDY = [
+    *[(0, "pixels", [name]) for name in ("COIL-20", "MNIST-test")],
+    (0, "not_centred", []),
+    *[(1, "peer", [name]) for name in PEERS],
+    *[(2, "mixture", [n, k]) for n, k in SIZES],
+    (0, "pixels", ["MNIST"]),
+]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--million", action="store_true", help="with 1,000,000 points")
+    parser.add_argument("--rows", type=Path, required=True)
+    parser.add_argument("--table", action="store_true", help="run nothing")
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    machine = deepclust_ext.build_info()["simd"]
-    words = " --million" if options.million else ""
-    text = INTRODUCTION.format(words=words, machine=f"{platform.machine()}, {machine}", torch=torch.__version__)
-    graphs: dict = {}
-    pixels = quality(graphs)
-    print("\n".join(pixels), flush=True)
-    lines = [text, *pixels, "", *beside_peers(graphs["MNIST-test"]), "", *growth(options.million), ""]
+    rows = json.loads(options.rows.read_text(encoding="utf-8")) if options.rows.exists() else {}
+    for _, function, arguments in STUDY:
+        name = json.dumps([function, *arguments])
+        if options.table or rows.get(name):
+            continue
+        call = f"study_affinity.{function}(*{arguments!r})"
+        code = f"import json, torch, study_affinity; torch.set_num_threads(1); print(json.dumps({call}))"
+        words = [sys.executable, "-W", "ignore", "-c", code]
+        done = subprocess.run(words, cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True, check=True)
+        rows[name] = json.loads(done.stdout.splitlines()[-1])
+        options.rows.parent.mkdir(parents=True, exist_ok=True)
+        options.rows.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+        print("\n".join(rows[name]), flush=True)
+    machine = f"{platform.machine()}, {deepclust_ext.build_info()['simd']}"
+    lines = [INTRODUCTION.format(words=f" --rows {options.rows}", machine=machine, torch=torch.__version__)]
+    for number, (title, (header, rule)) in enumerate(TABLES.items()):
+        found = [rows.get(json.dumps([function, *given]), []) for table, function, given in STUDY if table == number]
+        lines += [f"## {title}", "", f"| {header} |", f"|{rule}|", *itertools.chain(*found), ""]
     PAGE.write_text("\n".join(lines), encoding="utf-8")
     sys.stdout.write(f"{PAGE}\n")
 
