@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import deepclust_ext
-from deepclust_ext.benchmark import dhog_loss, kmeans, knn, mi_loss
+from deepclust_ext.benchmark import bank_nll_entropy, dhog_loss, kmeans, knn, mi_loss
 from deepclust_ext.benchmark.case import step
 
 Run = Callable[[], Any]
@@ -40,6 +40,7 @@ class Case:
 def cases(small: bool) -> Iterator[Case]:
     """All of them; `small` for a rehearsal on a CPU."""
     yield from _losses(small)
+    yield from _banks(small)
     yield from _graphs(small)
     yield from _clusterings(small)
     yield from _others(small)
@@ -97,6 +98,31 @@ def _loss_case(
 
     label = " x ".join(map(str, shape)) + ", forward and backward"
     return Case(op, label, runs, work, graph=True, compiled=compiled)
+
+
+def _banks(small: bool) -> Iterator[Case]:
+    for rows in (700,) if small else (50_000, 500_000):
+        for entropy in (False, True):
+            yield _bank_case(rows, entropy)
+
+
+def _bank_case(rows: int, entropy: bool) -> Case:
+    def runs(device: str, *forms: str) -> dict[str, Run]:
+        tensors = tuple(t.to(device) for t in bank_nll_entropy.queries(torch.Generator().manual_seed(0)))
+        return {
+            name: step(bank_nll_entropy.contestant(form, rows, entropy), tensors)
+            for name, form in {"ours": "ours", "torch": "torch", "torch.compile": "compiled"}.items()
+            if form in forms
+        }
+
+    size = 4.0 * rows * bank_nll_entropy.DEPTH
+    return Case(
+        "bank_nll_entropy" if entropy else "bank_nll",
+        f"{bank_nll_entropy.BATCH} queries, {rows:,} x {bank_nll_entropy.DEPTH}, forward and backward",
+        lambda device: runs(device, "ours", "torch"),
+        (size, (6.0 if entropy else 4.0) * rows * bank_nll_entropy.BATCH * bank_nll_entropy.DEPTH),
+        compiled=lambda device: runs(device, "ours", "compiled"),
+    )
 
 
 def _graphs(small: bool) -> Iterator[Case]:

@@ -8,6 +8,7 @@ from deepclust_ext.evaluate.layers import layer_features, layer_names
 from deepclust_ext.evaluate.mapping import apply_mapping, contingency, hungarian_mapping, majority_mapping
 from deepclust_ext.evaluate.neighbours import low_dimensional, neighbour_purity, trustworthiness
 from deepclust_ext.evaluate.probes import knn_accuracy, linear_probe
+from deepclust_ext.evaluate.retrieval import retrieval_figures
 from deepclust_ext.evaluate.scores import acc_hungarian, acc_majority, ari, nmi, nmi_views, scores
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "nmi_views",
     "occupancy",
     "probe_layers",
+    "retrieval_figures",
     "scores",
     "sgd_probe",
     "transfer",

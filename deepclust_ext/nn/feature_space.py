@@ -51,7 +51,9 @@ class FeatureSpace(nn.Module):
         self.register_buffer("centroids", torch.zeros(n_clusters, dim if n_components is None else n_components))
         self.register_buffer("variance", torch.ones((), dtype=torch.float64))
 
-    def fit(self, features: Tensor, *, init: str = "k-means++", max_iter: int = 20, seed: int) -> KMeansResult:
+    def fit(
+        self, features: Tensor, *, init: str = "k-means++", max_iter: int = 20, n_init: int = 1, seed: int
+    ) -> KMeansResult:
         """Find the map and the centroids of features (N, d); options as in `kmeans`.
 
         Raises
@@ -62,7 +64,7 @@ class FeatureSpace(nn.Module):
         # By length: one that overflows would bring its row to zero. And an entry's own test would copy all features.
         if not torch.linalg.vector_norm(features, dim=1).isfinite().all():
             raise FloatingPointError(
-                "DeepCluster: the network's features became NaN or infinite; try a lower 'lr' or a longer 'warmup'"
+                "FeatureSpace.fit: the network's features became NaN or infinite; try a lower 'lr'"
             )
         if self.n_components is not None:
             prepared, found = pca_whiten(features, self.n_components)
@@ -70,7 +72,7 @@ class FeatureSpace(nn.Module):
                 getattr(self, name).copy_(getattr(found, name))
         else:
             prepared = self.prepare(features)
-        result = kmeans(prepared, self.n_clusters, init=init, max_iter=max_iter, seed=seed)
+        result = kmeans(prepared, self.n_clusters, init=init, max_iter=max_iter, n_init=n_init, seed=seed)
         self.centroids.copy_(result.centroids)
         self.variance.copy_(result.inertia.double() / prepared.numel())
         return result

@@ -10,7 +10,6 @@ from torch import Tensor
 from deepclust_ext import _checks as check
 from deepclust_ext.ops import _raw
 from deepclust_ext.ops._common import check_floating, checked_by_value, refuse_capture, refuse_vmap
-from deepclust_ext.ops.knn import knn
 
 __all__ = ["AffinityGraph", "affinity_graph"]
 
@@ -33,8 +32,8 @@ def affinity_graph(x: Tensor, k: int = 20, *, a: float = 1.0) -> AffinityGraph:
               \sigma^2 = \frac{a}{n k} \sum_i \sum_{j \in N_i} \lVert x_i - x_j \rVert^2
 
     N_i are the k nearest neighbours of i without i itself (left out by its index, so that copies of a point are its
-    neighbours); all other weights are 0. Where all neighbours are equal, sigma^2 is 0 and the weights are 1. The mean is
-    summed in index order: the same bits for any number of threads. Levels of DEEPCLUST_SIMD agree to rounding.
+    neighbours); all other weights are 0. Where all neighbours are equal, sigma^2 is 0 and the weights are 1. The mean
+    is summed in index order: the same bits for any number of threads. Levels of DEEPCLUST_SIMD agree to rounding.
 
     What the points are decides more than any parameter: images are best centred per pixel, then L2-normalised.
 
@@ -87,7 +86,7 @@ def affinity_graph(x: Tensor, k: int = 20, *, a: float = 1.0) -> AffinityGraph:
     k = check.whole_number("affinity_graph", "k", k, at_least=1, at_most=points.shape[0] - 1)
     a = check.number("affinity_graph", "a", a, above=0)
     refuse_capture("affinity_graph", points)
-    distances, indices = checked_by_value("affinity_graph", knn, points, k)
+    distances, indices = checked_by_value("affinity_graph", _raw.knn, points, None, k, "euclidean")
     try:
         weights, sigma2 = _raw.affinity_weights(distances, a)
     except RuntimeError as error:

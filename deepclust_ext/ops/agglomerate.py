@@ -10,7 +10,7 @@ from deepclust_ext.ops import _raw
 from deepclust_ext.ops._common import check_floating, checked_by_value, refuse_capture, refuse_vmap
 from deepclust_ext.ops.affinity_graph import AffinityGraph
 from deepclust_ext.ops.cut import SMALL, Agglomeration, check_rows, cut_after
-from deepclust_ext.ops.initial_clusters import check_indices, initial_clusters
+from deepclust_ext.ops.initial_clusters import check_indices
 
 __all__ = ["agglomerate"]
 
@@ -40,8 +40,8 @@ def agglomerate(
 
     A_i1 >= A_i2 >= .. are the affinities of cluster i with all others, and 0 where there are none left. The cluster of
     the highest S joins the one nearest to it; `lam=0` is agglomerative clustering by graph degree linkage (AC-GDL).
-    Ties go to the smallest i, then to the smallest j, where a merged cluster counts as the lower of its two. Weights are
-    rounded to multiples of 2^-40 (of less than that for graphs of more than about 10^6 edges; a positive one stays
+    Ties go to the smallest i, then to the smallest j, where a merged cluster counts as the lower of its two. Weights
+    are rounded to multiples of 2^-40 (coarser ones where n k is above 2^22, 2^-37 for 2^25; a positive weight stays
     positive), and all sums are of whole numbers: the result is that of computing every affinity anew after every merge,
     and has the same bits on every run and at every level of DEEPCLUST_SIMD.
 
@@ -127,7 +127,8 @@ def agglomerate(
     names = {"weights": "graph", "indices": "graph"}
     children, affinities, n_merges = checked_by_value("agglomerate", _raw.agglomerate, *given, points, **names)
     merges = int(n_merges)
-    tree = Agglomeration(start, n_initial, *(t[:merges].to(start.device) for t in (children, affinities)), start)
+    children, affinities = (t[:merges].to(start.device) for t in (children, affinities))
+    tree = Agglomeration(start, n_initial, children, affinities, start)
     return cut_after(tree, merges, min(n_clusters, n_initial), min_size, small, rows)
 
 
@@ -149,7 +150,7 @@ def _check_graph(graph: object) -> tuple[Tensor, Tensor]:
 def _start(labels: object, indices: Tensor) -> Tensor:
     """Labels 0 to m - 1 of the first clusters, on the graph's device."""
     if labels is None:
-        return initial_clusters(indices)
+        return checked_by_value("agglomerate", _raw.initial_clusters, indices, indices="graph")
     if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.is_complex():
         got = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
         raise TypeError(f"agglomerate: 'labels' must be a tensor of whole numbers, got {got}")
@@ -159,7 +160,8 @@ def _start(labels: object, indices: Tensor) -> Tensor:
         )
     if len(labels) and int(labels.min()) < 0:
         raise ValueError(f"agglomerate: 'labels' must be at least 0, got {int(labels.min())}; drop points without one")
-    return torch.unique(labels.to(indices.device, torch.int64), return_inverse=True)[1]
+    found: Tensor = torch.unique(labels.to(indices.device, torch.int64), return_inverse=True)[1]
+    return found
 
 
 @torch.library.register_fake("deepclust::agglomerate")

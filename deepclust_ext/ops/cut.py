@@ -44,9 +44,10 @@ def cut(
     """Cut a tree of merges at another number of clusters, without merging again.
 
     With `min_size`, tiny clusters without an affinity hold none of the places: beginning at the plain cut, merges are
-    undone while at most `n_clusters` clusters have `min_size` members. Of the cuts seen, one with the most such clusters
-    is taken, the last where several are. Each smaller cluster then joins the nearest centroid of a large one as a whole,
-    or is noise. Where no cluster is large enough, all points are one cluster, or all are noise.
+    undone while at most `n_clusters` clusters have `min_size` members. Of the cuts seen, one with the most such
+    clusters is taken, the one with the fewest merges where several are. Each smaller cluster then joins the nearest
+    centroid of a large one as a whole, or is noise. Where no cluster is large enough, all points are one cluster, or
+    all are noise.
 
     Parameters
     ----------

@@ -19,11 +19,12 @@ def affinity_graph(x: Tensor, k: int = 20, *, a: float = 1.0) -> tuple[Tensor, T
 
 
 def initial_clusters(indices: Tensor) -> Tensor:
-    """Labels (n,): every point takes the lowest label that its first neighbour or an admirer has, until none changes."""
+    """Labels (n,): the lowest of a point, its first neighbour and those whose first it is, again until none changes."""
     labels = torch.arange(len(indices))
     first = indices[:, 0]
     while True:
         lower = torch.minimum(labels, labels[first]).scatter_reduce(0, first, labels, "amin")
         if torch.equal(lower, labels):
-            return torch.unique(labels, return_inverse=True)[1]
+            numbered: Tensor = torch.unique(labels, return_inverse=True)[1]
+            return numbered
         labels = lower

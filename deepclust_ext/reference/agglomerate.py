@@ -65,7 +65,7 @@ def agglomerate(
 
 
 def _products(dense: Tensor, labels: Tensor, count: int) -> Tensor:
-    """U (count, count): of each cluster's weights to a point and from it, their product, summed over clusters of points."""
+    """U (count, count): the product of a cluster's weights to a point and from it, summed over each other cluster."""
     member = torch.nn.functional.one_hot(labels, count).double()
     received, given = member.T @ dense, (dense @ member).T
     return (received * given) @ member
