@@ -126,30 +126,36 @@ def percent(values: list[float]) -> str:
     return " +- ".join(f"{float(part):.1f}" for part in text.split(" +- ")) + (f" ({len(values)})" * (len(values) < 3))
 
 
-def table(found: dict[str, dict[int, Run]]) -> Iterator[str]:
-    """A row per variant."""
-    yield "| | k-NN accuracy, % | paper, ResNet-18 | ACC of clusters, % | NMI | unification entropy | seconds |"
-    yield "|---|---:|---:|---:|---:|---:|---:|"
+def table(found: dict[str, dict[int, Run]], *, paper: bool) -> Iterator[str]:
+    """A row per variant, and what needs no training before them."""
+    columns = ["k-NN accuracy, %", *(["paper, ResNet-18"] if paper else []), "ACC of clusters, %", "NMI", "entropy"]
+    yield f"| | {' | '.join(columns)} |"
+    yield "|---|" + "---:|" * len(columns)
+
+    def row(title: str, knn: str, figure: str = "", acc: str = "", nmi: str = "", entropy: str = "") -> str:
+        return f"| {title} | " + " | ".join([knn, *([figure] if paper else []), acc, nmi, entropy]) + " |"
+
     every = [run for runs in found.values() for run in runs.values()]
-    yield f"| raw pixels | {percent([every[0].knn['pixels']] * 3)} | | | | | |"
+    pixels = [run.metrics["kmeans_pixels"] for run in next(iter(found.values())).values()]
+    knn = f"{100 * every[0].knn['pixels']:.1f}"
+    yield row("raw pixels", knn, acc=percent([each["acc_hungarian"] for each in pixels]), nmi=nmi_of(pixels))
     for title, variants in (("one tower", ("instance", "and", "no-sobel")), ("two towers", ("super-and", "no-ue"))):
         untrained = {s: run.knn["untrained"] for v in variants for s, run in found.get(v, {}).items()}
         if untrained:
-            yield f"| untrained network, {title} | {percent(list(untrained.values()))} | | | | | |"
-    for variant, (title, _, paper) in VARIANTS.items():
+            yield row(f"untrained network, {title}", percent(list(untrained.values())))
+    for variant, (title, _, figure) in VARIANTS.items():
         if variant in found:
             runs = list(found[variant].values())
             scores = [run.metrics["scores"] for run in runs]
-            end = [run.metrics["conclusion"]["unification_entropy"] for run in runs]
-            cells = [
-                f"**{percent([run.knn['knn'] for run in runs])}**",
-                paper,
-                percent([each["acc_hungarian"] for each in scores]),
-                cell([each["nmi"] for each in scores]),
-                f"{statistics.fmean(end):.2f}",
-                f"{statistics.fmean(run.metrics['seconds'] for run in runs):.0f}",
-            ]
-            yield f"| {title} | {' | '.join(cells)} |"
+            knn = f"**{percent([run.knn['knn'] for run in runs])}**"
+            entropy = statistics.fmean(run.metrics["conclusion"]["unification_entropy"] for run in runs)
+            acc = percent([each["acc_hungarian"] for each in scores])
+            yield row(title, knn, figure, acc, nmi_of(scores), f"{entropy:.2f}")
+
+
+def nmi_of(scores: list[dict[str, float]]) -> str:
+    """Its mean and spread."""
+    return cell([each["nmi"] for each in scores])
 
 
 def consistency(found: dict[str, dict[int, Run]]) -> Iterator[str]:
@@ -173,44 +179,57 @@ def verdicts(found: dict[str, dict[int, Run]]) -> Iterator[str]:
             yield f"- **{claim}**: not run."
             continue
         gains = [100 * (found[above][s].knn["knn"] - found[below][s].knn["knn"]) for s in seeds]
-        mean, spread = statistics.fmean(gains), f"{min(gains):+.1f} to {max(gains):+.1f} over {len(gains)} seeds"
-        held = "held in every seed" if min(gains) > 0 else "held on average only" if mean > 0 else "did not hold"
-        if held == "held on average only":
-            held += f", in {sum(gain > 0 for gain in gains)} of {len(gains)} seeds"
+        mean, spread = statistics.fmean(gains), ", ".join(f"{gain:+.1f}" for gain in gains)
+        n_held = sum(gain > 0 for gain in gains)
+        if n_held == len(gains):
+            held = "held in every seed" if n_held > 1 else "held in the one seed that was run"
+        else:
+            held = f"{'held on average only' if mean > 0 else 'did not hold'}, {n_held} of {len(gains)} seeds for it"
         titles = f"{VARIANTS[above][0]} less {VARIANTS[below][0]}"
-        yield f"- **{claim}**: {held}. {titles}: {mean:+.1f} points ({spread})."
+        yield f"- **{claim}**: {held}. {titles}: {mean:+.1f} points (by seed: {spread})."
 
 
-def introduction() -> str:
+def introduction(runs: Path) -> str:
     """What was run, from the settings themselves."""
+    n_runs, n_all = len(list(runs.glob("*/*/seed-*/knn.json"))), 2 * len(VARIANTS) * len(SEEDS)
     model = model_of("super-and", 0)
     epochs = f"{model.rounds} rounds of {model.round_epochs} epochs"
     return f"""# Super-AND, AND and instance discrimination on two cores
 
-Written by `python benchmarks/study_super_and.py --runs runs/super_and`. Every variant has the configuration `small`
-but for a width of {model.width}, a batch of {model.batch_size}, a learning rate of {model.lr} and {epochs}, and the
-same seeds: {N_TRAIN:,} training images of CIFAR-10 (of 12,000 re-encoded as JPEG) or Fashion-MNIST. So few images and
-epochs are what half a minute of a core allows. One tower has three convolutions. The figure is the accuracy of the
-weighted k-NN classifier (k = 200, tau = 0.1) on {N_TEST:,} test images, with the embeddings of the plain training
-images as its bank, after the last step: mean +- standard deviation over seeds (their number in brackets where it is not
-{len(SEEDS)}). No setting was chosen by a test image. That Instance learns at all (at other sizes) was seen on training
-images of CIFAR-10 that were held out, and the epochs were set by the time there was.
+Written by `python benchmarks/study_super_and.py --runs runs/super_and` from {n_runs} of {n_all} runs. Every variant has
+the configuration `small` but for a width of {model.width}, a batch of {model.batch_size}, a learning rate of {model.lr}
+and {epochs}, and the same seeds: {N_TRAIN:,} training images of CIFAR-10 (of 12,000 re-encoded as JPEG) or
+Fashion-MNIST. So few images and epochs are what half a minute to a minute of a core allows. One tower has three
+convolutions. The figure is the accuracy of the weighted k-NN classifier (k = 200, tau = 0.1) on {N_TEST:,} test images,
+with the embeddings of the plain training images as its bank, after the last step: mean +- standard deviation over seeds
+(their number in brackets where it is not {len(SEEDS)}). No setting was chosen by a test image. That Instance learns at
+all (at other sizes) was seen on training images of CIFAR-10 that were held out; the epochs were set by the time there
+was.
 
 **The paper's figures are of another kind.** They are of 50,000 images, ResNet-18 and 1,000 epochs, and each is the
 maximum over all epochs of the accuracy on the test images. Ours is the last epoch's, whatever it is. Only the order can
-be compared. ACC and NMI are those of k-means on the training images' embeddings. The unification entropy is the mean
-entropy of an image's softmax over the other images' embeddings, at most ln({N_TRAIN - 1:,}) =
-{torch.tensor(N_TRAIN - 1.0).log():.2f}. Seconds are of training on a thread of a machine that did other work at once.
+be compared. ACC and NMI are those of k-means on the training images' embeddings, or pixels. The entropy is the mean
+unification entropy: of an image's softmax over the other images' embeddings, at most ln({N_TRAIN - 1:,}) =
+{torch.tensor(N_TRAIN - 1.0).log():.2f}.
 """
 
 
 def write_page(runs: Path) -> None:
     """Write the page from every run that is finished."""
-    lines = [introduction()]
+    lines = [introduction(runs)]
     for name, title in (("cifar10", "CIFAR-10"), ("fashion", "Fashion-MNIST")):
         found = finished(runs, name)
         if found:
-            lines += [f"## {title}", "", *table(found), "", *verdicts(found), "", *consistency(found), ""]
+            lines += [
+                f"## {title}",
+                "",
+                *table(found, paper=name == "cifar10"),
+                "",
+                *verdicts(found),
+                "",
+                *consistency(found),
+                "",
+            ]
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text("\n".join(lines), encoding="utf-8")
     sys.stdout.write(f"{PAGE}\n")
