@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from deepclust_ext import _checks as check
 from deepclust_ext.nn._seeding import seeded_init
-from deepclust_ext.ops.pca_whiten import PCAWhitening, pca_whiten
+from deepclust_ext.ops.pca_whiten import pca_whiten
 
 # Rows whose spread is summed at a time: the float64 copies stay small.
 _ROWS = 4096
@@ -89,7 +89,9 @@ class RowTrunk(nn.Module):
         if self.n_components is None:
             feature = (rows - self.mean) * self.scale
         else:
-            feature = PCAWhitening(self.mean, self.components, self.scale, l2=True)(rows) * self.n_components**0.5
+            # `PCAWhitening` without its look for NaN at every step, which a fit's data have had already.
+            whitened = ((rows - self.mean) @ self.components.T) * self.scale
+            feature = nn.functional.normalize(whitened, dim=1) * self.n_components**0.5
         features = [feature]
         for block in self.blocks:
             features.append(features[-1] + block(features[-1]))

@@ -74,3 +74,24 @@ def test_what_embeddings_cannot_do_is_said_in_a_sentence(tmp_path, capfd, words,
     assert main([word.format(npz=npz, out=out) for word in words]) == 2
     assert message in capfd.readouterr().err
     assert not out.exists()
+
+
+@pytest.mark.parametrize("method", ["dhog", "iic"])
+def test_heads_take_the_configuration_for_embeddings_by_themselves(tmp_path, capfd, method):
+    data, run = write(tmp_path / "a.npz"), tmp_path / "run"
+    small = ["--clusters", "4", "--n-components", "5", "--n-neighbors", "8", "--epochs", "2", "--batch-size", "50"]
+    assert main(["fit", method, "--data", str(data), "--out", str(run), *small]) == 0
+    captured = capfd.readouterr()
+    assert "k-means on embeddings (10 starts)" in captured.out
+    config = (run / "config.yaml").read_text()
+    assert "augmentation: neighbours" in config
+    assert "network: rows" in config
+    assert ("alpha: 0.0\n" in config) == (method == "iic")
+    assert main(["predict", str(run), "--data", str(data), "--quiet"]) == 0
+    assert (run / "predictions.csv").read_bytes() == (run / "labels.csv").read_bytes()
+    assert main(["evaluate", str(run)]) == 0
+    assert "k-means on embeddings" in capfd.readouterr().out
+    # A configuration of images that is named is taken, and refused in a sentence.
+    words = ["fit", method, "--config", "small", "--data", str(data), "--out", str(tmp_path / "b")]
+    assert main(words) == 2
+    assert "for embeddings, got 'digits'" in capfd.readouterr().err
