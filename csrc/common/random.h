@@ -18,9 +18,11 @@ DC_HOST_DEVICE uint64_t mix_bits(uint64_t word) {
 class RandomStream {
  public:
   DC_HOST_DEVICE RandomStream(uint64_t seed, uint64_t stream) : key_(mix_bits(mix_bits(seed) + stream)) {}
+  // Leaves out the next `numbers`: a thread of a GPU draws its own of a stream that many share.
+  DC_HOST_DEVICE void skip(uint64_t numbers) { counter_ += numbers * kStep; }
   // In [0, 1), in steps of 2^-53.
   DC_HOST_DEVICE double uniform() {
-    counter_ += 0x9e3779b97f4a7c15u;  // odd, so that all 2^64 counters come up
+    counter_ += kStep;
     return static_cast<double>(mix_bits(key_ + counter_) >> 11) * 0x1p-53;
   }
   // In [0, size).
@@ -30,6 +32,7 @@ class RandomStream {
   }
 
  private:
+  static constexpr uint64_t kStep = 0x9e3779b97f4a7c15u;  // odd, so that all 2^64 counters come up
   uint64_t key_;
   uint64_t counter_ = 0;
 };

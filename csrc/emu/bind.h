@@ -5,8 +5,11 @@
 
 namespace deepclust::emu {
 
+void bind_bank(pybind11::module_& module);
 void bind_dhog_loss(pybind11::module_& module);
+void bind_graph(pybind11::module_& module);
 void bind_half(pybind11::module_& module);
+void bind_jule_loss(pybind11::module_& module);
 void bind_kmeans(pybind11::module_& module);
 void bind_knn(pybind11::module_& module);
 void bind_mi_loss(pybind11::module_& module);

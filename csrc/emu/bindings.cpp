@@ -39,8 +39,11 @@ PYBIND11_MODULE(_emu, module) {
     return sites;
   });
 
+  bind_bank(module);
   bind_dhog_loss(module);
+  bind_graph(module);
   bind_half(module);
+  bind_jule_loss(module);
   bind_kmeans(module);
   bind_knn(module);
   bind_mi_loss(module);

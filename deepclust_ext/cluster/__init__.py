@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from deepclust_ext.cluster.affinity_clustering import AffinityClustering
 from deepclust_ext.cluster.kmeans import KMeans
 
-__all__ = ["KMeans"]
+__all__ = ["AffinityClustering", "KMeans"]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from deepclust_ext._isolation import own_torch_state
 from deepclust_ext._optional import require
+from deepclust_ext.cluster._rows import as_rows, as_tensor, without_torch
 from deepclust_ext.ops.kmeans import kmeans, unit_rows
 from deepclust_ext.ops.kmeans_assign import kmeans_assign
 
@@ -214,21 +215,14 @@ class KMeans(_base.ClassNamePrefixFeaturesOutMixin, _base.TransformerMixin, _bas
         return tags
 
     def _rows(self, X: Any, *, reset: bool) -> Tensor:
-        X = _without_torch(X)
-        # scikit-learn 1.6 moved validation from a method to a function.
-        options = {"reset": reset, "dtype": [np.float64, np.float32], "order": "C"}
-        if hasattr(_validation, "validate_data"):
-            array = _validation.validate_data(self, X, **options)
-        else:
-            array = self._validate_data(X, **options)
-        x = torch.from_numpy(np.require(array, requirements="W"))
+        x = as_rows(self, X, reset=reset)
         return unit_rows(x) if self.spherical and not reset else x
 
     def _start(self, x: Tensor) -> str | Tensor:
         if isinstance(self.init, str):
             return self.init
         try:
-            init = np.asarray(_without_torch(self.init))
+            init = np.asarray(without_torch(self.init))
         except ValueError:  # rows of different lengths
             init = np.asarray(None)
         if init.dtype.kind not in "fiub":
@@ -240,13 +234,4 @@ class KMeans(_base.ClassNamePrefixFeaturesOutMixin, _base.TransformerMixin, _bas
         return torch.from_numpy(init.astype(np.float32 if x.dtype == torch.float32 else np.float64))
 
     def _centroids(self, x: Tensor) -> Tensor:
-        # Memory that joblib mapped from a file is read-only.
-        return torch.from_numpy(np.require(self.cluster_centers_, requirements="W")).to(x.dtype)
-
-
-def _without_torch(array: Any) -> Any:
-    """A tensor's values as an array; numpy has no bfloat16."""
-    if not isinstance(array, Tensor):
-        return array
-    array = array.detach().cpu()
-    return (array.double() if array.dtype == torch.bfloat16 else array).numpy()
+        return as_tensor(self.cluster_centers_).to(x.dtype)

@@ -60,9 +60,13 @@ class Recipe:
         return {each.name: each for each in parameter_fields(self.kind) if each.name not in self.fixed}
 
 
+# Super-AND without what it adds to AND.
+_AND: dict[str, Any] = {"sobel": False, "ue_weight": 0.0, "augmentation_loss": False}
 RECIPES = {name: Recipe(name) for name in METHODS} | {
     "dhog": Recipe("dhog", embeddings="embeddings"),
     "iic": Recipe("dhog", "iic", {"alpha": 0.0}, "iic-embeddings"),
+    "and": Recipe("super-and", None, _AND),
+    "instance": Recipe("super-and", None, {**_AND, "n_neighbors": 0}),
 }
 
 

@@ -76,7 +76,7 @@ def parse_fit(name: str, words: list[str]) -> FitRequest:
         found = parser.parse_args(words)
     except argparse.ArgumentError as error:
         raise UsageError(f"{sentence(str(error), recipe)}; see deepclust fit {name} --help") from error
-    parameters = {key: getattr(found, OWN_OPTIONS.get(key, key)) for key in recipe.parameters}
+    parameters = {key: found[OWN_OPTIONS.get(key, key)] for key in recipe.parameters}
     source = Source(
         found.data,
         found.split,

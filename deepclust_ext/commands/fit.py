@@ -120,9 +120,10 @@ def _remark(request: FitRequest, method: Clusterer, images: Items) -> None:
     """Say what will be done, and what in it may surprise."""
     if not request.quiet:
         shape = "x".join(map(str, images.image_shape)) + (" dimensions" if images.kind == "embeddings" else "")
+        length = f"{method.epochs} epoch{'s' if method.epochs > 1 else ''}" if method.epochs else "no training"
         print(
-            f"{request.name}: {len(images)} {images.kind} of {shape} from {images.source}, {method.n_clusters} clusters"
-            + (f", {method.epochs} epoch{'s' if method.epochs > 1 else ''}" if method.epochs else ""),
+            f"{request.name}: {len(images)} {images.kind} of {shape} from {images.source}, "
+            f"{method.n_clusters} clusters, {length}",
             flush=True,
         )
         if images.n_classes is not None and images.n_classes != method.n_clusters:

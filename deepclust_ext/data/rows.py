@@ -75,7 +75,7 @@ class NeighbourViews(RowViews):
 
     name = "neighbours"
 
-    def __init__(self, image_shape: tuple[int, ...], *, k: int = 20, own: float = 0.5, dropout: float = 0.0) -> None:
+    def __init__(self, image_shape: tuple[int, ...], *, k: int = 20, own: float = 0.0, dropout: float = 0.0) -> None:
         super().__init__(image_shape, dropout=dropout)
         self.k = check.whole_number(self.name, "k", k, at_least=1)
         self.own = check.number(self.name, "own", own, at_least=0)

@@ -28,7 +28,7 @@ from deepclust_ext.training.progress import Show
 
 @dataclass(frozen=True)
 class Partition:
-    """Clusters (N,) int64 of N rows, a centroid (K, d) for each, and what the log says of how they were found."""
+    """Clusters (N,) int64 of N rows, a centroid (K or fewer, d) for each, and what the log says of the search."""
 
     labels: Tensor
     centroids: Tensor
@@ -44,12 +44,11 @@ class Direct(Clusterer):
     """
 
     takes: ClassVar[tuple[str, ...]] = ("images", "embeddings")
-    # They are k-means, or its peers.
-    baseline: ClassVar[bool] = False
 
     n_components: int | None
-    # Whether rows and centroids are brought to unit length.
+    # Whether rows and centroids are brought to unit length; whether rows are, after their mean was subtracted.
     spherical: bool = False
+    centred: ClassVar[bool] = False
 
     # What a method defines
 
@@ -71,7 +70,9 @@ class Direct(Clusterer):
     def make_net(self, view_shape: Any) -> NearestCentroid:
         """The projection and the centroids."""
         dim = math.prod(view_shape)
-        return NearestCentroid(dim, self.n_clusters, n_components=self.n_components, spherical=self.spherical)
+        return NearestCentroid(
+            dim, self.n_clusters, n_components=self.n_components, spherical=self.spherical, centred=self.centred
+        )
 
     def work(
         self,
@@ -99,7 +100,7 @@ class Direct(Clusterer):
             Conclusion(self.net_, found.labels, confidence, found.record),
             images,
             augmentation,
-            facts=self._facts(images, spent) | {"conclusion": found.record},
+            facts=self._facts(images, spent, epochs=0) | {"conclusion": found.record},
             n_clusters=self.n_clusters,
             seed=getattr(self, "seed", 0),
             history=journal.history,

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +60,9 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
         The content of metrics.json.
     """
 
+    # Whether the network standardises views by the channels of the images: views must have the same.
+    standardises: ClassVar[bool] = False
+
     n_clusters: int
     augmentation: Any
     seed: int
@@ -89,12 +92,20 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
 
     def make_augmentation(self, image_shape: Any) -> Augmentation:
         """The augmentation: by a name, any transform, or a mapping of a name and its parameters."""
-        if not isinstance(self.augmentation, Mapping):
-            return make_augmentation(self.augmentation, image_shape=image_shape)
-        options = dict(self.augmentation)
-        if "name" not in options:
-            raise ValueError(f"{self._name}: 'augmentation' must have a 'name' if it is a mapping, got {options}")
-        return make_augmentation(options.pop("name"), image_shape=image_shape, **options)
+        options: dict[str, Any] = {}
+        spec = self.augmentation
+        if isinstance(spec, Mapping):
+            options = dict(spec)
+            if "name" not in options:
+                raise ValueError(f"{self._name}: 'augmentation' must have a 'name' if it is a mapping, got {options}")
+            spec = options.pop("name")
+        found = make_augmentation(spec, image_shape=image_shape, **options)
+        if self.standardises and found.output_shape[0] != image_shape[0]:
+            raise ValueError(
+                f"{self._name}: 'augmentation' must keep the images' channels ({image_shape[0]}), "
+                f"got {found.output_shape[0]}; convert the images beforehand, or use sobel=True for edges"
+            )
+        return found
 
     # Using a fitted method
 

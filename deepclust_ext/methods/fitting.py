@@ -68,7 +68,7 @@ class Clusterer(Estimator):
         if images.kind not in self.takes:
             raise ValueError(
                 f"{self._name}: 'data' must be {' or '.join(self.takes)}, got {images.kind} of shape "
-                f"{tuple(images.values.shape)} from {images.source}; kmeans, dhog and iic take embeddings"
+                f"{tuple(images.values.shape)} from {images.source}; kmeans, affinity, dhog and iic take embeddings"
             )
         if self.n_clusters > len(images):
             raise ValueError(

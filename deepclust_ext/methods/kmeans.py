@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
@@ -39,6 +39,9 @@ class KMeans(Direct):
     >>> bool(model.predict(torch.tensor([[8.0, 8.0]]))[0] == model.labels_[2])
     True
     """
+
+    # It is what scores would stand beside.
+    baseline: ClassVar[bool] = False
 
     n_clusters: int = shared("n_clusters", 10)
     _: KW_ONLY

@@ -12,15 +12,18 @@ from torch import Tensor, nn
 
 from deepclust_ext.nn._modes import evaluation_mode
 from deepclust_ext.nn._seeding import seeded_init
+from deepclust_ext.nn.jule_trunk import jule_trunk
 from deepclust_ext.nn.plain import alexnet_small_trunk, alexnet_trunk, lenet5_trunk
 from deepclust_ext.nn.row_trunk import RowTrunk
 from deepclust_ext.nn.small import small28_trunk, tiny8_trunk
-from deepclust_ext.nn.trunks import resnet18_trunk
+from deepclust_ext.nn.trunks import resnet18_trunk, resnet101_trunk
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "alexnet": alexnet_trunk,
     "alexnet-small": alexnet_small_trunk,
+    "jule": jule_trunk,
     "lenet5": lenet5_trunk,
+    "resnet101": resnet101_trunk,
     "resnet18": resnet18_trunk,
     "small28": small28_trunk,
     "tiny8": tiny8_trunk,
@@ -40,9 +43,10 @@ def build_network(
     Parameters
     ----------
     network : str or nn.Module
-        "resnet18", "small28", "tiny8", with any number of features; "lenet5", "alexnet-small", "alexnet", with one; or
-        "auto": tiny8 up to 12 pixels, small28 up to 32, else resnet18. A module is returned untouched after a dry run;
-        it must map (B, C, H, W) to a list of features (B, d_i), simple to complex, or to one such tensor.
+        "resnet18", "resnet101", "small28", "tiny8", with any number of features; "lenet5", "alexnet-small", "alexnet",
+        "jule", with one; or "auto": tiny8 up to 12 pixels, small28 up to 32, else resnet18. A module is returned
+        untouched after a dry run; it must map (B, C, H, W) to a list of features (B, d_i), simple to complex, or to one
+        such tensor.
     image_shape : (int, int, int) or (int,)
         Channels, height and width of the images the network will see; or the width of embeddings, for "rows" (see
         `RowTrunk`), which is the only name for them.
@@ -51,8 +55,8 @@ def build_network(
     seed : int
         Draws the initial weights of a named network; the global random state is left as it was.
     **options
-        Of the named network's builder: `n_heads` and `n_early`, or `batch_norm` of "lenet5". A network with one
-        feature takes `n_heads` of 1.
+        Of the named network's builder: `n_heads` and `n_early`, `batch_norm` of "lenet5", or `dim` of "jule". A network
+        with one feature takes `n_heads` of 1.
 
     Returns
     -------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -72,6 +73,14 @@ def all_features(net: Any, augmentation: Augmentation, images: Tensor) -> Tensor
     for rows, views in zip(features.split(BATCH), plain_batches(net, augmentation, images), strict=True):
         rows.copy_(net.features(views))
     return features
+
+
+def plain_pixels(augmentation: Augmentation, images: Tensor) -> Tensor:
+    """The plain views' pixels (N, C H W), L2-normalised, on the images' device; black images stay 0."""
+    pixels = torch.empty(len(images), math.prod(augmentation.output_shape), device=images.device)
+    for rows, batch in zip(pixels.split(BATCH), images.split(BATCH), strict=True):
+        rows.copy_(torch.nn.functional.normalize(augmentation.plain(batch).flatten(1), dim=1))
+    return pixels
 
 
 def agreement_of_views(

@@ -107,9 +107,9 @@ def test_the_short_table_shows_lowest_and_highest_ratios(report, data, monkeypat
 
 def test_the_peers_of_the_benchmarks_are_those_of_the_tables(report):
     """A new contestant of plain torch must be given its name; the libraries' names stand for themselves."""
-    from deepclust_ext.benchmark import dhog_loss, mi_loss
+    from deepclust_ext.benchmark import dhog_loss, jule_loss, mi_loss
 
-    forms = {name for module in (mi_loss, dhog_loss) for case in module.cases() for name in case.opponents}
+    forms = {name for module in (mi_loss, dhog_loss, jule_loss) for case in module.cases() for name in case.opponents}
     assert forms <= set(report.PEERS)
 
 

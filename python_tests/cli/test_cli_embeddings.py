@@ -29,7 +29,7 @@ def test_kmeans_from_a_file_to_labels_and_scores(tmp_path, capfd):
     data, run = write(tmp_path / "a.npz"), tmp_path / "run"
     assert main(["fit", "kmeans", "--data", str(data), "--clusters", "4", "--out", str(run)]) == 0
     out = capfd.readouterr().out.splitlines()
-    assert out[0] == "kmeans: 200 embeddings of 10 dimensions from a.npz, 4 clusters"
+    assert out[0] == "kmeans: 200 embeddings of 10 dimensions from a.npz, 4 clusters, no training"
     assert [line.split()[0] for line in out[1:]] == ["method", "kmeans", "labels:"]
     found = rows(run / "labels.csv")
     assert found[7]["path"] == "photos/007.jpg"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.emulated import SEARCHES, call, emu
+from support.emulated import GRAPHS, LOSSES, SEARCHES, call, emu
 from support.emulator import ROOT, SCHEDULES, directory
 from support.opspecs import OPSPECS, points, rows
 
@@ -33,12 +33,16 @@ CASES = [
     ("mi_loss", (rows(G, 1, 70, 40).float(), rows(G, 1, 70, 36).float()), {"symmetric": False}),
     ("mi_loss", (rows(G, 1, 3, 270).float(), rows(G, 1, 3, 270).float()), {}),
     ("dhog_loss", (rows(G, 2, 3, 40, 4).float(),), {}),
+    ("jule_loss", (torch.randn(300, 3, generator=G),), {"clusters": 40, "n_negatives": 4}),
 ]
 # Two slabs of depth, two tiles of centroids, two tiles of a scan, several empty clusters; more weights than a block
 # of them holds; and one point again and again, where every seed is any other.
 FEW, MANY = points(G, 40, 18).float(), points(G, 270, 1, spread=3.0)
 EQUAL = torch.ones(9, 1)
 GRID = points(G, 300, 2).float().round()  # copies, so that the index decides as well
+# Two ranges of the bank, the last tile of the second with one row; two slabs of columns.
+BANK, PLACES = points(G, 321, 18), torch.tensor([0, 320, 7])
+BANK_ARGUMENTS = (PLACES, torch.tensor([[5, -1], [-1, 0], [7, 319]]), 2.0)
 SEARCH_CASES = [
     ("kmeans_assign", (FEW, FEW[:20] + 0.1)),
     ("kmeans", (FEW, torch.cat([FEW[:3], FEW[:3] + 50]), 6, 0, 2, 0.0, 0, False)),
@@ -48,6 +52,10 @@ SEARCH_CASES = [
     ("kmeans_plusplus", (EQUAL, 5, 0)),
     ("knn", (FEW, None, 3, "euclidean")),
     ("knn", (GRID, GRID[:2], 200, "euclidean")),
+    ("bank_nll_entropy", (BANK[9:12].float(), BANK.float(), *BANK_ARGUMENTS, True, True, True)),
+    ("bank_nll_entropy", (BANK[9:12], BANK, *BANK_ARGUMENTS, True, False, True)),
+    ("affinity_weights", (points(G, 300, 20).square(), 1.0)),
+    ("initial_clusters", ((torch.arange(3000) * 7919 % 2999 // 3).unsqueeze(1),)),
 ]
 
 
@@ -57,12 +65,12 @@ def outcomes() -> list[list[torch.Tensor]]:
     for schedule in SCHEDULES:
         emu.set_schedule(*schedule)
         for name, tensors, kwargs in CASES:
-            scalar = name == "dhog_loss"
+            scalar = name != "mi_loss"
             upstream = torch.full(() if scalar else (1,), 2.0, dtype=tensors[0].dtype)
             outputs, grads = call(name, tensors, kwargs, upstream)
             results.append([*outputs, *grads])
         for name, arguments in SEARCH_CASES:
-            found = SEARCHES[name](*arguments)
+            found = (SEARCHES | GRAPHS)[name](*arguments)
             results.append([found] if isinstance(found, torch.Tensor) else list(found))
     return results
 
@@ -83,7 +91,8 @@ def right():
 
 def test_the_sites_are_found():
     assert len(SITES) >= 8
-    assert {spec.name for spec in OPSPECS} <= {name for name, _, _ in CASES}
+    named = {name for name, *_ in [*CASES, *SEARCH_CASES]}
+    assert {spec.raw_name or spec.name for spec in OPSPECS if spec.name in LOSSES} <= named
 
 
 @pytest.mark.parametrize("site", SITES, ids=lambda site: f"{site[0]}:{site[1]}")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from support.emulator import load
+from support.opspecs import jule_labels
 
 emu = load()
 
@@ -40,6 +41,15 @@ def dhog_loss(
     *outputs, pull_grad, push_grad = emu.dhog_loss(x, alpha, pooled, push_by_index, lamb)
     grad = emu.dhog_loss_backward(to_numpy(upstream), x, pull_grad, push_grad, pooled)
     return [to_torch(output, probs.dtype) for output in outputs], [to_torch(grad, probs.dtype)]
+
+
+def jule_loss(
+    z: Tensor, labels: Tensor, seed: int, gamma: float, margin: float, n_negatives: int, upstream: Tensor
+) -> tuple[list[Tensor], list[Tensor]]:
+    """([loss], [gradient]) of z [B, d]; the backward pass scales, in torch."""
+    start = np.array([seed], np.int64)
+    loss, grad = emu.jule_loss(to_numpy(z), to_numpy(labels), start, gamma, margin, n_negatives)
+    return [torch.from_numpy(loss).view(())], [(upstream * torch.from_numpy(grad)).to(z.dtype)]
 
 
 def refuse(op: str, arg: str, row: int, rows: int) -> None:
@@ -91,15 +101,97 @@ def knn(x: Tensor, query: Tensor | None, k: int, metric: str) -> tuple[Tensor, T
     return tuple(torch.from_numpy(part).view((*asked.shape[:-1], k)) for part in found)
 
 
-# Raw ops of searches on emulated kernels: in the place of those in deepclust_ext.ops._raw, the public functions run.
-SEARCHES = {"kmeans": kmeans, "kmeans_assign": kmeans_assign, "kmeans_plusplus": kmeans_plusplus, "knn": knn}
+def refuse_index(op: str, arg: str, index: Tensor, lowest: int, rows: int) -> None:
+    """What the torch side says about the first index that is not in the bank."""
+    place = emu.find_bad_index(to_numpy(index), lowest, rows)
+    if place >= 0:
+        allowed = "between 0 and" if lowest == 0 else "-1 or between 0 and"
+        raise RuntimeError(f"{op}: '{arg}' must be {allowed} {rows - 1}, got {index.flatten()[place]}")
+
+
+def bank_nll_entropy(
+    v: Tensor,
+    bank: Tensor,
+    index: Tensor,
+    neighbors: Tensor,
+    temperature: float,
+    nll: bool,
+    entropy: bool,
+    gradient: bool,
+) -> tuple[Tensor, ...]:
+    op = "bank_nll_entropy"
+    refuse_index(op, "index", index, 0 if nll else -1, len(bank))
+    if nll:
+        refuse_index(op, "neighbors", neighbors, -(2**63), len(bank))
+    right = neighbors if nll else neighbors[:, :0]
+    stored = bank.double() if v.dtype == torch.float64 else bank
+    arrays = [to_numpy(t) for t in (v, stored, index, right)]
+    found = emu.bank_nll_entropy(*arrays, temperature, nll, entropy, gradient)
+    return tuple(v.new_empty(0) if part is None else torch.from_numpy(part) for part in found)
+
+
+def bank_update_(bank: Tensor, index: Tensor, features: Tensor, momentum: float) -> None:
+    refuse_index("bank_update_", "index", index, 0, len(bank))
+    after = emu.bank_update(to_numpy(bank), to_numpy(index), to_numpy(features), momentum)
+    bank.copy_(to_torch(after, bank.dtype))
+
+
+def bank_loss(name: str, v: Tensor, kwargs: dict[str, Any], upstream: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """([loss], [gradient]) of the spec `name`: nll, entropy, or nll + entropy / 2."""
+    index, neighbors = kwargs["index"], kwargs["neighbors"]
+    neighbors = index.new_empty(len(v), 0) if neighbors is None else neighbors
+    wide = v.to(torch.promote_types(v.dtype, torch.float32))
+    nll, entropy = name != "bank_entropy", name != "bank_nll"
+    bank, temperature = kwargs["bank"].to(v.dtype), kwargs["temperature"]
+    found = bank_nll_entropy(wide, bank, index, neighbors, temperature, nll, entropy, True)
+    loss, gradient = (a + 0.5 * b if nll and entropy else a if nll else b for a, b in (found[:2], found[2:]))
+    return [loss], [(upstream.unsqueeze(-1) * gradient).to(v.dtype)]
+
+
+def affinity_weights(squared_distances: Tensor, a: float) -> tuple[Tensor, Tensor]:
+    weights, sigma2, bad = emu.affinity_weights(to_numpy(squared_distances), a)
+    if bad:
+        raise RuntimeError("affinity_weights: 'squared_distances' must be finite and at least 0")
+    return torch.from_numpy(weights), torch.from_numpy(sigma2).view(())
+
+
+def initial_clusters(indices: Tensor) -> Tensor:
+    labels, bad_row = emu.initial_clusters(to_numpy(indices))
+    if bad_row >= 0:
+        raise RuntimeError(
+            f"initial_clusters: 'indices' must be between 0 and n - 1 = {len(indices) - 1}, "
+            f"got {indices[bad_row, 0]} in row {bad_row}"
+        )
+    return torch.from_numpy(labels)
+
+
+# Raw ops that choose or change, on emulated kernels: in the place of those in deepclust_ext.ops._raw, the public
+# functions run.
+SEARCHES = {
+    "bank_nll_entropy": bank_nll_entropy,
+    "bank_update_": bank_update_,
+    "kmeans": kmeans,
+    "kmeans_assign": kmeans_assign,
+    "kmeans_plusplus": kmeans_plusplus,
+    "knn": knn,
+}
+# The losses that `call` knows; others are made of torch's own kernels.
+LOSSES = {"bank_nll", "bank_entropy", "bank_nll_entropy", "dhog_loss", "jule_loss", "mi_loss"}
+# Raw ops on graphs on emulated kernels; what calls them runs with these in the place of deepclust_ext.ops._raw's.
+GRAPHS = {"affinity_weights": affinity_weights, "initial_clusters": initial_clusters}
 
 
 def call(name: str, tensors: tuple[Tensor, ...], kwargs: dict[str, Any], upstream: Tensor) -> Any:
     """Outputs and gradients of the op `name`, as the public function takes its arguments."""
+    if name.startswith("bank_"):
+        return bank_loss(name, *tensors, kwargs, upstream)
     if name == "dhog_loss":
         pooled, by_index = kwargs.get("pooling", "pooled") == "pooled", kwargs.get("push_norm", "index") == "index"
         return dhog_loss(tensors[0], kwargs.get("alpha", 0.05), pooled, by_index, kwargs.get("lamb", 1.0), upstream)
+    if name == "jule_loss":
+        labels, seed = jule_labels(tensors[0], kwargs.get("clusters", 3)), kwargs.get("seed", 5)
+        numbers = (kwargs.get("gamma", 2.0), kwargs.get("margin", 0.2), kwargs.get("n_negatives", 20))
+        return jule_loss(tensors[0], labels, seed, *numbers, upstream)
     p, q = (t.reshape(upstream.numel(), *t.shape[-2:]) for t in tensors)
     outputs, grads = mi_loss(p, q, kwargs.get("lamb", 1.0), kwargs.get("symmetric", True), upstream.reshape(-1))
     grads = [grad.reshape(t.shape) for grad, t in zip(grads, tensors, strict=True)]

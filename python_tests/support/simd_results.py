@@ -37,10 +37,17 @@ def rounded() -> dict[str, torch.Tensor]:
     loss, dhog = deepclust_ext.mi_loss(p, q), deepclust_ext.dhog_loss(probs).loss
     results = {"mi_loss": loss, "dhog_loss": dhog, "dhog_loss grad": torch.autograd.grad(dhog, probs)[0]}
     results |= dict(zip(("mi_loss grad p", "mi_loss grad q"), torch.autograd.grad(loss, (p, q)), strict=True))
+    z = torch.randn(90, 77, generator=generator).requires_grad_()
+    jule = deepclust_ext.jule_loss(z, torch.arange(90) % 7, generator=2)
+    results |= {"jule_loss": jule, "jule_loss grad": torch.autograd.grad(jule, z)[0]}
     for metric in ("euclidean", "cosine", "inner"):
         results[f"knn {metric}"] = deepclust_ext.knn(x, 20, metric=metric).values
     results["kmeans_assign"] = deepclust_ext.kmeans_assign(x, x[:150].clone()).squared_distances
     results["kmeans"] = deepclust_ext.kmeans(x, 12, seed=3, max_iter=5).inertia
+    v, bank = x[:50, :33].clone().requires_grad_(), x[:, :33].div(6).bfloat16()
+    losses = deepclust_ext.bank_nll_entropy(v, bank, torch.arange(50), temperature=0.5)
+    for name, loss in zip(("bank_nll", "bank_entropy"), losses, strict=True):
+        results |= {name: loss, f"{name} grad": torch.autograd.grad(loss.sum(), v, retain_graph=True)[0]}
     return {name: value.detach() for name, value in results.items()}
 
 

@@ -1,0 +1,104 @@
+"""The graph of nearest neighbours with affinities as weights: the public function, and the fake kernel of its op."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from deepclust_ext import _checks as check
+from deepclust_ext.ops import _raw
+from deepclust_ext.ops._common import check_floating, checked_by_value, refuse_capture, refuse_vmap
+
+__all__ = ["AffinityGraph", "affinity_graph"]
+
+
+class AffinityGraph(NamedTuple):
+    """A directed graph of n points with k edges each."""
+
+    indices: Tensor
+    """(n, k), int64: the points that each point's edges lead to, the nearest first."""
+    weights: Tensor
+    """(n, k): affinities of the pairs, between 0 and 1."""
+    sigma2: Tensor
+    """(): the scale of the squared distances; 0 where all neighbours are equal."""
+
+
+def affinity_graph(x: Tensor, k: int = 20, *, a: float = 1.0) -> AffinityGraph:
+    r"""Connect every point with its k nearest neighbours by edges that weigh what they have in common.
+
+    .. math:: W_{ij} = \exp(-\lVert x_i - x_j \rVert^2 / \sigma^2), \quad
+              \sigma^2 = \frac{a}{n k} \sum_i \sum_{j \in N_i} \lVert x_i - x_j \rVert^2
+
+    N_i are the k nearest neighbours of i without i itself (left out by its index, so that copies of a point are its
+    neighbours); all other weights are 0. Where all neighbours are equal, sigma^2 is 0 and the weights are 1. The mean
+    is summed in index order: the same bits for any number of threads. Levels of DEEPCLUST_SIMD agree to rounding.
+
+    What the points are decides more than any parameter: images are best centred per pixel, then L2-normalised.
+
+    Parameters
+    ----------
+    x : Tensor, shape (n, d), float16, bfloat16, float32 or float64
+        The points, in any strides.
+    k : int, default 20
+        Neighbours a point, between 1 and n - 1.
+    a : float, default 1.0
+        Above 0: how far affinities reach.
+
+    Returns
+    -------
+    AffinityGraph
+        `indices` and `weights` (n, k), `sigma2` (); in float32 (float64 for float64). No gradient passes.
+
+    Raises
+    ------
+    TypeError
+        `x` is not a floating-point tensor, `k` or `a` not a number.
+    ValueError
+        A shape or number is out of range, `x` holds NaN or infinity, or the squared distances leave the range of
+        floats.
+    RuntimeError
+        A CUDA graph is being recorded.
+
+    References
+    ----------
+    Yang, Parikh and Batra, "Joint unsupervised learning of deep representations and image clusters" (JULE), CVPR 2016,
+    equation 1; Zhang, Wang, Zhao and Tang, "Graph degree linkage: agglomerative clustering on a directed graph", ECCV
+    2012.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from deepclust_ext import affinity_graph
+    >>> graph = affinity_graph(torch.tensor([[0.0], [1.0], [3.0]]), 1)
+    >>> graph.indices.flatten().tolist(), graph.sigma2.item()
+    ([1, 0, 1], 2.0)
+    >>> [round(weight, 3) for weight in graph.weights.flatten().tolist()]
+    [0.607, 0.607, 0.135]
+    """
+    refuse_vmap("affinity_graph", "call it for each matrix", x)
+    points = check_floating("affinity_graph", "x", x).detach()
+    if points.dim() != 2 or points.shape[0] < 2 or points.shape[1] < 1:
+        raise ValueError(
+            f"affinity_graph: 'x' must have shape (n, d) with n >= 2 and d >= 1, got {tuple(points.shape)}"
+        )
+    k = check.whole_number("affinity_graph", "k", k, at_least=1, at_most=points.shape[0] - 1)
+    a = check.number("affinity_graph", "a", a, above=0)
+    refuse_capture("affinity_graph", points)
+    distances, indices = checked_by_value("affinity_graph", _raw.knn, points, None, k, "euclidean")
+    try:
+        weights, sigma2 = _raw.affinity_weights(distances, a)
+    except RuntimeError as error:
+        if "'squared_distances' must be" not in str(error):
+            raise
+        raise ValueError(
+            f"affinity_graph: 'x' must have squared distances that {distances.dtype} can sum, got values up to "
+            f"{points.abs().max():.3g}; divide it by a constant"
+        ) from None
+    return AffinityGraph(indices, weights, sigma2)
+
+
+@torch.library.register_fake("deepclust::affinity_weights")
+def _(squared_distances: Tensor, a: float) -> tuple[Tensor, Tensor]:
+    return squared_distances.new_empty(squared_distances.shape), squared_distances.new_empty(())
