@@ -57,6 +57,7 @@ STABLE_TORCH_LIBRARY(deepclust, library) {
   // Greedy merging of the clusters `labels` [n] of a graph [n, k] until n_clusters are left; `update` is 0 (exact), 1
   // (slide) or 2 (sum), and x [n, d] is for clusters without an affinity, which stay where there is none. children
   // [n_initial - 1, 2] and affinities [n_initial - 1] hold n_merges merges.
+  library.def(
       "agglomerate(Tensor indices, Tensor weights, Tensor labels, SymInt n_initial, SymInt n_clusters, int kc, "
       "float lam, int update, Tensor? x) -> (Tensor children, Tensor affinities, Tensor n_merges)");
 

@@ -139,7 +139,7 @@ DC_DEVICE void warp_distances(const E* a, const E* const (&rows)[kCount], int64_
 
 // A block an anchor. Dynamic shared memory: n_negatives ranks for each warp.
 template <typename E>
-DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads, 3) count_triplets(const JuleArguments<E> all) {
+DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads, 2) count_triplets(const JuleArguments<E> all) {
   using T = accumulator_t<E>;
   constexpr int kAtOnce = 4;
   DC_DYNAMIC_SHARED(int, shared_ranks);
@@ -191,7 +191,7 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads, 3) count_triplets(const JuleArguments<
 
 // (sample, kThreads columns of it) to a block; the first block finishes the loss as well.
 template <typename E>
-DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) sum_gradients(const JuleArguments<E> all) {
+DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads, 4) sum_gradients(const JuleArguments<E> all) {
   using T = accumulator_t<E>;
   DC_SHARED(T, weights, kThreads);
   const SampleOrder& samples = all.space.samples;

@@ -76,9 +76,7 @@ class VCAMI(Method):
         0.25, "Share of the epochs before L_GMM and L_REG join; k-means of the codes then starts the mixture.",
         at_least=0, below=1,
     )  # fmt: skip
-    prior_rise: float = param(
-        0.25, "Share of the epochs over which their weights then rise from 0.", at_least=0, below=1
-    )
+    prior_rise: float = param(0.25, "Share of the epochs over which their weights then rise.", at_least=0, below=1)
     views: Literal["augmented", "clean"] = param(
         "augmented",
         'Whether x is another augmented view, or the image itself as on the poster. "clean" lets L_CMI tell the two '

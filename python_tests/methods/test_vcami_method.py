@@ -194,7 +194,7 @@ def test_the_mixture_starts_from_k_means_of_the_means(posterior, views):
 
 def test_the_divergence_falls_once_the_mixture_is_trained():
     history = fit(epochs=8, prior_start=0.5, prior_rise=0, beta=1.0).history_
-    assert history[-1]["gmm"] < 0.5 * history[4]["gmm"]
+    assert history[-1]["gmm"] < 0.7 * history[4]["gmm"]
 
 
 # A run
