@@ -186,7 +186,7 @@ class _AugmentationLoss(torch.autograd.Function):
 
 def _weigh(_views: Tensor, grad: Tensor, grad_loss: Tensor) -> Tensor:
     """The kept gradient, weighed; the views are here because its own derivative with respect to them refuses."""
-    return grad_loss * grad
+    return grad_loss.reshape(1, 1) * grad
 
 
 _differentiable = differentiable(_AugmentationLoss)
