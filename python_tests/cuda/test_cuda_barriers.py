@@ -33,13 +33,15 @@ CASES = [
     ("mi_loss", (rows(G, 1, 70, 40).float(), rows(G, 1, 70, 36).float()), {"symmetric": False}),
     ("mi_loss", (rows(G, 1, 3, 270).float(), rows(G, 1, 3, 270).float()), {}),
     ("dhog_loss", (rows(G, 2, 3, 40, 4).float(),), {}),
-    ("jule_loss", (torch.randn(300, 3, generator=G),), {"clusters": 40, "n_negatives": 4}),
+    ("jule_loss", (torch.randn(270, 3, generator=G),), {"clusters": 130, "n_negatives": 3}),
 ]
 # Two slabs of depth, two tiles of centroids, two tiles of a scan, several empty clusters; more weights than a block
 # of them holds; and one point again and again, where every seed is any other.
 FEW, MANY = points(G, 40, 18).float(), points(G, 270, 1, spread=3.0)
 EQUAL = torch.ones(9, 1)
 GRID = points(G, 300, 2).float().round()  # copies, so that the index decides as well
+# First neighbours close by, so that every tile of every chunk has roots, and no two as many.
+NEAR = torch.arange(3000).add(torch.arange(3000) * 7919 % 101 % 5 - 2).clamp(0, 2999).unsqueeze(1)
 SEARCH_CASES = [
     ("kmeans_assign", (FEW, FEW[:20] + 0.1)),
     ("kmeans", (FEW, torch.cat([FEW[:3], FEW[:3] + 50]), 6, 0, 2, 0.0, 0, False)),
@@ -50,7 +52,7 @@ SEARCH_CASES = [
     ("knn", (FEW, None, 3, "euclidean")),
     ("knn", (GRID, GRID[:2], 200, "euclidean")),
     ("affinity_weights", (points(G, 300, 20).square(), 1.0)),
-    ("initial_clusters", ((torch.arange(3000) * 7919 % 2999 // 3).unsqueeze(1),)),
+    ("initial_clusters", (NEAR,)),
 ]
 
 
@@ -74,7 +76,7 @@ def survives(right: list[list[torch.Tensor]]) -> bool:
     """Whether a missing barrier goes unseen."""
     try:
         return all(torch.equal(a, b) for x, y in zip(outcomes(), right, strict=True) for a, b in zip(x, y, strict=True))
-    except emu.EmulationError:
+    except RuntimeError:  # the emulator's, or that of an op which refuses what it now sees
         return False
 
 
