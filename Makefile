@@ -75,9 +75,11 @@ gpu-check:
 	@test -f deepclust_ext/_C.so || DEEPCLUST_CUDA=1 TORCH_CUDA_ARCH_LIST=native $(PYTHON) setup.py build_ext --inplace
 	$(PYTHON) -m benchmarks.gpu_check $(OUT)
 
-# The compiled library and the packages it needs: built once, and again when a source or pyproject.toml changes.
+# The compiled library and the packages it needs: built once, and again when a source or pyproject.toml changes. nvcc.py
+# keeps what the compiler says of each kernel, for the test of the budget.
 $(VENV)/.built: $(VENV)/.packages pyproject.toml setup.py setup_cuda.py $(filter-out csrc/emu/%,$(SOURCES))
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[train,test,lint]"
+	PYTORCH_NVCC="$(CURDIR)/$(BIN)/python $(CURDIR)/python_tests/support/nvcc.py" \
+	  $(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[train,test,lint]"
 	@touch $@
 
 $(VENV)/.packages:

@@ -84,7 +84,7 @@ def find_toolkit(
     mend = f"pip install 'cuda-toolkit[nvcc,nvvm,crt,cccl]=={torch_cuda}.*'   (or set CUDA_HOME)"
     if not homes:
         raise Unfit("no nvcc found.", mend)
-    releases = {home: _release(os.path.join(home, "bin", "nvcc")) for home in homes}
+    releases = {home: release(os.path.join(home, "bin", "nvcc")) for home in homes}
     home = next((home for home in homes if releases[home][0] == major), None)
     if home is None:
         found = ", ".join(f"{'.'.join(map(str, release))} ({home})" for home, release in releases.items())
@@ -152,7 +152,7 @@ def _output(command: list[str]) -> str:
         raise Unfit(f"{command[0]} fails: {first}", "mend or reinstall it, or set DEEPCLUST_CUDA=0") from error
 
 
-def _release(nvcc: str) -> tuple[int, int]:
+def release(nvcc: str) -> tuple[int, int]:
     """(13, 0) for CUDA 13.0."""
     found = re.search(r"release (\d+)\.(\d+)", _output([nvcc, "--version"]))
     if found is None:

@@ -23,6 +23,8 @@ PEERS = {
     "outer product": "plain torch, outer product",
     "batched": "plain torch, batched",
     "loop over pairs": "plain torch, loop over pairs",
+    "attention": "torch's attention",
+    "tiles": "plain torch, tiles",
     "matrix form": "plain torch, matrix form",
     "gathered": "plain torch, gathered",
 }

@@ -40,6 +40,14 @@ STABLE_TORCH_LIBRARY(deepclust, library) {
   // similarities ("cosine", "inner"), and indices, [.., q or n, k].
   library.def("knn(Tensor x, Tensor? query, SymInt k, str metric) -> (Tensor values, Tensor indices)");
 
+  // Loss and entropy of softmax(v bank^T / temperature) over the bank's rows, in one pass, with the gradients of v [B,
+  // d] where asked: nll is -log of the probability of the rows at index [B] and neighbors [B, m] (-1: none), the
+  // entropy leaves out the row at index (-1: none, where no nll is asked for). What is not asked for comes back empty.
+  library.def(
+      "bank_nll_entropy(Tensor v, Tensor bank, Tensor index, Tensor neighbors, float temperature, bool nll, "
+      "bool entropy, bool gradient) -> (Tensor nll, Tensor entropy, Tensor nll_grad, Tensor entropy_grad)");
+  // The rows at index become momentum row + (1 - momentum) feature, L2-normalised, one after another.
+  library.def("bank_update_(Tensor(a!) bank, Tensor index, Tensor features, float momentum) -> ()");
   // exp(-d / sigma2) of squared distances [n, k], and sigma2 = a * their mean, summed in index order; all-zero
   // distances give sigma2 0 and weights 1.
   library.def("affinity_weights(Tensor squared_distances, float a) -> (Tensor weights, Tensor sigma2)");

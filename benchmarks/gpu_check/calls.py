@@ -94,6 +94,38 @@ def _knn(device: str, k: int, queries: int | None, metric: str, dtype: torch.dty
     return deepclust_ext.knn(x, k, query=query, metric=metric)
 
 
+def _banks() -> Iterator[tuple[str, Call]]:
+    """A bank in each dtype; rows of one tile and of several, with vectors and without."""
+    for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+        name = str(dtype).removeprefix("torch.")
+        for rows, depth in ((40, 7), (1500, 64), (1500, 128)):
+            yield (
+                f"bank_nll_entropy, {rows} x {depth}, {name}",
+                lambda device, rows=rows, depth=depth, dtype=dtype: _bank(device, rows, depth, dtype),
+            )
+        yield (
+            f"bank_update_, {name}",
+            lambda device, dtype=dtype: deepclust_ext.bank_update_(
+                _normal(device, 90, 12, dtype=dtype),
+                torch.tensor([3, 3, 80], device=device),
+                _normal(device, 3, 12, dtype=dtype),
+            ),
+        )
+
+
+def _bank(device: str, rows: int, depth: int, dtype: torch.dtype) -> Any:
+    """Each loss and its gradient, the neighbours among them, and one without a gradient."""
+    v, bank = _normal(device, 20, depth).requires_grad_(), _normal(device, rows, depth, dtype=dtype)
+    index, neighbors = torch.arange(20, device=device), torch.tensor([[-1, 7]], device=device).expand(20, 2)
+    losses = (
+        *deepclust_ext.bank_nll_entropy(v, bank, index, neighbors),
+        deepclust_ext.bank_nll(v, bank, index),
+        deepclust_ext.bank_entropy(v, bank),
+    )
+    alone = deepclust_ext.bank_nll_entropy(v.detach(), bank, index, neighbors)
+    return losses, alone, torch.autograd.grad(sum(loss.sum() for loss in losses), v)
+
+
 def _chains(device: str) -> Tensor:
     """First neighbours of 3,000 points."""
     return (torch.arange(3000, device=device) * 7919 % 2999).unsqueeze(1)
@@ -119,12 +151,12 @@ def _others() -> Iterator[tuple[str, Call]]:
 
 def calls() -> dict[str, Call]:
     """Every call by what it is, float32 first; each takes the device."""
-    found = {name: call for group in (_others, _losses, _searches) for name, call in group()}
+    found = {name: call for group in (_others, _losses, _banks, _searches) for name, call in group()}
     return dict(sorted(found.items(), key=lambda item: "float" in item[0] and "float32" not in item[0]))
 
 
 def heavy() -> dict[str, Call]:
-    """The four heaviest kernels, at sizes that fill a GPU."""
+    """The heaviest kernels, at sizes that fill a GPU."""
     return {
         "knn in lists": lambda device: deepclust_ext.knn(_normal(device, 60_000, 128), 20),
         "knn in strips": lambda device: deepclust_ext.knn(
@@ -132,6 +164,11 @@ def heavy() -> dict[str, Call]:
         ),
         "kmeans_assign": lambda device: deepclust_ext.kmeans_assign(
             _normal(device, 200_000, 256), _normal(device, 1000, 256)
+        ),
+        "bank_nll_entropy": lambda device: deepclust_ext.bank_nll_entropy(
+            _normal(device, 128, 128).requires_grad_(),
+            _normal(device, 500_000, 128),
+            torch.arange(128, device=device),
         ),
         "mi_loss": lambda device: _step(deepclust_ext.mi_loss, device, (8192, 128), (8192, 128), dtype=torch.float32),
     }

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 import deepclust_ext
-from deepclust_ext.benchmark import dhog_loss, jule_loss, kmeans, knn, mi_loss
+from deepclust_ext import reference
+from deepclust_ext.benchmark import bank_nll_entropy, dhog_loss, jule_loss, kmeans, knn, mi_loss
 from deepclust_ext.benchmark.case import step
 
 Run = Callable[[], Any]
@@ -40,6 +41,7 @@ class Case:
 def cases(small: bool) -> Iterator[Case]:
     """All of them; `small` for a rehearsal on a CPU."""
     yield from _losses(small)
+    yield from _banks(small)
     yield from _graphs(small)
     yield from _clusterings(small)
     yield from _others(small)
@@ -116,6 +118,69 @@ def _loss_case(
 
     label = " x ".join(map(str, shape)) + ", forward and backward"
     return Case(op, label, runs, work, graph=True, compiled=compiled)
+
+
+def _banks(small: bool) -> Iterator[Case]:
+    for rows in (700,) if small else (50_000, 500_000):
+        for entropy in (False, True):
+            yield _bank_case(rows, entropy)
+    depth, batch = bank_nll_entropy.DEPTH, bank_nll_entropy.BATCH
+
+    def entropies(device: str) -> dict[str, Run]:
+        v, bank = _points(device, batch, depth, seed=1), _points(device, rows, depth)
+        return {
+            "ours": lambda: (deepclust_ext.bank_entropy(v, bank, temperature=100.0),),
+            "torch": lambda: (-((v @ bank.T / 100).softmax(1) * (v @ bank.T / 100).log_softmax(1)).sum(1),),
+        }
+
+    def views(device: str) -> dict[str, Run]:
+        pair = tuple(_points(device, batch, depth, seed=seed) for seed in (1, 2))
+        bank = _points(device, rows, depth)
+        forms = {"ours": deepclust_ext.augmentation_loss, "torch": reference.augmentation_loss}
+        return {name: step(lambda v, w, form=form: form(v, w, bank), pair) for name, form in forms.items()}
+
+    def updates(device: str) -> dict[str, Run]:
+        index = torch.randperm(rows, generator=torch.Generator().manual_seed(0))[:batch].to(device)
+        v, ours, theirs = (
+            _points(device, batch, depth, seed=1),
+            _points(device, rows, depth),
+            _points(device, rows, depth),
+        )
+        return {
+            "ours": lambda: (deepclust_ext.bank_update_(ours, index, v)[index],),
+            "torch": lambda: (_updated(theirs, index, v),),
+        }
+
+    label, size = f"{batch} queries, {rows:,} x {depth}", 4.0 * rows * depth
+    yield Case("bank_entropy", f"{label}, forward", entropies, (size, 2.0 * rows * batch * depth))
+    yield Case("augmentation_loss", f"{label}, forward and backward", views, (size, 2.0 * rows * depth**2))
+    yield Case("bank_update_", label, updates, (16.0 * batch * depth, 8.0 * batch * depth), once=True)
+
+
+def _updated(bank: Tensor, index: Tensor, v: Tensor) -> Tensor:
+    """Rows at distinct indices."""
+    mixed = torch.nn.functional.normalize(0.5 * bank[index] + 0.5 * v)
+    bank.index_copy_(0, index, mixed)
+    return mixed
+
+
+def _bank_case(rows: int, entropy: bool) -> Case:
+    def runs(device: str, *forms: str) -> dict[str, Run]:
+        tensors = tuple(t.to(device) for t in bank_nll_entropy.queries(torch.Generator().manual_seed(0)))
+        return {
+            name: step(bank_nll_entropy.contestant(form, rows, entropy), tensors)
+            for name, form in {"ours": "ours", "torch": "torch", "torch.compile": "compiled"}.items()
+            if form in forms
+        }
+
+    size = 4.0 * rows * bank_nll_entropy.DEPTH
+    return Case(
+        "bank_nll_entropy" if entropy else "bank_nll",
+        f"{bank_nll_entropy.BATCH} queries, {rows:,} x {bank_nll_entropy.DEPTH}, forward and backward",
+        lambda device: runs(device, "ours", "torch"),
+        (size, (6.0 if entropy else 4.0) * rows * bank_nll_entropy.BATCH * bank_nll_entropy.DEPTH),
+        compiled=lambda device: runs(device, "ours", "compiled"),
+    )
 
 
 def _graphs(small: bool) -> Iterator[Case]:

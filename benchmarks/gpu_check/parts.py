@@ -103,7 +103,7 @@ PARTS = (
     _sanitizer("synccheck"),
     Part(
         "profile",
-        "Nsight Compute on the four heaviest kernels",
+        "Nsight Compute on the heaviest kernels",
         60,
         (*PROFILE, *_module("calls", "--heavy")),
         result="metrics",

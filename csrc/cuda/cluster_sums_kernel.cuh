@@ -15,6 +15,7 @@
 // on ten addresses: about 4 us for 60,000 points by estimate.
 #pragma once
 
+#include "../common/arithmetic.h"
 #include "../common/fixed_point.h"
 #include "kmeans.h"
 #include "kmeans_assign_kernel.cuh"
@@ -209,9 +210,9 @@ struct SumCut {
 
   explicit SumCut(const KMeansPlan& plan) {
     while (across < plan.d && across < kThreads) across *= 2;
-    slices = (plan.d + across - 1) / across;
+    slices = ceil_div(plan.d, across);
     runs = kThreads / across;
-    blocks = (2 * plan.n + runs * kRun - 1) / (runs * kRun);
+    blocks = ceil_div(2 * plan.n, runs * kRun);
   }
 };
 

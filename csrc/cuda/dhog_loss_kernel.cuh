@@ -75,7 +75,7 @@ struct DhogJointProducts {
   DC_DEVICE DhogTile tile() const {
     // Zero before the next launch counts in it: the stream orders the two.
     if (blockIdx.x == 0 && threadIdx.x == 0) *finished = 0;
-    const int64_t across = (plan.classes + kTile - 1) / kTile, partial = blockIdx.x / (across * across);
+    const int64_t across = ceil_div(plan.classes, kTile), partial = blockIdx.x / (across * across);
     const int64_t place = blockIdx.x % (across * across), pull_partials = plan.pulls * plan.pull_chunks;
     DhogTile tile{place / across * kTile, place % across * kTile, plan.classes, plan.classes, 1, 0, 0, 0, 0, 0, 0};
     const bool pull = partial < pull_partials;
@@ -208,7 +208,7 @@ struct DhogGradients {
 
   template <int kTile>
   DC_DEVICE DhogTile tile() const {
-    const int64_t across = (plan.classes + kTile - 1) / kTile, down = (plan.n + kTile - 1) / kTile;
+    const int64_t across = ceil_div(plan.classes, kTile), down = ceil_div(plan.n, kTile);
     const int64_t place = blockIdx.x % (across * down), which = blockIdx.x / (across * down);
     DhogTile tile{place / across * kTile, place % across * kTile, plan.n, plan.classes, 0, 0, 0, 0, 0, 0, 0};
     tile.view = which / plan.heads;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "../common/arithmetic.h"
 #include "workspace.h"
 
 namespace deepclust::cuda {
@@ -14,16 +15,12 @@ inline int tile_for(int64_t widest, bool is_double) {
   return is_double || widest <= 32 ? 32 : 64;
 }
 
-inline int64_t ceil_div(int64_t value, int64_t divisor) {
-  return (value + divisor - 1) / divisor;
-}
-
 // Rows that one block of the product kernel sums: enough blocks for a large GPU (two on each of 128 multiprocessors),
 // but partial joints of at most 2^17 entries together where that leaves 32 of them.
 inline int64_t chunk_rows_for(int64_t n, int64_t tiles, int64_t joint_size) {
   const int64_t most = std::clamp<int64_t>((1 << 17) / joint_size, 32, 256);
   const int64_t wanted = std::clamp<int64_t>(256 / std::max<int64_t>(1, tiles), 1, most);
-  return std::max<int64_t>(128, ceil_div(ceil_div(n, wanted), 32) * 32);
+  return std::max<int64_t>(128, round_up(ceil_div(n, wanted), 32));
 }
 
 // A joint's rows in blocks: one where its partials are few enough for one multiprocessor.

@@ -13,7 +13,7 @@ struct KMeansMemory {
 };
 
 unsigned blocks_for(int64_t threads) {
-  return static_cast<unsigned>((threads + kThreads - 1) / kThreads);
+  return static_cast<unsigned>(ceil_div(threads, kThreads));
 }
 
 }  // namespace
@@ -22,7 +22,7 @@ KMeansPlan::KMeansPlan(const AssignPlan& sizes, int64_t max_iter, double tol, in
     : AssignPlan(sizes), max_iter(max_iter), tol(tol), empty(static_cast<EmptyRule>(empty)), spherical(spherical) {
   const int64_t most = (n + 63) / 64;
   pass_rows = most > 256 ? most : 256;
-  passes = (n + pass_rows - 1) / pass_rows;
+  passes = ceil_div(n, pass_rows);
 }
 
 std::size_t KMeansPlan::workspace_bytes() const {

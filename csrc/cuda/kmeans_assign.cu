@@ -9,7 +9,7 @@ constexpr int64_t kNarrow = 48;
 template <typename Tile, int kVec, typename E>
 void launch_search(const CentroidSearch<E>& search, Stream stream) {
   auto* const kernel = &nearest_centroids<E, Tile, kVec>;
-  const int64_t blocks = search.plan.batch * ((search.plan.n + Tile::kRows - 1) / Tile::kRows);
+  const int64_t blocks = search.plan.batch * ceil_div(search.plan.n, Tile::kRows);
   DC_LAUNCH(kernel, static_cast<unsigned>(blocks), kThreads, 0, stream)(search);
 }
 

@@ -16,6 +16,7 @@
 // origin.
 #pragma once
 
+#include "../common/arithmetic.h"
 #include "../common/seeding_rule.h"
 #include "kmeans_assign.h"
 #include "row_tile.cuh"
@@ -71,7 +72,7 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads, sizeof(accumulator_t<E>) == sizeof(dou
   DC_SHARED(T, centroid_slab, Tile::kColMemory);
   const AssignPlan& plan = search.plan;
   // In 32 bits, where they fit, for want of registers.
-  const unsigned tiles = static_cast<unsigned>((plan.n + Tile::kRows - 1) / Tile::kRows);
+  const unsigned tiles = static_cast<unsigned>(ceil_div(plan.n, Tile::kRows));
   const unsigned item = blockIdx.x / tiles;
   const int64_t m0 = static_cast<int64_t>(blockIdx.x % tiles) * Tile::kRows, m = m0 + Tile::row();
   if (search.done != nullptr && search.done[item] != 0) return;

@@ -52,7 +52,7 @@ struct Lloyd {
         history(out.history),
         empties(out.empties),
         flags(flags) {}
-  static int64_t blocks(int64_t n) { return (n + kWeightBlock - 1) / kWeightBlock; }
+  static int64_t blocks(int64_t n) { return ceil_div(n, kWeightBlock); }
 };
 
 template <typename T>
@@ -255,7 +255,7 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) settle(const Lloyd<T> all, int64_t ite
 // One matrix to a block: its inertia, and its last record again for the iterations that it did not need.
 template <typename T>
 DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) finish_matrices(const Lloyd<T> all) {
-  const int64_t item = blockIdx.x, blocks = (all.plan.n + kWeightBlock - 1) / kWeightBlock;
+  const int64_t item = blockIdx.x, blocks = ceil_div(all.plan.n, kWeightBlock);
   double sum = 0;
   for (int64_t block = threadIdx.x; block < blocks; block += kThreads) sum += all.block_sums[item * blocks + block];
   sum = block_sum(sum);

@@ -1,6 +1,7 @@
 // k-means++ on the GPU, as the torch side sees it: what is kept between the rounds, and the launches.
 #pragma once
 
+#include "../common/arithmetic.h"
 #include "../common/seeding_rule.h"
 #include "kmeans_assign.h"
 #include "workspace.h"
@@ -10,8 +11,7 @@ namespace deepclust::cuda {
 struct SeedingPlan : AssignPlan {
   int64_t blocks;  // of weights, a matrix
 
-  explicit SeedingPlan(const AssignPlan& sizes)
-      : AssignPlan(sizes), blocks((sizes.n + kWeightBlock - 1) / kWeightBlock) {}
+  explicit SeedingPlan(const AssignPlan& sizes) : AssignPlan(sizes), blocks(ceil_div(sizes.n, kWeightBlock)) {}
   std::size_t workspace_bytes() const;
   // The rounds that K seeds take where none is rejected too often: a pass whenever they have doubled.
   int64_t rounds() const;

@@ -36,7 +36,7 @@ struct MiJointProducts {
 
   template <int kTile>
   DC_DEVICE MiTile tile() const {
-    const int64_t across = (plan.cols + kTile - 1) / kTile, down = (plan.rows + kTile - 1) / kTile;
+    const int64_t across = ceil_div(plan.cols, kTile), down = ceil_div(plan.rows, kTile);
     const int64_t place = blockIdx.x % (across * down), part = blockIdx.x / (across * down);
     return {place / across * kTile, place % across * kTile, plan.rows, plan.cols, 1,
             part / plan.chunks,     part % plan.chunks};
@@ -103,11 +103,11 @@ struct MiGradients {
   }
   template <int kTile>
   DC_DEVICE MiTile tile() const {
-    const int64_t down = (plan.n + kTile - 1) / kTile;
-    const int64_t p_blocks = grad_p == nullptr ? 0 : plan.batch * down * ((plan.rows + kTile - 1) / kTile);
+    const int64_t down = ceil_div(plan.n, kTile);
+    const int64_t p_blocks = grad_p == nullptr ? 0 : plan.batch * down * ceil_div(plan.rows, kTile);
     const bool for_q = blockIdx.x >= p_blocks;
     const int64_t block = for_q ? blockIdx.x - p_blocks : blockIdx.x, cols = for_q ? plan.cols : plan.rows;
-    const int64_t across = (cols + kTile - 1) / kTile, place = block % (across * down);
+    const int64_t across = ceil_div(cols, kTile), place = block % (across * down);
     return {place / across * kTile, place % across * kTile, plan.n, cols, 1, block / (across * down), for_q ? 1 : 0};
   }
   DC_DEVICE Segment<Operand<E, Fastest::kK>, Operand<T, Fastest::kEither>> segment(const MiTile& tile, int) const {

@@ -5,6 +5,7 @@
 
 namespace deepclust::emu {
 
+void bind_bank(pybind11::module_& module);
 void bind_dhog_loss(pybind11::module_& module);
 void bind_graph(pybind11::module_& module);
 void bind_half(pybind11::module_& module);

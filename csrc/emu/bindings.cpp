@@ -39,6 +39,7 @@ PYBIND11_MODULE(_emu, module) {
     return sites;
   });
 
+  bind_bank(module);
   bind_dhog_loss(module);
   bind_graph(module);
   bind_half(module);

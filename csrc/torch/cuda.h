@@ -47,6 +47,9 @@ inline void check_same_device(const char* op, const char* anchor_name, const Ten
 // It does not wait for the GPU, and may stand inside the capture of a CUDA graph.
 void check_launch(const char* op);
 
+// Whether a CUDA graph is being recorded on `stream`.
+bool is_capturing(void* stream);
+
 // Refuses an op that must wait for the device where a CUDA graph is being recorded on `stream`: torch's own error would
 // name a call inside of the op, and end the capture. Call before the first launch.
 void refuse_capture(const char* op, void* stream);

@@ -18,7 +18,7 @@ from deepclust_ext._loader import build_info
 from deepclust_ext._version import __version__
 from deepclust_ext.benchmark.case import Case, Contest, step
 
-OPS = ("mi_loss", "dhog_loss", "jule_loss", "kmeans", "knn")
+OPS = ("mi_loss", "dhog_loss", "bank_nll_entropy", "jule_loss", "kmeans", "knn", "agglomerate")
 
 # A contestant is called for about this long in each of the rounds, all contestants in turn, so that a slow moment of
 # the machine meets all of them alike.

@@ -12,16 +12,30 @@ import torch
 from deepclust_ext.commands._parser import Parser
 from deepclust_ext.commands._run import load, open_for_reading
 from deepclust_ext.commands._show import DIAGNOSTICS, SCORES, diagnostic_cells, figure, score_cells, table
-from deepclust_ext.data import ImageData
+from deepclust_ext.data import ImageData, Items
+from deepclust_ext.data.images import as_float
 from deepclust_ext.data.source import Source, check_digest, source_of
-from deepclust_ext.evaluate import diagnostics, knn_accuracy, linear_probe, scores
-from deepclust_ext.methods import Method
+from deepclust_ext.evaluate import (
+    compare_clusterers,
+    diagnostics,
+    knn_accuracy,
+    linear_probe,
+    low_dimensional,
+    neighbour_purity,
+    scores,
+    transfer,
+)
+from deepclust_ext.methods import Clusterer
 from deepclust_ext.runs import RunDirectory
 from deepclust_ext.training.results import compare_with_pixels
 from deepclust_ext.training.seeds import derive_generator
 
 # Share of the training images that the probes are tested on where the data have no test images.
 HELD_OUT = 0.2
+# Neighbours whose classes are looked at, where there are as many.
+PURITY = (1, 10, 100)
+# Embeddings in few dimensions are judged by the distances of all pairs: of so many images at most.
+PAIRED, NEAR = 5_000, 12
 
 
 def run(words: list[str]) -> int:
@@ -30,6 +44,7 @@ def run(words: list[str]) -> int:
     parser.add_argument("run", metavar="RUN", help="folder of a finished run")
     parser.add_argument("--data", help="the images of the run, if they are not where they were")
     parser.add_argument("--folder-labels", action="store_true", help="sub-folders are classes, for scores")
+    parser.add_argument("--transfer", metavar="DATA", help="cluster other images, with classes, in the embedding")
     parser.add_argument("--no-cache", action="store_true", help="do not keep scaled images beside RUN")
     parser.add_argument("--device", help="cpu or cuda (default: as the run did)")
     parser.add_argument("--quiet", action="store_true", help="print nothing")
@@ -39,10 +54,12 @@ def run(words: list[str]) -> int:
     with RunDirectory(found.run, mode="resume") as folder:
         config = folder.read_config()
         source = source_of(config, folder.path, data=found.data, folder_labels=found.folder_labels)
-        method = Method.load(found.run, **({"device": found.device} if found.device else {}))
+        method = Clusterer.load(found.run, **({"device": found.device} if found.device else {}))
         images = load(source, beside=None if found.no_cache else folder.path, quiet=found.quiet)
         check_digest(images, config, folder.path)
         evaluation = evaluate(method, source, images, _embeddings(folder.path, method, images))
+        if found.transfer:
+            evaluation["transfer"] = {"data": found.transfer, **transfer(method, found.transfer, seed=method.seed)}
         folder.write_metrics({**folder.read_metrics(), "evaluation": evaluation})
     if not found.quiet:
         print(report(evaluation))
@@ -50,16 +67,16 @@ def run(words: list[str]) -> int:
     return 0
 
 
-def evaluate(method: Method, source: Source, images: ImageData, embeddings: npt.NDArray[np.float32]) -> dict[str, Any]:
+def evaluate(method: Clusterer, source: Source, images: Items, embeddings: npt.NDArray[np.float32]) -> dict[str, Any]:
     """Evaluate a fitted method.
 
     Parameters
     ----------
-    method : Method
+    method : Clusterer
         Fitted on `images`.
     source : Source
         Where test images are looked for.
-    images : ImageData
+    images : Items
         The N training images.
     embeddings : ndarray of float32, shape (N, d)
         Theirs.
@@ -68,7 +85,8 @@ def evaluate(method: Method, source: Source, images: ImageData, embeddings: npt.
     -------
     evaluation : dict
         `diagnostics`; with labels also `train` (scores), `kmeans_pixels`, `probes` (k-NN and linear, with
-        `tested_on`), and, where there are test images, `test`: scores under the mappings from clusters to
+        `tested_on`), `neighbour_purity`, `clusterers` and `low_dimensional` (of 5,000 of the images, if there are more)
+        of the embeddings, and, where there are test images, `test`: scores under the mappings from clusters to
         classes that were fitted on the training labels.
     """
     found: dict[str, Any] = {"diagnostics": dict(diagnostics(method.labels_, method.n_clusters, embeddings))}
@@ -76,12 +94,13 @@ def evaluate(method: Method, source: Source, images: ImageData, embeddings: npt.
         return found
     y = images.labels.numpy()
     found["train"] = scores(method.labels_, y)
-    known = (
-        method.metrics_
-        if "kmeans_pixels" in method.metrics_
-        else compare_with_pixels(method.labels_, method.n_clusters, images, y, seed=method.seed)
-    )
-    found |= {key: known[key] for key in ("kmeans_pixels", "below_kmeans_pixels")}
+    if method.baseline:
+        known = (
+            method.metrics_
+            if "kmeans_pixels" in method.metrics_
+            else compare_with_pixels(method.labels_, method.n_clusters, images, y, seed=method.seed)
+        )
+        found |= {key: known[key] for key in ("kmeans_pixels", "below_kmeans_pixels")}
     test = _test_images(source)
     if test is None or test.labels is None:
         train_rows, test_rows = _held_out(len(images), method.seed)
@@ -97,6 +116,25 @@ def evaluate(method: Method, source: Source, images: ImageData, embeddings: npt.
         "linear": linear_probe(*parts, seed=method.seed) if len(np.unique(parts[1])) > 1 else None,
         "tested_on": tested_on,
     }
+    return found | _figures_of_embeddings(method, images, embeddings, y)
+
+
+def _figures_of_embeddings(
+    method: Clusterer, images: Items, embeddings: npt.NDArray[np.float32], y: npt.NDArray[np.int64]
+) -> dict[str, Any]:
+    """What neighbours, other clusterers and few dimensions make of the embeddings."""
+    n = len(images)
+    found: dict[str, Any] = {
+        "neighbour_purity": neighbour_purity(embeddings, y, ks=[k for k in PURITY if k < n] or [1]),
+        "clusterers": compare_clusterers(
+            embeddings, y, method.n_clusters, clusterers=("kmeans", "affinity"), seed=method.seed
+        ),
+    }
+    rows = torch.randperm(n, generator=derive_generator(method.seed, "pairs"))[:PAIRED].sort().values
+    if len(rows) > 2 * NEAR:
+        values = images.values[rows]
+        pixels = as_float(values).flatten(1) if isinstance(images, ImageData) else values.float()
+        found["low_dimensional"] = low_dimensional(embeddings[rows.numpy()], y[rows.numpy()], pixels, k=NEAR)
     return found
 
 
@@ -107,24 +145,39 @@ def report(evaluation: dict[str, Any]) -> str:
     if "train" in evaluation:
         rows = [("train", evaluation["train"])]
         rows += [("test", evaluation["test"])] if "test" in evaluation else []
-        rows += [("k-means on pixels", evaluation["kmeans_pixels"])]
+        if "kmeans_pixels" in evaluation:
+            pixels = evaluation["kmeans_pixels"]
+            rows += [(f"k-means on {pixels.get('input', 'pixels')}", pixels)]
         header = ("clusters against classes", *(title for title, _ in SCORES), "majority ACC")
         body = [(name, *score_cells(values), figure(values["acc_majority"])) for name, values in rows]
         blocks.append(table(header, body))
         probes = evaluation["probes"]
         header = (f"probes, {probes['tested_on']}", "weighted k-NN", "linear")
         blocks.append(table(header, [("embeddings", figure(probes["knn"]), figure(probes["linear"]))]))
+        header = ("other clusterers", *(title for title, _ in SCORES))
+        rows = [(f"{name} on embeddings", values) for name, values in evaluation["clusterers"].items()]
+        for part in ("pixels", "embedding"):
+            moved = evaluation.get("transfer", {}).get(part, {})
+            rows += [(f"{evaluation['transfer']['data']}, {name} on {part}", values) for name, values in moved.items()]
+        blocks.append(table(header, [(name, *score_cells(values)) for name, values in rows]))
+        purity = evaluation["neighbour_purity"]
+        header = ("neighbours of the same class", *(f"k = {k}" for k in purity))
+        blocks.append(table(header, [("embeddings", *map(figure, purity.values()))]))
+        placed = evaluation.get("low_dimensional", {})
+        header = ("principal components", "1-NN error", f"trustworthiness, k = {NEAR}")
+        body = [(str(d), figure(v["one_nn_error"]), figure(v["trustworthiness"])) for d, v in placed.items()]
+        blocks += [table(header, body)] if body else []
     return "\n\n".join(blocks)
 
 
-def _test_images(source: Source) -> ImageData | None:
+def _test_images(source: Source) -> Items | None:
     """The test images, if the data have any."""
     if not source.has_test():
         return None
     return load(Source(source.data, "test", source.image_size, source.folder_labels), min_images=1)
 
 
-def _embeddings(folder: Path, method: Method, images: ImageData) -> npt.NDArray[np.float32]:
+def _embeddings(folder: Path, method: Clusterer, images: Items) -> npt.NDArray[np.float32]:
     """The run's own embeddings, or new ones if the file is gone or another's."""
     try:
         with np.load(folder / "embeddings.npz", allow_pickle=False) as arrays:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,8 @@ class DeepCluster(Method):
     >>> labels = model.fit_predict("fashion-mnist", run="runs/fashion")  # doctest: +SKIP
     """
 
+    standardises: ClassVar[bool] = True
+
     n_clusters: int = shared("n_clusters", 10, "More than classes are usual (1,000 for CIFAR-10).")
     _: KW_ONLY
     n_components: int | None = param(None, "Dimensions after PCA and whitening; None has neither.", at_least=1)
@@ -90,16 +92,6 @@ class DeepCluster(Method):
     seed: int = shared("seed", 0)
     checkpoint_every: int = shared("checkpoint_every", 5, "Ours.")
     device: Any = shared("device", "auto")
-
-    def make_augmentation(self, image_shape: tuple[int, int, int]) -> Augmentation:
-        """Refuse one that changes the channels: the network standardises views by the images' own."""
-        found = super().make_augmentation(image_shape)
-        if found.output_shape[0] != image_shape[0]:
-            raise ValueError(
-                f"{self._name}: 'augmentation' must keep the images' channels ({image_shape[0]}), "
-                f"got {found.output_shape[0]}; convert the images beforehand, or use sobel=True for edges"
-            )
-        return found
 
     def make_net(self, view_shape: tuple[int, int, int]) -> DeepClusterNet:
         """A trunk with its head; a module that was given is copied: the parameter stays untouched."""

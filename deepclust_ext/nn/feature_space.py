@@ -1,4 +1,4 @@
-"""Where DeepCluster clusters: features by PCA, whitening and length, and the centroids among them."""
+"""Where clusters are: features by PCA, whitening and length, and the centroids among them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from torch import Tensor, nn
 
 from deepclust_ext.ops.kmeans import KMeansResult, kmeans
 from deepclust_ext.ops.pca_whiten import PCAWhitening, pca_whiten
+
+# Far from the sphere, and still finite when squared.
+_NOWHERE = 1e3
 
 
 class FeatureSpace(nn.Module):
@@ -48,7 +51,9 @@ class FeatureSpace(nn.Module):
         self.register_buffer("centroids", torch.zeros(n_clusters, dim if n_components is None else n_components))
         self.register_buffer("variance", torch.ones((), dtype=torch.float64))
 
-    def fit(self, features: Tensor, *, init: str = "k-means++", max_iter: int = 20, seed: int) -> KMeansResult:
+    def fit(
+        self, features: Tensor, *, init: str = "k-means++", max_iter: int = 20, n_init: int = 1, seed: int
+    ) -> KMeansResult:
         """Find the map and the centroids of features (N, d); options as in `kmeans`.
 
         Raises
@@ -59,7 +64,7 @@ class FeatureSpace(nn.Module):
         # By length: one that overflows would bring its row to zero. And an entry's own test would copy all features.
         if not torch.linalg.vector_norm(features, dim=1).isfinite().all():
             raise FloatingPointError(
-                "DeepCluster: the network's features became NaN or infinite; try a lower 'lr' or a longer 'warmup'"
+                "FeatureSpace.fit: the network's features became NaN or infinite; try a lower 'lr'"
             )
         if self.n_components is not None:
             prepared, found = pca_whiten(features, self.n_components)
@@ -67,10 +72,23 @@ class FeatureSpace(nn.Module):
                 getattr(self, name).copy_(getattr(found, name))
         else:
             prepared = self.prepare(features)
-        result = kmeans(prepared, self.n_clusters, init=init, max_iter=max_iter, seed=seed)
+        result = kmeans(prepared, self.n_clusters, init=init, max_iter=max_iter, n_init=n_init, seed=seed)
         self.centroids.copy_(result.centroids)
         self.variance.copy_(result.inertia.double() / prepared.numel())
         return result
+
+    def settle(self, features: Tensor, labels: Tensor) -> None:
+        """Put the centroids at the means of the clusters (N,) in [0, K) of features (N, d), on any device.
+
+        One without members goes to where it is nearest to nothing.
+        """
+        # On the CPU rows are added in their order: the same bits for any number of threads.
+        points, labels = self.prepare(features).double().cpu(), labels.cpu()
+        counts = torch.bincount(labels, minlength=self.n_clusters)[:, None]
+        sums = torch.zeros(self.n_clusters, points.shape[1], dtype=torch.float64).index_add_(0, labels, points)
+        means = sums / counts.clamp_min(1)
+        self.variance.copy_((points - means[labels]).square().sum() / points.numel())
+        self.centroids.copy_(torch.where(counts > 0, means, _NOWHERE))
 
     def prepare(self, features: Tensor) -> Tensor:
         """Bring features (B, d) to the sphere; a zero row stays zero."""

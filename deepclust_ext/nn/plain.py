@@ -96,8 +96,8 @@ def lenet5_trunk(image_shape: tuple[int, int, int], *, width: float = 1.0, batch
     sides = _sides("lenet5_trunk", image_shape, 12, lambda side: (side // 2 - 4) // 2)
     first, second, hidden, feature = scaled_channels("lenet5_trunk", (6, 16, 120, 84), width)
     stages = [
-        _stage(image_shape[0], first, (5, 1, 2), batch_norm=batch_norm, pool=nn.MaxPool2d(2)),
-        _stage(first, second, (5, 1, 0), batch_norm=batch_norm, pool=nn.MaxPool2d(2)),
+        stage(image_shape[0], first, (5, 1, 2), batch_norm=batch_norm, pool=nn.MaxPool2d(2)),
+        stage(first, second, (5, 1, 0), batch_norm=batch_norm, pool=nn.MaxPool2d(2)),
     ]
     top = nn.Sequential(
         nn.Linear(second * sides[0] * sides[1], hidden), nn.ReLU(inplace=True), nn.Linear(hidden, feature)
@@ -190,7 +190,7 @@ def _alexnet(
     (units,) = scaled_channels(function, (units,), width)
     inputs = [image_shape[0], *channels]
     stages = [
-        _stage(before, after, (kernel, stride, padding), batch_norm=True, pool=nn.MaxPool2d(3, 2) if pools else None)
+        stage(before, after, (kernel, stride, padding), batch_norm=True, pool=nn.MaxPool2d(3, 2) if pools else None)
         for before, after, (_, kernel, stride, padding, pools) in zip(inputs, channels, plan, strict=False)
     ]
     top = nn.Sequential(
@@ -203,7 +203,7 @@ def _alexnet(
     return PlainTrunk(stages, top)
 
 
-def _stage(
+def stage(
     before: int, after: int, geometry: tuple[int, int, int], *, batch_norm: bool, pool: nn.Module | None
 ) -> nn.Sequential:
     """A convolution, batch-norm, pooling, ReLU: the maximum and the ReLU commute, and the ReLU sees fewer pixels."""

@@ -10,12 +10,10 @@ from torch import Tensor, nn
 
 from deepclust_ext.nn.registry import feature_dims
 from deepclust_ext.nn.sobel import Sobel
-
-# Images summed at a time, and pixels at most: the float64 copies stay at some hundred MB.
-_IMAGES, _PIXELS = 4096, 2**25
+from deepclust_ext.nn.standardised import StandardisedNet
 
 
-class PseudoLabelNet(nn.Module):
+class PseudoLabelNet(StandardisedNet):
     r"""Standardise the images, take their edges if asked to, and map them to a feature; a linear head on top.
 
     Parameters
@@ -31,33 +29,14 @@ class PseudoLabelNet(nn.Module):
         Whether `Sobel` comes before the trunk.
     """
 
-    pixel_mean: Tensor
-    pixel_deviation: Tensor
-
     def __init__(self, trunk: nn.Module, image_shape: tuple[int, int, int], n_labels: int, *, sobel: bool) -> None:
-        super().__init__()
-        self.register_buffer("pixel_mean", torch.zeros(image_shape[0], 1, 1))
-        self.register_buffer("pixel_deviation", torch.ones(image_shape[0], 1, 1))
+        super().__init__(image_shape[0])
         self.sobel = Sobel() if sobel else None
         self.trunk = trunk
         self.dim = feature_dims(trunk, sobel_shape(image_shape) if sobel else image_shape)[-1]
         self.head = nn.Linear(self.dim, n_labels)
         if hasattr(trunk, "probe_layers"):
             self.probe_layers = tuple(f"trunk.{name}" for name in cast(Iterable[str], trunk.probe_layers))
-
-    @torch.no_grad()
-    def standardise(self, images: Tensor) -> None:
-        """Take mean and deviation of each channel from images (N, C, H, W), uint8 or in [0, 1]."""
-        scale = 1.0 if images.is_floating_point() else 255.0
-        sums = torch.zeros(2, images.shape[1], dtype=torch.float64, device=images.device)
-        for part in images.split(max(1, min(_IMAGES, _PIXELS // images[0].numel()))):
-            pixels = part.double() / scale
-            sums += torch.stack([pixels.sum((0, 2, 3)), pixels.square().sum((0, 2, 3))])
-        mean, square = sums / (images.numel() // images.shape[1])
-        deviation = (square - mean.square()).clamp_min(0).sqrt()
-        self.pixel_mean.copy_(mean[:, None, None])
-        # A constant channel carries nothing: it becomes 0.
-        self.pixel_deviation.copy_(torch.where(deviation > 1e-6, deviation, 1.0)[:, None, None])
 
     @torch.no_grad()
     def reset_head(self, generator: torch.Generator) -> None:
@@ -68,7 +47,7 @@ class PseudoLabelNet(nn.Module):
 
     def features(self, views: Tensor) -> Tensor:
         """Return the last feature (B, d) of views (B, C, H, W) in [0, 1]."""
-        inputs = (views - self.pixel_mean) / self.pixel_deviation
+        inputs = self.standardised(views)
         if self.sobel is not None:
             inputs = self.sobel(inputs)
         output = self.trunk(inputs)

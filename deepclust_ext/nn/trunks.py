@@ -75,6 +75,13 @@ class BranchedTrunk(nn.Module):
         features.extend(self._feature(block(hidden)) for block in self.parallel)
         return features
 
+    def map_and_feature(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the last shared block's map (B, C', h, w), and the first last block's feature on it (B, d)."""
+        hidden = self.stem(images.contiguous(memory_format=torch.channels_last))
+        for block in self.shared:
+            hidden = block(hidden)
+        return hidden, self._feature(self.parallel[0](hidden))
+
 
 def resnet18_trunk(
     image_shape: tuple[int, int, int], *, width: float = 1.0, n_heads: int = 8, n_early: int | None = None
@@ -114,16 +121,68 @@ def resnet18_trunk(
     >>> [feature.shape[1] for feature in trunk(torch.zeros(2, 3, 20, 20))]
     [64, 128, 256, 512, 512, 512, 512, 512]
     """
+    return _resnet_trunk("resnet18_trunk", image_shape, width, n_heads, n_early, "BasicBlock", (2, 2, 2, 2))
+
+
+def resnet101_trunk(
+    image_shape: tuple[int, int, int], *, width: float = 1.0, n_heads: int = 1, n_early: int | None = None
+) -> BranchedTrunk:
+    """Build ResNet-101, branched as `resnet18_trunk` is: bottleneck blocks of 4 times the channels at their end.
+
+    Parameters
+    ----------
+    image_shape, width, n_early
+        As of `resnet18_trunk`.
+    n_heads : int
+        Number of features; one is the plain ResNet-101, of 2,048 dimensions.
+
+    Returns
+    -------
+    BranchedTrunk
+
+    Raises
+    ------
+    ValueError
+        If `width`, `n_heads` or `n_early` is out of range.
+    ImportError
+        If torchvision is not installed.
+
+    References
+    ----------
+    He et al., Deep Residual Learning for Image Recognition, 2016. Super-AND, arXiv 2002.12158, table 3.
+
+    Examples
+    --------
+    >>> trunk = resnet101_trunk((3, 32, 32), width=0.25)
+    >>> [feature.shape[1] for feature in trunk(torch.zeros(2, 3, 32, 32))]
+    [512]
+    """
+    return _resnet_trunk("resnet101_trunk", image_shape, width, n_heads, n_early, "Bottleneck", (3, 4, 23, 3))
+
+
+def _resnet_trunk(
+    function: str,
+    image_shape: tuple[int, int, int],
+    width: float,
+    n_heads: int,
+    n_early: int | None,
+    block: str,
+    depths: Sequence[int],
+) -> BranchedTrunk:
+    """Three shared stages of torchvision's blocks, and the last stage once per remaining head."""
     # With 8 channels, torch's strided 1x1 convolution writes past its memory in the backward pass (channels-last, two
     # threads, torch 2.14): no block gets fewer than 16.
-    channels = [max(16, count) for count in scaled_channels("resnet18_trunk", RESNET_CHANNELS, width)]
-    n_early = early_heads("resnet18_trunk", n_heads, n_early, n_shared=3)
-    shared = [
-        _resnet_stage(channels[0], channels[0], stride=1),
-        _resnet_stage(channels[0], channels[1], stride=2),
-        _resnet_stage(channels[1], channels[2], stride=2),
-    ]
-    parallel = [_resnet_stage(channels[2], channels[3], stride=2) for _ in range(n_heads - n_early)]
+    channels = [max(16, count) for count in scaled_channels(function, RESNET_CHANNELS, width)]
+    n_early = early_heads(function, n_heads, n_early, n_shared=3)
+    kind = getattr(require("torchvision.models.resnet"), block)
+    inputs = [channels[0], *(count * kind.expansion for count in channels)]
+
+    def stage(position: int) -> nn.Module:
+        stride = 1 if position == 0 else 2
+        return _resnet_stage(kind, inputs[position], channels[position], stride=stride, depth=depths[position])
+
+    shared = [stage(position) for position in range(3)]
+    parallel = [stage(3) for _ in range(n_heads - n_early)]
     trunk = BranchedTrunk(_resnet_stem(image_shape, channels[0]), shared, parallel, n_early)
     initialise(trunk)
     return trunk
@@ -139,19 +198,17 @@ def _resnet_stem(image_shape: tuple[int, int, int], channels: int) -> nn.Module:
     )
 
 
-def _resnet_stage(in_channels: int, channels: int, stride: int) -> nn.Module:
-    """Two of torchvision's residual blocks, the first of which changes resolution and channels."""
-    basic_block = require("torchvision.models.resnet").BasicBlock
+def _resnet_stage(kind: Any, in_channels: int, channels: int, *, stride: int, depth: int) -> nn.Module:
+    """`depth` of torchvision's residual blocks, the first of which changes resolution and channels."""
+    out_channels = channels * kind.expansion
     shortcut = None
-    if stride != 1 or in_channels != channels:
+    if stride != 1 or in_channels != out_channels:
         shortcut = nn.Sequential(
-            nn.Conv2d(in_channels, channels, kernel_size=1, stride=stride, bias=False),
-            nn.BatchNorm2d(channels),
+            nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False),
+            nn.BatchNorm2d(out_channels),
         )
-    return nn.Sequential(
-        basic_block(in_channels, channels, stride=stride, downsample=shortcut),
-        basic_block(channels, channels),
-    )
+    first = kind(in_channels, channels, stride=stride, downsample=shortcut)
+    return nn.Sequential(first, *(kind(out_channels, channels) for _ in range(depth - 1)))
 
 
 def conv_norm_relu(in_channels: int, channels: int, *, kernel_size: int = 3, stride: int = 1) -> nn.Sequential:

@@ -159,8 +159,10 @@ def batch_first(batch_size: int, value: Any, dim: int | None) -> Any:
     return value.movedim(dim, 0)
 
 
-def checked_by_value(op: str, run: Callable[..., _Result], *inputs: Any, **names: str) -> _Result:
-    """`run(*inputs)`, where the kernel's complaint about an argument's values becomes a ValueError of `op`.
+def checked_by_value(
+    op: str, run: Callable[..., _Result], *inputs: Any, error: type[Exception] = ValueError, **names: str
+) -> _Result:
+    """`run(*inputs)`, where the kernel's complaint about an argument's values becomes an `error` of `op`.
 
     Looking at the values here would cost a pass over them; a compiled graph keeps the kernel's RuntimeError. `names`
     says what the public function calls an argument of the kernel.
@@ -169,9 +171,9 @@ def checked_by_value(op: str, run: Callable[..., _Result], *inputs: Any, **names
         return run(*inputs)
     try:
         return run(*inputs)
-    except RuntimeError as error:
-        found = re.search(r"\w+: '(\w+)' (must be .*)", str(error))
+    except RuntimeError as complaint:
+        found = re.search(r"\w+: '(\w+)' (must be .*)", str(complaint))
         if found is None:
             raise
         name = names.get(found.group(1), found.group(1))
-        raise ValueError(f"{op}: '{name}' {found.group(2)}") from None
+        raise error(f"{op}: '{name}' {found.group(2)}") from None

@@ -12,6 +12,10 @@ import deepclust_ext._loader  # noqa: F401 - registers the ops
 
 _ops = torch.ops.deepclust
 
+BankNLLEntropy = Callable[
+    [Tensor, Tensor, Tensor, Tensor, float, bool, bool, bool], tuple[Tensor, Tensor, Tensor, Tensor]
+]
+BankUpdate = Callable[[Tensor, Tensor, Tensor, float], None]
 MILoss = Callable[[Tensor, Tensor, float, bool], tuple[Tensor, Tensor]]
 MILossBackward = Callable[[Tensor, Tensor, Tensor, Tensor, bool, bool], tuple[Tensor, Tensor]]
 DHOGLoss = Callable[[Tensor, float, bool, bool, float], tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]
@@ -31,6 +35,8 @@ Agglomerate = Callable[
 ]
 OrderedProduct = Callable[[Tensor, Tensor], Tensor]
 
+bank_nll_entropy = cast(BankNLLEntropy, _ops.bank_nll_entropy.default)
+bank_update_ = cast(BankUpdate, _ops.bank_update_.default)
 mi_loss = cast(MILoss, _ops.mi_loss.default)
 mi_loss_backward = cast(MILossBackward, _ops.mi_loss_backward.default)
 dhog_loss = cast(DHOGLoss, _ops.dhog_loss.default)

@@ -45,7 +45,7 @@ def agglomerate(
     positive), and all sums are of whole numbers: the result is that of computing every affinity anew after every merge,
     and has the same bits on every run and at every level of DEEPCLUST_SIMD.
 
-    Time grows with the number of edges, memory is about 50 bytes an edge. The loop is sequential and runs on the CPU;
+    Time grows with the number of edges; memory is 30 to 100 bytes an edge. The loop is sequential and runs on the CPU;
     tensors on a GPU are copied there and the results back.
 
     Parameters

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +20,7 @@ BATCH = 512
 
 def device_of(net: Any) -> torch.device:
     """Where a network is."""
-    found: torch.device = next(net.parameters()).device
+    found: torch.device = next(itertools.chain(net.parameters(), net.buffers())).device
     return found
 
 
@@ -73,12 +75,21 @@ def all_features(net: Any, augmentation: Augmentation, images: Tensor) -> Tensor
     return features
 
 
+def plain_pixels(augmentation: Augmentation, images: Tensor) -> Tensor:
+    """The plain views' pixels (N, C H W), L2-normalised, on the images' device; black images stay 0."""
+    pixels = torch.empty(len(images), math.prod(augmentation.output_shape), device=images.device)
+    for rows, batch in zip(pixels.split(BATCH), images.split(BATCH), strict=True):
+        rows.copy_(torch.nn.functional.normalize(augmentation.plain(batch).flatten(1), dim=1))
+    return pixels
+
+
 def agreement_of_views(
     net: Any, augmentation: Augmentation, images: Tensor, *, seed: int, n_clusters: int
 ) -> tuple[Tensor, Tensor]:
     """Return MI and NMI(z, z') of each head, float64 (H,): its labels of two augmented views of every image.
 
-    The views are drawn from the seed, in evaluation mode: the same for every head and every call.
+    `images` are the training images. The views are drawn from the seed, in evaluation mode: the same for every head and
+    every call.
 
     References
     ----------
@@ -88,10 +99,9 @@ def agreement_of_views(
     net.eval()
     labels: list[Tensor] = []
     with torch.inference_mode():
-        for number, batch in enumerate(torch.split(images, BATCH)):
+        for number, rows in enumerate(torch.arange(len(images), device=images.device).split(BATCH)):
             generator = derive_generator(seed, "selection", number)
-            here = batch.to(device)
-            views = [augmentation(here, generator=generator) for _ in range(2)]
+            views = [augmentation.views_of(images, rows, generator=generator).to(device) for _ in range(2)]
             labels.append(torch.stack([net.outputs(view)[0].argmax(-1) for view in views]).cpu())
     heads = torch.cat(labels, dim=2).unbind(1)
     found = [information_of_labels(first, second, n_clusters) for first, second in heads]

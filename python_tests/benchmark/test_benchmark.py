@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deepclust_ext.benchmark import kmeans, knn, runner
+from deepclust_ext.benchmark import agglomerate, kmeans, knn, runner
 
 
 @pytest.fixture
@@ -46,3 +46,20 @@ def test_plain_torch_finds_the_same_neighbours(generator, queries):
     x = torch.randn(200, 8, generator=generator)
     query = None if queries is None else torch.randn(queries, 8, generator=generator)
     torch.testing.assert_close(knn._torch(x, query, 5), knn._ours(x, query, 5), rtol=1e-4, atol=1e-4)
+
+
+def test_merging_beside_ward(generator, monkeypatch):
+    """Clusters by other criteria are no disagreement, unless they are better."""
+    classes = torch.arange(300) % 5
+    x = 10 * torch.randn(5, 8, generator=generator)[classes] + torch.randn(300, 8, generator=generator)
+    monkeypatch.setattr(agglomerate, "images", lambda: ("small", x, classes))
+    monkeypatch.setattr(agglomerate, "SIZES", (200, 400))
+    monkeypatch.setattr(agglomerate, "peers", lambda: {"ward": agglomerate.ward})
+    (contest,) = agglomerate.cases()
+    result = runner.run_contest(contest)
+    assert result["disagreement"] == ""
+    assert set(result["microseconds"]) == {"ours", "ward"}
+    assert "NMI: ours 1.000, ward 1.000" in result["remarks"]
+    monkeypatch.setattr(agglomerate, "ours", lambda graph, x, n_clusters: classes.numpy() % 2)
+    (contest,) = agglomerate.cases()
+    assert runner.run_contest(contest)["disagreement"].startswith("ward: NMI 1.000, ours")

@@ -77,7 +77,8 @@ def test_command_lines_that_make_no_sense(tmp_path, images, refused):
     out = tmp_path / "run"
     refused([], "COMMAND; see deepclust --help")
     refused(["train"], "invalid choice: 'train'")
-    refused(["fit"], "METHOD must come first and be one of deepcluster, dhog, iic, got nothing")
+    methods = "affinity, deepcluster, dhog, jule, kmeans, super-and, vcami, iic, and, instance"
+    refused(["fit"], f"METHOD must come first and be one of {methods}, got nothing")
     refused(["fit", "dgog", "--data", images], "got 'dgog'")
     refused(["fit", "dhog", "--data", images], "required: --out; see deepclust fit dhog --help")
     refused(fit(images, out, "--clusters", "61"), r"'--clusters' must be at most the number of images \(60\), got 61")

@@ -14,7 +14,16 @@ from support.clidata import SETTINGS, pictures, single_thread, write_folder
 
 import deepclust_ext
 from deepclust_ext.cli import main
-from deepclust_ext.evaluate import acc_hungarian, knn_accuracy, linear_probe, scores
+from deepclust_ext.evaluate import (
+    acc_hungarian,
+    compare_clusterers,
+    knn_accuracy,
+    linear_probe,
+    low_dimensional,
+    neighbour_purity,
+    scores,
+    transfer,
+)
 from deepclust_ext.methods import DHOG, Method
 
 
@@ -62,6 +71,30 @@ def test_scores_and_probes_of_train_and_test(run, monkeypatch, capfd, tmp_path):
         assert f"{number:.4f}" in out
     # What the fit wrote is still there.
     assert metrics["scores"] == found["train"]
+
+
+def test_figures_of_the_embeddings(run, monkeypatch, capfd, tmp_path):
+    x, y = pictures(50, seed=3, size=16)
+    np.savez(tmp_path / "other.npz", x=x, y=y)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("deepclust_ext.commands.evaluate.PAIRED", 60)
+    assert main(["evaluate", str(run / "run"), "--transfer", "other.npz"]) == 0
+    out = capfd.readouterr().out
+    found = json.loads((run / "run" / "metrics.json").read_text())["evaluation"]
+    method, (images, classes) = Method.load(run / "run"), pictures(120)
+    embeddings = method.transform(images)
+    purity = neighbour_purity(embeddings, classes, ks=(1, 10, 100))
+    assert found["neighbour_purity"] == {str(k): pytest.approx(value) for k, value in purity.items()}
+    both = ("kmeans", "affinity")
+    assert found["clusterers"] == compare_clusterers(embeddings, classes, 4, clusterers=both, seed=method.seed)
+    # A part of the images, the same every time.
+    assert len(found["low_dimensional"]) == 3
+    assert found["low_dimensional"] != low_dimensional(embeddings, classes, images.reshape(120, -1) / 255)
+    moved = found["transfer"]
+    assert moved.pop("data") == "other.npz"
+    assert moved == transfer(method, x, y, seed=method.seed)
+    for text in ("other.npz, kmeans on pixels", "affinity on embeddings", "k = 100", "trustworthiness, k = 12"):
+        assert text in out
 
 
 def test_without_labels_the_label_free_figures_remain(tmp_path, capfd, run):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.emulated import GRAPHS, SEARCHES, call, emu
+from support.emulated import GRAPHS, LOSSES, SEARCHES, call, emu
 from support.emulator import ROOT, SCHEDULES, directory
 from support.opspecs import OPSPECS, points, rows
 
@@ -42,6 +42,9 @@ EQUAL = torch.ones(9, 1)
 GRID = points(G, 300, 2).float().round()  # copies, so that the index decides as well
 # First neighbours close by, so that every tile of every chunk has roots, and no two as many.
 NEAR = torch.arange(3000).add(torch.arange(3000) * 7919 % 101 % 5 - 2).clamp(0, 2999).unsqueeze(1)
+# Two ranges of the bank, the last tile of the second with one row; two slabs of columns.
+BANK, PLACES = points(G, 321, 18), torch.tensor([0, 320, 7])
+BANK_ARGUMENTS = (PLACES, torch.tensor([[5, -1], [-1, 0], [7, 319]]), 2.0)
 SEARCH_CASES = [
     ("kmeans_assign", (FEW, FEW[:20] + 0.1)),
     ("kmeans", (FEW, torch.cat([FEW[:3], FEW[:3] + 50]), 6, 0, 2, 0.0, 0, False)),
@@ -51,6 +54,8 @@ SEARCH_CASES = [
     ("kmeans_plusplus", (EQUAL, 5, 0)),
     ("knn", (FEW, None, 3, "euclidean")),
     ("knn", (GRID, GRID[:2], 200, "euclidean")),
+    ("bank_nll_entropy", (BANK[9:12].float(), BANK.float(), *BANK_ARGUMENTS, True, True, True)),
+    ("bank_nll_entropy", (BANK[9:12], BANK, *BANK_ARGUMENTS, True, False, True)),
     ("affinity_weights", (points(G, 300, 20).square(), 1.0)),
     ("initial_clusters", (NEAR,)),
 ]
@@ -88,7 +93,8 @@ def right():
 
 def test_the_sites_are_found():
     assert len(SITES) >= 8
-    assert {spec.name for spec in OPSPECS} <= {name for name, _, _ in CASES}
+    named = {name for name, *_ in [*CASES, *SEARCH_CASES]}
+    assert {spec.raw_name or spec.name for spec in OPSPECS if spec.name in LOSSES} <= named
 
 
 @pytest.mark.parametrize("site", SITES, ids=lambda site: f"{site[0]}:{site[1]}")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("sklearn", reason="the trainers are scikit-learn estimators")
-from deepclust_ext.methods import DHOG, DeepCluster
+from deepclust_ext.methods import DHOG, JULE, DeepCluster
 
 pytestmark = pytest.mark.cuda
 
@@ -25,8 +25,9 @@ def images() -> np.ndarray:
         DHOG(4, epochs=1, batch_size=100, n_augmentations=2, network="small28", n_heads=3, augmentation="digits"),
         DeepCluster(4, epochs=1, batch_size=100, n_components=16, sobel=False),
         DeepCluster(4, epochs=1, batch_size=100, network="lenet5", kmeans_init="random"),
+        JULE(4, epochs=2, period_epochs=1),
     ],
-    ids=["dhog", "deepcluster", "deepcluster-random"],
+    ids=["dhog", "deepcluster", "deepcluster-random", "jule"],
 )
 def test_an_epoch(model, gpu):
     model.set_params(device=gpu)

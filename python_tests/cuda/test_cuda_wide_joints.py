@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.losses import assert_matches, gradients
-from support.opspecs import OPSPECS, Sample, rows
+from support.losses import JOINT_LOSSES, assert_matches, gradients
+from support.opspecs import Sample, rows
 from torch import Tensor
 
 # Off cuBLAS, each a multiple of four: one tile, two with a rest, two. Then five tiles, by cuBLAS for mi_loss.
@@ -22,7 +22,7 @@ def sample_of(name: str, width: int, dtype: torch.dtype) -> Sample:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("spec", OPSPECS, ids=lambda spec: spec.name)
+@pytest.mark.parametrize("spec", JOINT_LOSSES, ids=lambda spec: spec.name)
 def test_many_clusters(spec, width, dtype, kernels):
     sample = sample_of(spec.name, width, dtype)
     exact = gradients(spec.reference, sample.with_tensors(Tensor.double), 2.0)

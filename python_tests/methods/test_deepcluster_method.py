@@ -302,7 +302,7 @@ def test_standardising_is_cut_by_pixels_too(monkeypatch):
     colour = torch.randint(0, 256, (50, 3, 8, 8), dtype=torch.uint8)
     found = []
     for pixels in (2**25, 3 * 8 * 8 * 7, 1):
-        monkeypatch.setattr("deepclust_ext.nn.pseudo._PIXELS", pixels)
+        monkeypatch.setattr("deepclust_ext.nn.standardised._PIXELS", pixels)
         net = PseudoLabelNet(nn.Flatten(), (3, 8, 8), 4, sobel=False)
         net.standardise(colour)
         found.append(torch.cat([net.pixel_mean, net.pixel_deviation]))

@@ -90,6 +90,7 @@ def test_scikit_learns_contract(kind):
 def test_what_no_label_depends_on():
     assert neutral_parameters(METHODS["dhog"]) == ("checkpoint_every", "device", "evaluate_every")
     assert neutral_parameters(METHODS["deepcluster"]) == ("checkpoint_every", "device")
+    assert neutral_parameters(METHODS["jule"]) == ("checkpoint_every", "device")
 
 
 def test_types_in_words():

@@ -43,7 +43,10 @@ def results(tmp_path_factory):
 
 @pytest.mark.parametrize("level", HERE[:-1])
 def test_the_ops_pass_their_tests(level):
-    files = [str(TESTS / "ops" / name) for name in ("test_ops.py", "test_ops_search.py", "test_knn.py")]
+    files = [
+        str(TESTS / "ops" / name)
+        for name in ("test_ops.py", "test_ops_search.py", "test_knn.py", "test_bank_nll_entropy.py")
+    ]
     done = at_level(level, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", "-k", SUBSET, *files)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
 

@@ -101,6 +101,53 @@ def knn(x: Tensor, query: Tensor | None, k: int, metric: str) -> tuple[Tensor, T
     return tuple(torch.from_numpy(part).view((*asked.shape[:-1], k)) for part in found)
 
 
+def refuse_index(op: str, arg: str, index: Tensor, lowest: int, rows: int) -> None:
+    """What the torch side says about the first index that is not in the bank."""
+    place = emu.find_bad_index(to_numpy(index), lowest, rows)
+    if place >= 0:
+        allowed = "between 0 and" if lowest == 0 else "-1 or between 0 and"
+        raise RuntimeError(f"{op}: '{arg}' must be {allowed} {rows - 1}, got {index.flatten()[place]}")
+
+
+def bank_nll_entropy(
+    v: Tensor,
+    bank: Tensor,
+    index: Tensor,
+    neighbors: Tensor,
+    temperature: float,
+    nll: bool,
+    entropy: bool,
+    gradient: bool,
+) -> tuple[Tensor, ...]:
+    op = "bank_nll_entropy"
+    refuse_index(op, "index", index, 0 if nll else -1, len(bank))
+    if nll:
+        refuse_index(op, "neighbors", neighbors, -(2**63), len(bank))
+    right = neighbors if nll else neighbors[:, :0]
+    stored = bank.double() if v.dtype == torch.float64 else bank
+    arrays = [to_numpy(t) for t in (v, stored, index, right)]
+    found = emu.bank_nll_entropy(*arrays, temperature, nll, entropy, gradient)
+    return tuple(v.new_empty(0) if part is None else torch.from_numpy(part) for part in found)
+
+
+def bank_update_(bank: Tensor, index: Tensor, features: Tensor, momentum: float) -> None:
+    refuse_index("bank_update_", "index", index, 0, len(bank))
+    after = emu.bank_update(to_numpy(bank), to_numpy(index), to_numpy(features), momentum)
+    bank.copy_(to_torch(after, bank.dtype))
+
+
+def bank_loss(name: str, v: Tensor, kwargs: dict[str, Any], upstream: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """([loss], [gradient]) of the spec `name`: nll, entropy, or nll + entropy / 2."""
+    index, neighbors = kwargs["index"], kwargs["neighbors"]
+    neighbors = index.new_empty(len(v), 0) if neighbors is None else neighbors
+    wide = v.to(torch.promote_types(v.dtype, torch.float32))
+    nll, entropy = name != "bank_entropy", name != "bank_nll"
+    bank, temperature = kwargs["bank"].to(v.dtype), kwargs["temperature"]
+    found = bank_nll_entropy(wide, bank, index, neighbors, temperature, nll, entropy, True)
+    loss, gradient = (a + 0.5 * b if nll and entropy else a if nll else b for a, b in (found[:2], found[2:]))
+    return [loss], [(upstream.unsqueeze(-1) * gradient).to(v.dtype)]
+
+
 def affinity_weights(squared_distances: Tensor, a: float) -> tuple[Tensor, Tensor]:
     weights, sigma2, bad = emu.affinity_weights(to_numpy(squared_distances), a)
     if bad:
@@ -118,14 +165,26 @@ def initial_clusters(indices: Tensor) -> Tensor:
     return torch.from_numpy(labels)
 
 
+# Raw ops that choose or change, on emulated kernels: in the place of those in deepclust_ext.ops._raw, the public
+# functions run.
+SEARCHES = {
+    "bank_nll_entropy": bank_nll_entropy,
+    "bank_update_": bank_update_,
+    "kmeans": kmeans,
+    "kmeans_assign": kmeans_assign,
+    "kmeans_plusplus": kmeans_plusplus,
+    "knn": knn,
+}
+# The losses that `call` knows; others are made of torch's own kernels.
+LOSSES = {"bank_nll", "bank_entropy", "bank_nll_entropy", "dhog_loss", "jule_loss", "mi_loss"}
 # Raw ops on graphs on emulated kernels; what calls them runs with these in the place of deepclust_ext.ops._raw's.
 GRAPHS = {"affinity_weights": affinity_weights, "initial_clusters": initial_clusters}
-# Raw ops of searches on emulated kernels: in the place of those in deepclust_ext.ops._raw, the public functions run.
-SEARCHES = {"kmeans": kmeans, "kmeans_assign": kmeans_assign, "kmeans_plusplus": kmeans_plusplus, "knn": knn}
 
 
 def call(name: str, tensors: tuple[Tensor, ...], kwargs: dict[str, Any], upstream: Tensor) -> Any:
     """Outputs and gradients of the op `name`, as the public function takes its arguments."""
+    if name.startswith("bank_"):
+        return bank_loss(name, *tensors, kwargs, upstream)
     if name == "dhog_loss":
         pooled, by_index = kwargs.get("pooling", "pooled") == "pooled", kwargs.get("push_norm", "index") == "index"
         return dhog_loss(tensors[0], kwargs.get("alpha", 0.05), pooled, by_index, kwargs.get("lamb", 1.0), upstream)

@@ -56,7 +56,8 @@ class Emulated:
 
     def loss(self, spec: OpSpec, sample: Sample, *, offset: bool = False) -> tuple[list[Tensor], list[Tensor]]:
         dtype = torch.float64 if sample.tensors[0].dtype == torch.float64 else torch.float32
-        leading = () if spec.name == "dhog_loss" else sample.tensors[0].shape[:-2]
+        shape = sample.tensors[0].shape
+        leading = () if spec.name == "dhog_loss" else shape[:-1] if spec.name.startswith("bank_") else shape[:-2]
         upstream = upstream_of(torch.zeros(leading, dtype=dtype))
         with self.offset() if offset else _nothing():
             outputs, grads = self._module.call(spec.name, sample.tensors, sample.kwargs, upstream)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from support.opspecs import OpSpec, Sample
+from support.opspecs import OPSPECS, OpSpec, Sample
 
 # (of the loss, of the gradient relative to its largest entry). Half inputs are rounded before both sides see them, so
 # the loss is as exact as float32's; their gradient is rounded once to 11 or 8 bits. float32 gradients of a weak
@@ -17,11 +17,13 @@ TOLERANCE = {
     torch.bfloat16: (2e-6, 8e-3),
 }
 DTYPES = list(TOLERANCE)
+# Of probabilities: their sizes are numbers of clusters.
+JOINT_LOSSES = [spec for spec in OPSPECS if spec.name in ("mi_loss", "dhog_loss")]
 
 
 def samples(spec: OpSpec, dtype: torch.dtype = torch.float64, device: str = "cpu") -> list[Sample]:
     generator = torch.Generator().manual_seed(0)
-    return [s.with_tensors(lambda t: t.to(device, dtype)) for s in spec.samples(generator)]
+    return [s.placed(device).with_tensors(lambda t: t.to(dtype)) for s in spec.samples(generator)]
 
 
 def upstream_of(loss: Tensor, weight: float = 2.0) -> Tensor:

@@ -26,6 +26,11 @@ class Sample:
     def with_tensors(self, change: Callable[[Tensor], Tensor]) -> Sample:
         return Sample(tuple(change(t) for t in self.tensors), self.kwargs, self.small)
 
+    def placed(self, device: str) -> Sample:
+        """The same with all its tensors there, those among the keyword arguments too."""
+        kwargs = {name: t.to(device) if isinstance(t, Tensor) else t for name, t in self.kwargs.items()}
+        return Sample(tuple(t.to(device) for t in self.tensors), kwargs, self.small)
+
 
 @dataclass(frozen=True)
 class OpSpec:
@@ -36,6 +41,7 @@ class OpSpec:
     reference: Callable[..., Any]
     samples: Callable[[torch.Generator], list[Sample]]  # float64; odd, prime, empty and batched shapes
     raw: Callable[[Sample], list[tuple[Any, tuple[Any, ...]]]]  # the dispatcher ops with arguments, for opcheck
+    raw_name: str = ""  # what the dispatcher's errors call it, where that is another name
 
     def outputs(self, result: Any) -> tuple[Tensor, ...]:
         return tuple(result) if isinstance(result, tuple) else (result,)
@@ -130,6 +136,90 @@ def _dhog_raw(sample: Sample) -> list[tuple[Any, tuple[Any, ...]]]:
     ]
 
 
+def on_grid(generator: torch.Generator, *shape: int) -> Tensor:
+    """Float64 normal numbers that every dtype holds exactly."""
+    return torch.randn(*shape, generator=generator, dtype=torch.float64).mul(32).round().clamp(-127, 127).div(32)
+
+
+def _bank_samples(g: torch.Generator) -> list[Sample]:
+    """The queries are differentiated; bank, indices and neighbours are arguments."""
+
+    def sample(b: int, n: int, d: int, m: int = 0, small: bool = False, temperature: float = 0.5) -> Sample:
+        bank, index = on_grid(g, n, d), torch.randint(n, (b,), generator=g)
+        neighbors = torch.randint(-1, n, (b, m), generator=g) if m else None
+        v = torch.randn(b, d, generator=g, dtype=torch.float64) / d**0.5
+        return Sample((v,), {"bank": bank, "index": index, "neighbors": neighbors, "temperature": temperature}, small)
+
+    return [
+        sample(5, 7, 3, small=True),
+        sample(4, 9, 2, m=3, small=True, temperature=0.2),
+        sample(3, 1, 4, small=True),  # nothing is left for the entropy
+        sample(16, 220, 10, m=2),
+        sample(1, 2, 1),
+        sample(0, 5, 3, m=1),
+        sample(130, 97, 17, m=1),  # two blocks of queries, a tile of rows and one more
+        sample(19, 4201, 33),  # three chunks
+        sample(33, 2305, 128, m=4),
+        sample(3, 67, 1300),  # long rows: small tiles, and ten pieces of the depth
+    ]
+
+
+def _bank_call(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` with the bank in the dtype and on the device of the queries, its two losses in one."""
+
+    def call(v: Tensor, *, bank: Tensor, index: Tensor, neighbors: Tensor | None, temperature: float) -> Tensor:
+        moved = (t if t is None else t.to(v.device) for t in (index, neighbors))
+        args = (v, bank.to(v.device, v.dtype), *moved)
+        if function.__name__ == "bank_entropy":
+            args = args[:3]
+        found = function(*args, temperature=temperature)
+        return found[0] + 0.5 * found[1] if isinstance(found, tuple) else found
+
+    return call
+
+
+def _bank_raw(nll: bool, entropy: bool) -> Callable[[Sample], list[tuple[Any, tuple[Any, ...]]]]:
+    def raw(sample: Sample) -> list[tuple[Any, tuple[Any, ...]]]:
+        (v,), given = sample.tensors, sample.kwargs
+        bank, index = given["bank"].to(v), given["index"].to(v.device)
+        neighbors = index.new_empty(len(v), 0) if given["neighbors"] is None else given["neighbors"].to(v.device)
+        v = v.to(torch.promote_types(v.dtype, torch.float32))
+        op = torch.ops.deepclust.bank_nll_entropy.default
+        return [(op, (v, bank, index, neighbors, given["temperature"], nll, entropy, True))]
+
+    return raw
+
+
+def _bank_spec(name: str, nll: bool, entropy: bool) -> OpSpec:
+    ours, exact = (_bank_call(getattr(module, name)) for module in (deepclust_ext, reference))
+    return OpSpec(name, ours, exact, _bank_samples, _bank_raw(nll, entropy), raw_name="bank_nll_entropy")
+
+
+def _augmentation_samples(g: torch.Generator) -> list[Sample]:
+    def sample(b: int, n: int, d: int, **kwargs: Any) -> Sample:
+        v = torch.randn(b, d, generator=g, dtype=torch.float64)
+        views = (v, v + 0.5 * torch.randn(b, d, generator=g, dtype=torch.float64))
+        # Never small: gradcheck's differences know nothing of the sides that are detached.
+        return Sample(views, {"bank": on_grid(g, n, d), **kwargs})
+
+    return [
+        sample(3, 11, 4),
+        sample(4, 9, 3, negative_weight=2.5, temperature=0.3),
+        sample(1, 5, 2),  # no negatives
+        sample(16, 220, 10),
+        sample(0, 5, 3),
+        sample(5, 3, 8),  # a bank of fewer rows than columns
+        sample(40, 9001, 17, temperature=0.2),  # two pieces of the bank
+    ]
+
+
+def _augmentation_call(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(v: Tensor, v_aug: Tensor, *, bank: Tensor, **kwargs: Any) -> Tensor:
+        return function(v, v_aug, bank.to(v.device, v.dtype), **kwargs)
+
+    return call
+
+
 def jule_labels(z: Tensor, clusters: int) -> Tensor:
     """In no order, and some of the clusters may be missing; without random numbers, which vmap refuses."""
     return torch.arange(z.shape[0], device=z.device) * 2654435761 % 65537 % clusters - 2
@@ -171,6 +261,16 @@ def _jule_raw(sample: Sample) -> list[tuple[Any, tuple[Any, ...]]]:
 
 
 OPSPECS = [
+    _bank_spec("bank_nll", True, False),
+    _bank_spec("bank_entropy", False, True),
+    _bank_spec("bank_nll_entropy", True, True),
+    OpSpec(
+        "augmentation_loss",
+        _augmentation_call(deepclust_ext.augmentation_loss),
+        _augmentation_call(reference.augmentation_loss),
+        _augmentation_samples,
+        lambda _sample: [],
+    ),
     OpSpec("mi_loss", deepclust_ext.mi_loss, reference.mi_loss, _mi_samples, _mi_raw),
     OpSpec("dhog_loss", deepclust_ext.dhog_loss, reference.dhog_loss, _dhog_samples, _dhog_raw),
     OpSpec("jule_loss", _jule(deepclust_ext.jule_loss), _jule(reference.jule_loss), _jule_samples, _jule_raw),

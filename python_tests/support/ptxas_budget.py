@@ -13,18 +13,19 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT))
 import setup_cuda  # noqa: E402 - beside setup.py, outside of every package
 
 BUDGET = ROOT / "python_tests/build/ptxas_budget.json"
+CACHE = ROOT / "build/budget"
 ARCHITECTURES = setup_cuda.DEFAULT_ARCHITECTURES
-FLAGS = [*setup_cuda.NVCC_FLAGS, *setup_cuda.gencode_flags(ARCHITECTURES), "-Werror", "all-warnings", "-Xptxas", "-v"]
+STRICT = ["-Werror", "all-warnings", "-Xptxas", "-v"]
+FLAGS = [*setup_cuda.NVCC_FLAGS, *setup_cuda.gencode_flags(ARCHITECTURES), *STRICT]
 FIGURES = ("registers", "shared", "stack")  # bytes but for the registers
 
 
@@ -58,29 +59,41 @@ def orphans(folder: Path) -> list[str]:
     return [path.name for path in sorted(folder.glob("*_kernel.cuh")) if path.resolve() not in seen]
 
 
-def compile_report(source: Path, toolkit: setup_cuda.Toolkit, flags: list[str], cache: Path) -> str:
-    """ptxas' report on a .cu, from the cache where neither a source, a flag nor nvcc has changed."""
-    key = hashlib.sha256("\0".join([str(toolkit.release), str(source), *flags]).encode())
+def report_path(source: Path, release: tuple[int, int], flags: list[str], cache: Path) -> Path:
+    """Where the report on a .cu is kept: another place where a source, a flag or nvcc has changed."""
+    key = hashlib.sha256("\0".join([str(release), str(source), *flags]).encode())
     for path in [source, *sorted(p for p in (ROOT / "csrc").rglob("*") if p.suffix in (".h", ".cuh"))]:
         key.update(path.read_bytes())
-    report = cache / f"{source.name}.{key.hexdigest()[:16]}.txt"
-    if report.exists():
-        return report.read_text()
-    cache.mkdir(parents=True, exist_ok=True)
-    target = report.with_suffix(".o")
-    done = subprocess.run(
-        [toolkit.nvcc, *flags, "-c", source, "-o", target], capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        raise AssertionError(f"nvcc refuses {source.name}:\n{done.stdout}{done.stderr}")
-    target.unlink()
-    for old in cache.glob(f"{source.name}.*.txt"):
-        old.unlink()
-    text = demangle(done.stdout + done.stderr)
+    return cache / f"{source.name}.{key.hexdigest()[:16]}.txt"
+
+
+def keep_report(report: Path, printed: str) -> str:
+    """The report in what nvcc printed, kept in place of earlier ones on the same source."""
+    report.parent.mkdir(parents=True, exist_ok=True)
+    for old in report.parent.glob(f"{report.name.rsplit('.', 2)[0]}.*.txt"):
+        old.unlink(missing_ok=True)
+    text = demangle(printed)
     partial = report.with_suffix(f".{os.getpid()}")
     partial.write_text(text)
     partial.rename(report)
     return text
+
+
+def compile_report(source: Path, toolkit: setup_cuda.Toolkit, flags: list[str], cache: Path) -> str:
+    """ptxas' report on a .cu: the kept one, or that of compiling it now."""
+    report = report_path(source, toolkit.release, flags, cache)
+    if report.exists():
+        return report.read_text()
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [toolkit.nvcc, *flags, "-c", source, "-o", f"{folder}/kernel.o"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode != 0:
+        raise AssertionError(f"nvcc refuses {source.name}:\n{done.stdout}{done.stderr}")
+    return keep_report(report, done.stdout + done.stderr)
 
 
 def demangle(text: str) -> str:
@@ -124,7 +137,7 @@ def measure(toolkit: setup_cuda.Toolkit) -> Measured:
     """The figures of every kernel in csrc/cuda."""
 
     def one(source: Path) -> Measured:
-        return parse_report(source.name, compile_report(source, toolkit, FLAGS, ROOT / "build/budget"))
+        return parse_report(source.name, compile_report(source, toolkit, FLAGS, CACHE))
 
     with concurrent.futures.ThreadPoolExecutor(max_workers=2) as pool:
         return {name: usage for report in pool.map(one, sources()) for name, usage in report.items()}
@@ -179,6 +192,8 @@ def dump(release: str, measured: Measured) -> str:
 
 def main(words: list[str]) -> int:
     """Compare, or write the JSON anew."""
+    import torch
+
     toolkit = setup_cuda.find_toolkit(os.environ, torch.version.cuda)
     measured = measure(toolkit)
     if words == ["--update"]:

@@ -44,6 +44,10 @@ def rounded() -> dict[str, torch.Tensor]:
         results[f"knn {metric}"] = deepclust_ext.knn(x, 20, metric=metric).values
     results["kmeans_assign"] = deepclust_ext.kmeans_assign(x, x[:150].clone()).squared_distances
     results["kmeans"] = deepclust_ext.kmeans(x, 12, seed=3, max_iter=5).inertia
+    v, bank = x[:50, :33].clone().requires_grad_(), x[:, :33].div(6).bfloat16()
+    losses = deepclust_ext.bank_nll_entropy(v, bank, torch.arange(50), temperature=0.5)
+    for name, loss in zip(("bank_nll", "bank_entropy"), losses, strict=True):
+        results |= {name: loss, f"{name} grad": torch.autograd.grad(loss.sum(), v, retain_graph=True)[0]}
     return {name: value.detach() for name, value in results.items()}
 
 

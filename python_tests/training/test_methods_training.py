@@ -311,7 +311,7 @@ def test_configurations_are_found_by_name_path_and_class(tmp_path):
 def test_wrong_configurations_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"'name' must be one of .*iic, paper-cifar10, small, .*got 'large'"):
         load_config("dhog", "large")
-    with pytest.raises(ValueError, match="'method' must be one of deepcluster, dhog, got 'kmeans'"):
+    with pytest.raises(ValueError, match="'method' must be one of deepcluster, dhog, jule, got 'kmeans'"):
         load_config("kmeans", "small")
     with pytest.raises(ValueError, match="there is no file"):
         load_config("dhog", tmp_path / "absent.yaml")

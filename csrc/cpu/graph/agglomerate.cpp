@@ -21,9 +21,11 @@ class Scores {
  public:
   Scores(const ClusterGraph& graph, int64_t m, const MergeRule& rule)
       : graph_(graph),
-        rule_(rule),
+        lam_(rule.lam),
+        kc_(rule.lam == 0.0 ? 1 : rule.kc),
         nearest_(static_cast<std::size_t>(m)),
-        highest_(static_cast<std::size_t>(rule.kc)),
+        lowest_(static_cast<std::size_t>(m)),
+        highest_(static_cast<std::size_t>(kc_)),
         scores_(m, kNone) {
     for (int32_t c = 0; c < m; ++c) update(c);
   }
@@ -34,19 +36,26 @@ class Scores {
 
   void remove(int32_t cluster) { scores_.set(cluster, kNone); }
 
+  // Affinities below the kc highest had no part in the score, and have none.
+  void update(const Touched& touched) {
+    if (touched.highest >= lowest_[touched.cluster]) update(touched.cluster);
+  }
+
   void update(int32_t cluster) {
+    const Neighbours& neighbours = graph_.neighbours(cluster);
     Best nearest;
     int64_t count = 0;  // of the highest affinities, descending
-    for (const Neighbour& neighbour : graph_.neighbours(cluster)) {
-      const double value = neighbour.affinity;
-      if (value > nearest.affinity || (value == nearest.affinity && neighbour.cluster < nearest.cluster))
-        nearest = {neighbour.cluster, value};
-      if (count == rule_.kc && value <= highest_[count - 1]) continue;
-      int64_t at = count < rule_.kc ? count++ : count - 1;
+    for (std::size_t i = 0; i < neighbours.size(); ++i) {
+      const double value = neighbours.affinities[i];
+      if (value > nearest.affinity || (value == nearest.affinity && neighbours.clusters[i] < nearest.cluster))
+        nearest = {neighbours.clusters[i], value};
+      if (count == kc_ && value <= highest_[count - 1]) continue;
+      int64_t at = count < kc_ ? count++ : count - 1;
       for (; at > 0 && highest_[at - 1] < value; --at) highest_[at] = highest_[at - 1];
       highest_[at] = value;
     }
     nearest_[cluster] = nearest;
+    lowest_[cluster] = count < kc_ ? 0.0 : highest_[count - 1];
     scores_.set(cluster, nearest.cluster < 0 ? kNone : score(count));
   }
 
@@ -54,15 +63,17 @@ class Scores {
   static constexpr double kNone = -1.0;  // below every score, since affinities of neighbours are positive
 
   double score(int64_t count) const {
-    if (rule_.kc == 1) return highest_[0];
+    if (kc_ == 1) return highest_[0];
     double gaps = 0.0;
-    for (int64_t k = 1; k < rule_.kc; ++k) gaps += highest_[0] - (k < count ? highest_[k] : 0.0);
-    return highest_[0] + rule_.lam * gaps / static_cast<double>(rule_.kc - 1);
+    for (int64_t k = 1; k < kc_; ++k) gaps += highest_[0] - (k < count ? highest_[k] : 0.0);
+    return highest_[0] + lam_ * gaps / static_cast<double>(kc_ - 1);
   }
 
   const ClusterGraph& graph_;
-  MergeRule rule_;
+  double lam_;
+  int64_t kc_;
   std::vector<Best> nearest_;
+  std::vector<double> lowest_;   // [m] of the kc highest affinities; 0 where there are fewer
   std::vector<double> highest_;  // scratch
   Tournament scores_;
 };
@@ -101,11 +112,11 @@ int64_t agglomerate(const KnnGraph& graph, const int64_t* labels, int64_t m, int
     tree.children[2 * merges + 1] = std::max(nodes[a], nodes[b]);
     tree.affinities[merges] = affinity;
     nodes[a] = m + merges;
-    clusters.merge(a, b);
+    const std::vector<Touched>& touched = clusters.merge(a, b);
     if (centroids) centroids->merge(a, b);
     scores.remove(b);
     scores.update(a);
-    for (const int32_t c : clusters.touched()) scores.update(c);
+    for (const Touched& each : touched) scores.update(each);
   }
   return merges;
 }

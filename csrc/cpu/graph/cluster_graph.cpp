@@ -7,6 +7,21 @@
 
 namespace deepclust::cpu {
 
+void Neighbours::add(int32_t cluster, double affinity, Wide gives) {
+  clusters.push_back(cluster);
+  affinities.push_back(affinity);
+  given.push_back(gives);
+}
+
+void Neighbours::remove(std::size_t at) {
+  clusters[at] = clusters.back();
+  affinities[at] = affinities.back();
+  given[at] = given.back();
+  clusters.pop_back();
+  affinities.pop_back();
+  given.pop_back();
+}
+
 ClusterGraph::ClusterGraph(const KnnGraph& graph, const int64_t* labels, int64_t m, Update update)
     : update_(update),
       first_(labels, labels + graph.n),
@@ -19,22 +34,58 @@ ClusterGraph::ClusterGraph(const KnnGraph& graph, const int64_t* labels, int64_t
   unit_ = std::ldexp(1.0, -2 * bits);
   std::iota(joined_.begin(), joined_.end(), 0);
   for (const int32_t cluster : first_) ++sizes_[cluster];
-  add_links(graph, bits);
+  add_links(graph, std::ldexp(1.0, bits));
+  find_neighbours();
+}
 
-  // U by rows, then by columns as well: an affinity needs both ways, of which one may be 0.
+// One cluster's table after another, which stays in the cache while it grows.
+void ClusterGraph::add_links(const KnnGraph& graph, double unit) {
+  struct Edge {
+    int64_t weight;
+    int32_t vertex;
+  };
+  const int64_t edges = graph.n * graph.k;
+  std::vector<int64_t> ends(static_cast<std::size_t>(graph.n + 1));  // of the edges into each vertex, once they are in
+  for (int64_t e = 0; e < edges; ++e) ++ends[graph.indices[e] + 1];
+  std::partial_sum(ends.begin(), ends.end(), ends.begin());
+  std::vector<Edge> incoming(static_cast<std::size_t>(edges));
+  for (int64_t e = 0; e < edges; ++e)
+    incoming[ends[graph.indices[e]]++] = {fixed_weight(graph.weights[e], unit), static_cast<int32_t>(e / graph.k)};
+
+  std::vector<int32_t> order(first_.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int32_t i, int32_t j) { return first_[i] < first_[j]; });
+  for (const int32_t member : order) {
+    const int32_t a = first_[member];
+    Support& support = supports_[a];
+    for (int64_t e = member * graph.k; e < (member + 1) * graph.k; ++e) {
+      const auto vertex = static_cast<int32_t>(graph.indices[e]);
+      const int64_t weight = fixed_weight(graph.weights[e], unit);
+      if (weight != 0 && first_[vertex] != a) support.at(vertex).in += weight;
+    }
+    for (int64_t e = member == 0 ? 0 : ends[member - 1]; e < ends[member]; ++e)
+      if (incoming[e].weight != 0 && first_[incoming[e].vertex] != a)
+        support.at(incoming[e].vertex).out += incoming[e].weight;
+  }
+}
+
+// U by rows, then by columns as well: an affinity needs both ways, of which one may be 0.
+void ClusterGraph::find_neighbours() {
   struct Entry {
     Wide value;
     int32_t cluster;
   };
-  std::vector<std::vector<Entry>> rows(static_cast<std::size_t>(m)), columns(static_cast<size_t>(m));
+  const auto m = static_cast<int32_t>(sizes_.size());
+  std::vector<std::vector<Entry>> rows(sizes_.size()), columns(sizes_.size());
   for (int32_t a = 0; a < m; ++a) {
     supports_[a].each([&](int32_t vertex, const Link& link) {
       if (link.in != 0 && link.out != 0) touch(first_[vertex]).given += Wide{link.in} * link.out;
     });
-    for (const int32_t c : touched_) {
-      const Wide given = update_ == Update::slide ? exchange_[c].given / sizes_[a] : exchange_[c].given;
-      rows[a].push_back({given, c});
-      columns[c].push_back({given, a});
+    for (const Touched& touched : touched_) {
+      Wide given = exchange_[touched.cluster].given;
+      if (update_ == Update::slide) given /= sizes_[a];
+      rows[a].push_back({given, touched.cluster});
+      columns[touched.cluster].push_back({given, a});
     }
     forget_touched();
     if (update_ != Update::exact) supports_[a].release();
@@ -42,51 +93,44 @@ ClusterGraph::ClusterGraph(const KnnGraph& graph, const int64_t* labels, int64_t
   for (int32_t a = 0; a < m; ++a) {
     for (const Entry& entry : rows[a]) touch(entry.cluster).given = entry.value;
     for (const Entry& entry : columns[a]) touch(entry.cluster).received = entry.value;
-    neighbours_[a].reserve(touched_.size());
-    for (const int32_t c : touched_) neighbours_[a].push_back({exchange_[c].given, affinity(a, c), c});
+    for (const Touched& touched : touched_)
+      neighbours_[a].add(touched.cluster, affinity(a, touched.cluster), exchange_[touched.cluster].given);
     forget_touched();
     std::vector<Entry>().swap(rows[a]);
     std::vector<Entry>().swap(columns[a]);
   }
 }
 
-void ClusterGraph::add_links(const KnnGraph& graph, int bits) {
-  for (int64_t i = 0; i < graph.n; ++i)
-    for (int64_t e = i * graph.k; e < (i + 1) * graph.k; ++e) {
-      const int64_t j = graph.indices[e];
-      const int64_t weight = fixed_weight(graph.weights[e], bits);
-      if (weight == 0 || first_[i] == first_[j]) continue;
-      supports_[first_[j]].at(static_cast<int32_t>(i)).out += weight;
-      supports_[first_[i]].at(static_cast<int32_t>(j)).in += weight;
-    }
-}
-
-void ClusterGraph::merge(int32_t a, int32_t b) {
+const std::vector<Touched>& ClusterGraph::merge(int32_t a, int32_t b) {
   forget_touched();
-  for (const int32_t from : {a, b})
-    for (const Neighbour& neighbour : neighbours_[from])
-      if (neighbour.cluster != a && neighbour.cluster != b) touch(neighbour.cluster).given += neighbour.given;
+  for (const int32_t from : {a, b}) {
+    const Neighbours& ours = neighbours_[from];
+    for (std::size_t i = 0; i < ours.size(); ++i)
+      if (ours.clusters[i] != a && ours.clusters[i] != b) touch(ours.clusters[i]).given += ours.given[i];
+  }
   if (update_ == Update::exact) join_supports(a, b);
   joined_[b] = a;
   sizes_[a] += sizes_[b];
-  std::vector<Neighbour>().swap(neighbours_[b]);
-  neighbours_[a].clear();
-  for (const int32_t c : touched_) {
-    std::vector<Neighbour>& theirs = neighbours_[c];
-    Exchange& exchange = exchange_[c];
+  neighbours_[b] = {};
+  neighbours_[a] = {};
+  for (Touched& touched : touched_) {
+    Neighbours& theirs = neighbours_[touched.cluster];
+    Exchange& exchange = exchange_[touched.cluster];
     for (std::size_t i = 0; i < theirs.size();) {
-      if (theirs[i].cluster == a || theirs[i].cluster == b) {
-        exchange.received += theirs[i].given;
-        theirs[i] = theirs.back();
-        theirs.pop_back();
+      if (theirs.clusters[i] == a || theirs.clusters[i] == b) {
+        exchange.received += theirs.given[i];
+        touched.highest = std::max(touched.highest, theirs.affinities[i]);
+        theirs.remove(i);
       } else {
         ++i;
       }
     }
-    const double value = affinity(a, c);
-    neighbours_[a].push_back({exchange.given, value, c});
-    theirs.push_back({exchange.received, value, a});
+    const double value = affinity(a, touched.cluster);
+    touched.highest = std::max(touched.highest, value);
+    neighbours_[a].add(touched.cluster, value, exchange.given);
+    theirs.add(a, value, exchange.received);
   }
+  return touched_;
 }
 
 // Adds the cross terms to U[a + b, c], and makes one table of the two.
@@ -114,13 +158,13 @@ ClusterGraph::Exchange& ClusterGraph::touch(int32_t cluster) {
   Exchange& exchange = exchange_[cluster];
   if (!exchange.touched) {
     exchange.touched = true;
-    touched_.push_back(cluster);
+    touched_.push_back({cluster, 0.0});
   }
   return exchange;
 }
 
 void ClusterGraph::forget_touched() {
-  for (const int32_t cluster : touched_) exchange_[cluster] = {};
+  for (const Touched& touched : touched_) exchange_[touched.cluster] = {};
   touched_.clear();
 }
 

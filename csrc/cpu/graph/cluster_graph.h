@@ -29,21 +29,31 @@ struct KnnGraph {
   int64_t n, k;
 };
 
-struct Neighbour {
-  Wide given;       // U[this cluster, neighbour]; divided by this cluster's first size where sums slide
-  double affinity;  // symmetric
+// The clusters that one has an affinity with, in no order. Apart, for most passes read one of the three.
+struct Neighbours {
+  std::vector<int32_t> clusters;
+  std::vector<double> affinities;  // symmetric
+  std::vector<Wide> given;         // U[this cluster, neighbour]; of parts by first size where sums slide
+
+  std::size_t size() const { return clusters.size(); }
+  void add(int32_t cluster, double affinity, Wide gives);
+  void remove(std::size_t at);
+};
+
+// A cluster that a merge changed affinities of, and the highest that it had or has with the merged ones.
+struct Touched {
   int32_t cluster;
+  double highest;
 };
 
 class ClusterGraph {
  public:
   ClusterGraph(const KnnGraph& graph, const int64_t* labels, int64_t m, Update update);
 
-  const std::vector<Neighbour>& neighbours(int32_t cluster) const { return neighbours_[cluster]; }
+  const Neighbours& neighbours(int32_t cluster) const { return neighbours_[cluster]; }
 
-  // b joins a. Afterwards `touched()` lists the clusters other than a whose affinities have changed.
-  void merge(int32_t a, int32_t b);
-  const std::vector<int32_t>& touched() const { return touched_; }
+  // b joins a. What it returns, clusters other than a, stays until the next merge.
+  const std::vector<Touched>& merge(int32_t a, int32_t b);
 
   // The cluster of each vertex now: the lowest index of those that have joined.
   std::vector<int32_t> labels();
@@ -56,7 +66,8 @@ class ClusterGraph {
     bool touched = false;
   };
 
-  void add_links(const KnnGraph& graph, int bits);
+  void add_links(const KnnGraph& graph, double unit);
+  void find_neighbours();
   void join_supports(int32_t a, int32_t b);
   int32_t cluster_of(int32_t vertex);
   Exchange& touch(int32_t cluster);
@@ -65,14 +76,14 @@ class ClusterGraph {
   double share(Wide given, int64_t size) const;
 
   Update update_;
-  double unit_;                                     // of U
-  std::vector<int32_t> first_;                      // [n] the cluster each vertex began in
-  std::vector<int32_t> joined_;                     // [m] the cluster that each has joined, or itself
-  std::vector<int64_t> sizes_;                      // [m]
-  std::vector<Support> supports_;                   // [m]; for exact updates
-  std::vector<std::vector<Neighbour>> neighbours_;  // [m]
-  std::vector<Exchange> exchange_;                  // [m], zeros but for those touched
-  std::vector<int32_t> touched_;
+  double unit_;                         // of U
+  std::vector<int32_t> first_;          // [n] the cluster each vertex began in
+  std::vector<int32_t> joined_;         // [m] the cluster that each has joined, or itself
+  std::vector<int64_t> sizes_;          // [m]
+  std::vector<Support> supports_;       // [m]; for exact updates
+  std::vector<Neighbours> neighbours_;  // [m]
+  std::vector<Exchange> exchange_;      // [m], zeros but for those touched
+  std::vector<Touched> touched_;
 };
 
 }  // namespace deepclust::cpu

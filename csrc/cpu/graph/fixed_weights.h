@@ -21,9 +21,10 @@ inline int weight_bits(int64_t n, int64_t k) {
   return std::max(1, std::min({40, for_sums, for_products}));
 }
 
-inline int64_t fixed_weight(double weight, int bits) {
+// `unit` is 2^bits.
+inline int64_t fixed_weight(double weight, double unit) {
   if (!(weight > 0.0)) return 0;
-  return std::max<int64_t>(1, std::llrint(std::ldexp(weight, bits)));
+  return std::max<int64_t>(1, std::llrint(weight * unit));
 }
 
 }  // namespace deepclust::cpu

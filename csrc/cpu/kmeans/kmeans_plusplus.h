@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "../../common/arithmetic.h"
 #include "../../common/random.h"
 #include "../../common/seeding_rule.h"
 #include "nearest.h"
@@ -26,7 +27,7 @@ class Weights {
   std::vector<T> weight;
 
   explicit Weights(int64_t n) : weight(static_cast<size_t>(n), std::numeric_limits<T>::infinity()) {
-    sums_.resize((weight.size() + kBlock - 1) / kBlock);
+    sums_.resize(ceil_div(weight.size(), kBlock));
   }
   int64_t size() const { return static_cast<int64_t>(weight.size()); }
   void sum_block(int64_t block) {

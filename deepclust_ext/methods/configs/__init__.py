@@ -8,7 +8,7 @@ from typing import Any
 
 from deepclust_ext._optional import require
 from deepclust_ext.methods.parameters import parameter_fields
-from deepclust_ext.methods.registry import METHODS
+from deepclust_ext.methods.registry import METHODS, key_of
 
 FOLDER = Path(__file__).parent
 
@@ -45,7 +45,7 @@ def load_config(method: str | type, name: str | os.PathLike[str]) -> dict[str, A
     >>> load_config("dhog", "small")["alpha"]
     0.05
     """
-    key = method.lower() if isinstance(method, str) else method.__name__.lower()
+    key = key_of(method)
     if key not in METHODS:
         raise ValueError(f"load_config: 'method' must be one of {', '.join(METHODS)}, got {method!r}")
     path = _find(key, name)
@@ -55,7 +55,7 @@ def load_config(method: str | type, name: str | os.PathLike[str]) -> dict[str, A
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"load_config: 'name' must be a readable YAML file, got {str(path)!r}: {error}") from error
     if isinstance(found, dict) and "parameters" in found:
-        if str(found.get("method", key)).lower() != key:
+        if key_of(str(found.get("method", key))) != key:
             raise ValueError(f"load_config: {str(path)!r} configures {found['method']}, not {key}")
         found = found["parameters"]
     if not isinstance(found, dict):
