@@ -42,11 +42,11 @@ DC_HOST_DEVICE float read(Half x) {
   asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(x.bits));
   return value;
 #else
-  // Choices instead of branches, so that a loop over a row becomes vectors.
-  const uint32_t sign = (x.bits & 0x8000u) << 16, magnitude = x.bits & 0x7fffu, bias = 112u << 23;
-  const uint32_t normal = (magnitude << 13) + bias + (magnitude >= 0x7c00u ? bias : 0u);  // infinity and NaN: 31 to 255
-  const uint32_t subnormal = bits_of(static_cast<float>(static_cast<int32_t>(magnitude)) * 0x1p-24f);
-  return float_of(sign | (magnitude < 0x400u ? subnormal : normal));
+  const uint32_t sign = (x.bits & 0x8000u) << 16, exponent = (x.bits >> 10) & 0x1fu, mantissa = x.bits & 0x3ffu;
+  if (exponent == 31) return float_of(sign | 0x7f800000u | (mantissa << 13));
+  if (exponent > 0) return float_of(sign | ((exponent + 112) << 23) | (mantissa << 13));
+  const float subnormal = static_cast<float>(mantissa) * 5.9604644775390625e-8f;  // 2^-24
+  return float_of(sign | bits_of(subnormal));
 #endif
 }
 

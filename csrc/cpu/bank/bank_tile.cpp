@@ -10,15 +10,37 @@ namespace {
 // A panel of so much depth and the strips that meet it fit the first-level cache.
 constexpr int64_t kPieceDepth = 128;
 
+// A register of float16 numbers, by choices instead of the branches of read(Half).
+template <typename L>
+DC_INLINE typename Register<L, float>::type read_lanes(const Half* from) {
+  using V = typename Register<L, float>::type;
+  using I = typename Register<L, int32_t>::type;
+  typedef uint16_t Stored __attribute__((vector_size(L::kRegisterBytes / 2), may_alias));
+  struct __attribute__((packed, may_alias)) Anywhere {
+    Stored vector;
+  };
+  const I bits = __builtin_convertvector(reinterpret_cast<const Anywhere*>(from)->vector, I);
+  const I sign = (bits & 0x8000) << 16, magnitude = bits & 0x7fff, shifted = (magnitude << 13) + (112 << 23);
+  const I normal = shifted + ((magnitude >= 0x7c00) & (112 << 23));  // the exponent of infinity and NaN: 31 to 255
+  const I subnormal = (I)(__builtin_convertvector(magnitude, V) * 0x1p-24f);
+  return (V)(sign | (magnitude < 0x400 ? subnormal : normal));
+}
+
 struct ReadRows {
   template <typename L, typename S, typename T>
   static DC_INLINE void run(const Matrix<const S>& bank, T* __restrict__ out, int64_t ld) {
     for (int64_t r = 0; r < bank.rows; ++r, out += ld) {
       const S* __restrict__ row = bank.data + r * bank.row_stride;
+      int64_t k = 0;
+      if constexpr (std::is_same_v<S, Half> && std::is_same_v<T, float>) {
+        constexpr int64_t kStep = Register<L, float>::kLanes;
+        if (bank.col_stride == 1)
+          for (; k + kStep <= bank.cols; k += kStep) store<L, float>(out + k, read_lanes<L>(row + k));
+      }
       if (bank.col_stride == 1)
-        for (int64_t k = 0; k < bank.cols; ++k) out[k] = static_cast<T>(read(row[k]));
+        for (; k < bank.cols; ++k) out[k] = static_cast<T>(read(row[k]));
       else
-        for (int64_t k = 0; k < bank.cols; ++k) out[k] = static_cast<T>(read(row[k * bank.col_stride]));
+        for (; k < bank.cols; ++k) out[k] = static_cast<T>(read(row[k * bank.col_stride]));
     }
   }
 };
