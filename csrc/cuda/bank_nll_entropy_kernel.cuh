@@ -29,15 +29,15 @@
 // (bank_finish_kernel.cuh). A panel has 128 columns (64 of float64). A deeper bank takes a block for each panel, which
 // computes the logits again: at depth 512 that is 2.5 times (nll) or twice (both gradients) the least arithmetic.
 //
-// Estimates for an H100 at 500,000 x 128, 128 queries, float32: 256 MB of the bank pass from memory once, 76 us, for the
-// two tiles of queries walk side by side and the second finds its rows in the second-level cache (16-bit banks: half).
-// The products are 16.4 GFLOP each: logits alone 0.24 ms at 67 TFLOP/s, with the nll's gradient 0.49 ms, with both
-// gradients 0.73 ms. Arithmetic bounds it, by 3 to 10 times; powers and shuffles add some percent. Shared memory keeps it
-// from the peak: logits take two 16-byte reads for 16 multiply-adds of a thread, which is half of the peak; weighted rows
-// three for 32 (two thirds), or four for 64 with both weights (all of it). That makes 0.5, 0.85 and 1.0 ms, before what
-// barriers cost, which is more with both weights: their 64 sums leave room for one block of 8 warps a multiprocessor.
-// The ranges' sums are at most 17 MB, some 10 us. Products on tensor cores, in pieces of bfloat16 that keep float32's
-// digits, could be a few times as fast; they would need a tile of their own.
+// Estimates for an H100 at 500,000 x 128, 128 queries, float32: 256 MB of the bank pass from memory once, 76 us, for
+// the two tiles of queries walk side by side and the second finds its rows in the second-level cache (16-bit banks:
+// half). The products are 16.4 GFLOP each: logits alone 0.24 ms at 67 TFLOP/s, with the nll's gradient 0.49 ms, with
+// both gradients 0.73 ms. Arithmetic bounds it, by 3 to 10 times; powers and shuffles add some percent. Shared memory
+// keeps it from the peak: logits take two 16-byte reads for 16 multiply-adds of a thread, which is half of the peak;
+// weighted rows three for 32 (two thirds), or four for 64 with both weights (all of it). That makes 0.5, 0.85 and 1.0
+// ms, before what barriers cost, which is more with both weights: their 64 sums leave room for one block of 8 warps a
+// multiprocessor. The ranges' sums are at most 17 MB, some 10 us. Products on tensor cores, in pieces of bfloat16 that
+// keep float32's digits, could be a few times as fast; they would need a tile of their own.
 #pragma once
 
 #include "bank_nll_entropy.h"
@@ -110,8 +110,7 @@ struct BankTask {
   BankParts<T> parts;
 };
 
-// The tile of logits. Beside one sum of weighted rows, two blocks a multiprocessor leave no registers for more of d at
-// once.
+// The tile of logits. Beside one sum of weighted rows, with two blocks a multiprocessor, registers are short.
 template <int kWeighted>
 struct LogitTile : RowTile<64, 64> {
   static constexpr int kUnroll = kWeighted == 1 ? 2 : 4;
@@ -135,25 +134,19 @@ DC_DEVICE unsigned find_counting(const BankSets& sets, int64_t queries, int64_t 
   unsigned counting = 0;
   DC_UNROLL
   for (int j = 0; j < 4; ++j) counting |= col + j < rows ? 0x1111u << j : 0u;
-  unsigned long long members[4];  // of the set, among 64 rows; each of the query's 16 lanes looks at some entries
-  bool any = false;
   DC_UNROLL
   for (int i = 0; i < 4; ++i) {
-    members[i] = 0;
+    unsigned long long members = 0;  // of the set, among 64 rows; each of the query's 16 lanes looks at some entries
     if (query + i < queries) {
       for (int64_t entry = threadIdx.x % 16; entry <= sets.count; entry += 16) {
         const int64_t place = sets.row(query + i, entry) - n0;
-        if (place >= 0 && place < 64) members[i] |= 1ull << place;
+        if (place >= 0 && place < 64) members |= 1ull << place;
       }
     }
-    any = any || members[i] != 0;
-  }
-  if (!__any_sync(kFullMask, any)) return counting;
-  DC_UNROLL
-  for (int i = 0; i < 4; ++i) {
+    if (!__any_sync(kFullMask, members != 0)) continue;
     DC_UNROLL
-    for (int step = 8; step > 0; step /= 2) members[i] |= __shfl_xor_sync(kFullMask, members[i], step);
-    counting &= ~(static_cast<unsigned>(members[i] >> col & 0xf) << 4 * i);
+    for (int step = 8; step > 0; step /= 2) members |= __shfl_xor_sync(kFullMask, members, step);
+    counting &= ~(static_cast<unsigned>(members >> col & 0xf) << 4 * i);
   }
   return counting;
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # Modules of this package, imported when asked for: `deepclust info` must not wait for scikit-learn.
 COMMANDS = {
-    "fit": "train a method on images and label them",
+    "fit": "cluster images or embeddings, and label them",
     "predict": "label new images with a finished run",
     "evaluate": "score a finished run",
     "study": "experiments with DeepCluster: random networks, halting, numbers of clusters",

@@ -9,7 +9,7 @@ from dataclasses import Field, dataclass, field
 from typing import Any, Literal
 
 from deepclust_ext._optional import require
-from deepclust_ext.methods import METHODS, Method
+from deepclust_ext.methods import METHODS, Clusterer
 from deepclust_ext.methods.configs import config_names
 from deepclust_ext.methods.parameters import parameter_fields
 
@@ -38,6 +38,8 @@ class Recipe:
         A key of METHODS.
     config : str, optional
         The configuration it starts from when --config names none.
+    embeddings : str, optional
+        The same where the data are embeddings.
     fixed : dict
         Parameters that make it what it is; they are no options.
     """
@@ -45,9 +47,10 @@ class Recipe:
     method: str
     config: str | None = None
     fixed: dict[str, Any] = field(default_factory=dict)
+    embeddings: str | None = None
 
     @property
-    def kind(self) -> type[Method]:
+    def kind(self) -> type[Clusterer]:
         """The class."""
         return METHODS[self.method]
 
@@ -60,7 +63,8 @@ class Recipe:
 # Super-AND without what it adds to AND.
 _AND: dict[str, Any] = {"sobel": False, "ue_weight": 0.0, "augmentation_loss": False}
 RECIPES = {name: Recipe(name) for name in METHODS} | {
-    "iic": Recipe("dhog", "iic", {"alpha": 0.0}),
+    "dhog": Recipe("dhog", embeddings="embeddings"),
+    "iic": Recipe("dhog", "iic", {"alpha": 0.0}, "iic-embeddings"),
     "and": Recipe("super-and", None, _AND),
     "instance": Recipe("super-and", None, {**_AND, "n_neighbors": 0}),
 }
@@ -112,7 +116,9 @@ def build_parser(name: str, recipe: Recipe, config: dict[str, Any]) -> Any:
 def _add_run_options(run: Any, recipe: Recipe, defaults: dict[str, Any]) -> None:
     """The options every method has."""
     names = ", ".join(config_names(recipe.method))
-    run.add_argument("--data", type=str, required=True, help="folder of images, .npz file or name of a data set")
+    run.add_argument(
+        "--data", type=str, required=True, help="folder of images, file of images or embeddings, or name of a data set"
+    )
     run.add_argument("--out", type=str, required=True, help="folder of the run")
     run.add_argument("--config", type=str, help=f"parameters to start from: {names}, or a YAML file")
     # Spelt out before this parser sees it: here for the help alone.

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from deepclust_ext.commands._export_folder import ExportFolder
 from deepclust_ext.commands._parser import UsageError
-from deepclust_ext.data import ImageData
+from deepclust_ext.data import Items
 from deepclust_ext.data.source import Source
 from deepclust_ext.runs import needs_space, write_csv
 
@@ -56,7 +56,7 @@ def check_export(source: Source, target: Path) -> None:
     ExportFolder(target).check()
 
 
-def export(source: Source, images: ImageData, labels: npt.NDArray[np.int64], target: Path, how: str) -> None:
+def export(source: Source, images: Items, labels: npt.NDArray[np.int64], target: Path, how: str) -> None:
     """Make TARGET/CLUSTER/NAME for every image; sub-folders in the name are kept, so none collide.
 
     It is written aside and takes the place of an earlier export in one step, so that TARGET shows one labelling.
@@ -65,7 +65,7 @@ def export(source: Source, images: ImageData, labels: npt.NDArray[np.int64], tar
     ----------
     source : Source
         Must be a folder.
-    images : ImageData
+    images : Items
         Gives the names.
     labels : ndarray of int64, shape (N,)
         The cluster of each image.
@@ -91,7 +91,7 @@ def export(source: Source, images: ImageData, labels: npt.NDArray[np.int64], tar
         ExportFolder(target).replace(dict(paths()), write)
 
 
-def write_skipped(images: ImageData, folder: Path) -> None:
+def write_skipped(images: Items, folder: Path) -> None:
     """Write FOLDER/skipped.csv if files were left out."""
     if images.skipped:
         write_csv(folder / "skipped.csv", ("path", "reason"), images.skipped)

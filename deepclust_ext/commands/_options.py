@@ -10,8 +10,9 @@ from typing import Any
 
 from deepclust_ext.commands._arguments import OWN_OPTIONS, RECIPES, Recipe, build_parser, option, sentence
 from deepclust_ext.commands._parser import Parser, UsageError
+from deepclust_ext.data import holds_embeddings
 from deepclust_ext.data.source import Source
-from deepclust_ext.methods import Method, load_config
+from deepclust_ext.methods import Clusterer, load_config
 
 # A slip such as 0-40000000 is refused instead of filling the memory.
 MAX_SEEDS = 1000
@@ -41,7 +42,7 @@ class FitRequest:
         out = Path(self.out)
         return [out] if self.seeds is None else [out / f"seed-{seed}" for seed in self.seeds]
 
-    def build(self, seed: int | None = None) -> Method:
+    def build(self, seed: int | None = None) -> Clusterer:
         """Construct the method, for one of several seeds if one is given."""
         return self.recipe.kind(**self.parameters | ({} if seed is None else {"seed": seed}))
 
@@ -167,7 +168,10 @@ def _configuration(recipe: Recipe, words: list[str]) -> tuple[dict[str, Any], bo
     """The parameters that --config, or else the recipe, starts from, and whether there are any."""
     early = Parser(prog="deepclust fit", add_help=False)
     early.add_argument("--config")
-    name = early.parse_known_args(words)[0].config or recipe.config
+    early.add_argument("--data")
+    found = early.parse_known_args(words)[0]
+    by_data = recipe.embeddings if holds_embeddings(found.data) else None
+    name = found.config or by_data or recipe.config
     if name is None:
         return {}, False
     return load_config(recipe.method, name), True

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deepclust_ext.commands._show import note
-from deepclust_ext.data import ImageData
+from deepclust_ext.data import Items
 from deepclust_ext.data.cache import FOLDER
 from deepclust_ext.data.source import Source
 from deepclust_ext.data.walk import OURS
@@ -15,7 +15,7 @@ from deepclust_ext.runs import RunDirectory, RunError
 from deepclust_ext.runs.directory import Mode
 
 
-def load(source: Source, *, min_images: int = 2, beside: Path | None = None, quiet: bool = False) -> ImageData:
+def load(source: Source, *, min_images: int = 2, beside: Path | None = None, quiet: bool = False) -> Items:
     """Load the images, and say which files could not be used.
 
     Parameters

@@ -10,25 +10,25 @@ from typing import Any
 
 from deepclust_ext.commands._options import FitRequest
 from deepclust_ext.commands._show import DIAGNOSTICS, SCORES, figure, seconds, table
-from deepclust_ext.data import ImageData
+from deepclust_ext.data import Items
 from deepclust_ext.runs import RunError, atomic_writer, write_csv
 from deepclust_ext.runs.directory import holds_started_run
 from deepclust_ext.runs.marker import make_folder
 
-Fit = Callable[[FitRequest, ImageData, Path, "int | None"], dict[str, Any]]
+Fit = Callable[[FitRequest, Items, Path, "int | None"], dict[str, Any]]
 Row = dict[str, Any]
 
 TITLES = {key: title for title, key in (*SCORES, *DIAGNOSTICS)}
 
 
-def fit_seeds(request: FitRequest, images: ImageData, fit: Fit) -> None:
+def fit_seeds(request: FitRequest, images: Items, fit: Fit) -> None:
     """Fit every seed in OUT/seed-S, then write OUT/summary.json and OUT/summary.csv.
 
     Parameters
     ----------
     request : FitRequest
         Its `seeds` are set.
-    images : ImageData
+    images : Items
         What to cluster.
     fit : callable
         Fits one run and returns its metrics.
@@ -66,7 +66,7 @@ def fit_seeds(request: FitRequest, images: ImageData, fit: Fit) -> None:
     blocks = [*rows, {"seed": "mean", **summary["mean"]}, {"seed": "std", **summary["std"]}]
     write_csv(out / "summary.csv", header, [[_cell(row.get(key)) for key in header] for row in blocks])
     if not request.quiet:
-        print(seeds_table(request.name, rows, summary))
+        print(seeds_table(request.name, rows, summary, "pixels" if images.kind == "images" else images.kind))
         print(f"labels: {out / 'seed-*' / 'labels.csv'}; summary: {out / 'summary.csv'}")
 
 
@@ -95,7 +95,7 @@ def summarise(rows: list[Row]) -> dict[str, Any]:
     return {"seeds": rows, "mean": mean, "std": std}
 
 
-def seeds_table(name: str, rows: list[Row], summary: dict[str, Any]) -> str:
+def seeds_table(name: str, rows: list[Row], summary: dict[str, Any], kind: str = "pixels") -> str:
     """Mean +- standard deviation of what `fit` shows for one run."""
     shown = _shown(rows)
 
@@ -108,8 +108,8 @@ def seeds_table(name: str, rows: list[Row], summary: dict[str, Any]) -> str:
         ]
 
     body = [(f"{name}, {len(rows)} seeds", *cells(), seconds(summary["mean"]["seconds"]))]
-    if "nmi" in rows[0]:
-        body.append(("k-means on pixels", *cells("kmeans_pixels_"), "-"))
+    if "kmeans_pixels_nmi" in rows[0]:
+        body.append((f"k-means on {kind}", *cells("kmeans_pixels_"), "-"))
     return table(("method", *(TITLES[key] for key in shown), "seconds"), body)
 
 

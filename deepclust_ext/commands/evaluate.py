@@ -12,7 +12,7 @@ import torch
 from deepclust_ext.commands._parser import Parser
 from deepclust_ext.commands._run import load, open_for_reading
 from deepclust_ext.commands._show import DIAGNOSTICS, SCORES, diagnostic_cells, figure, score_cells, table
-from deepclust_ext.data import ImageData
+from deepclust_ext.data import ImageData, Items
 from deepclust_ext.data.images import as_float
 from deepclust_ext.data.source import Source, check_digest, source_of
 from deepclust_ext.evaluate import (
@@ -25,7 +25,7 @@ from deepclust_ext.evaluate import (
     scores,
     transfer,
 )
-from deepclust_ext.methods import Method
+from deepclust_ext.methods import Clusterer
 from deepclust_ext.runs import RunDirectory
 from deepclust_ext.training.results import compare_with_pixels
 from deepclust_ext.training.seeds import derive_generator
@@ -54,7 +54,7 @@ def run(words: list[str]) -> int:
     with RunDirectory(found.run, mode="resume") as folder:
         config = folder.read_config()
         source = source_of(config, folder.path, data=found.data, folder_labels=found.folder_labels)
-        method = Method.load(found.run, **({"device": found.device} if found.device else {}))
+        method = Clusterer.load(found.run, **({"device": found.device} if found.device else {}))
         images = load(source, beside=None if found.no_cache else folder.path, quiet=found.quiet)
         check_digest(images, config, folder.path)
         evaluation = evaluate(method, source, images, _embeddings(folder.path, method, images))
@@ -67,16 +67,16 @@ def run(words: list[str]) -> int:
     return 0
 
 
-def evaluate(method: Method, source: Source, images: ImageData, embeddings: npt.NDArray[np.float32]) -> dict[str, Any]:
+def evaluate(method: Clusterer, source: Source, images: Items, embeddings: npt.NDArray[np.float32]) -> dict[str, Any]:
     """Evaluate a fitted method.
 
     Parameters
     ----------
-    method : Method
+    method : Clusterer
         Fitted on `images`.
     source : Source
         Where test images are looked for.
-    images : ImageData
+    images : Items
         The N training images.
     embeddings : ndarray of float32, shape (N, d)
         Theirs.
@@ -94,12 +94,13 @@ def evaluate(method: Method, source: Source, images: ImageData, embeddings: npt.
         return found
     y = images.labels.numpy()
     found["train"] = scores(method.labels_, y)
-    known = (
-        method.metrics_
-        if "kmeans_pixels" in method.metrics_
-        else compare_with_pixels(method.labels_, method.n_clusters, images, y, seed=method.seed)
-    )
-    found |= {key: known[key] for key in ("kmeans_pixels", "below_kmeans_pixels")}
+    if method.baseline:
+        known = (
+            method.metrics_
+            if "kmeans_pixels" in method.metrics_
+            else compare_with_pixels(method.labels_, method.n_clusters, images, y, seed=method.seed)
+        )
+        found |= {key: known[key] for key in ("kmeans_pixels", "below_kmeans_pixels")}
     test = _test_images(source)
     if test is None or test.labels is None:
         train_rows, test_rows = _held_out(len(images), method.seed)
@@ -119,7 +120,7 @@ def evaluate(method: Method, source: Source, images: ImageData, embeddings: npt.
 
 
 def _figures_of_embeddings(
-    method: Method, images: ImageData, embeddings: npt.NDArray[np.float32], y: npt.NDArray[np.int64]
+    method: Clusterer, images: Items, embeddings: npt.NDArray[np.float32], y: npt.NDArray[np.int64]
 ) -> dict[str, Any]:
     """What neighbours, other clusterers and few dimensions make of the embeddings."""
     n = len(images)
@@ -131,7 +132,8 @@ def _figures_of_embeddings(
     }
     rows = torch.randperm(n, generator=derive_generator(method.seed, "pairs"))[:PAIRED].sort().values
     if len(rows) > 2 * NEAR:
-        pixels = as_float(images.images[rows]).flatten(1)
+        values = images.values[rows]
+        pixels = as_float(values).flatten(1) if isinstance(images, ImageData) else values.float()
         found["low_dimensional"] = low_dimensional(embeddings[rows.numpy()], y[rows.numpy()], pixels, k=NEAR)
     return found
 
@@ -143,7 +145,9 @@ def report(evaluation: dict[str, Any]) -> str:
     if "train" in evaluation:
         rows = [("train", evaluation["train"])]
         rows += [("test", evaluation["test"])] if "test" in evaluation else []
-        rows += [("k-means on pixels", evaluation["kmeans_pixels"])]
+        if "kmeans_pixels" in evaluation:
+            pixels = evaluation["kmeans_pixels"]
+            rows += [(f"k-means on {pixels.get('input', 'pixels')}", pixels)]
         header = ("clusters against classes", *(title for title, _ in SCORES), "majority ACC")
         body = [(name, *score_cells(values), figure(values["acc_majority"])) for name, values in rows]
         blocks.append(table(header, body))
@@ -166,14 +170,14 @@ def report(evaluation: dict[str, Any]) -> str:
     return "\n\n".join(blocks)
 
 
-def _test_images(source: Source) -> ImageData | None:
+def _test_images(source: Source) -> Items | None:
     """The test images, if the data have any."""
     if not source.has_test():
         return None
     return load(Source(source.data, "test", source.image_size, source.folder_labels), min_images=1)
 
 
-def _embeddings(folder: Path, method: Method, images: ImageData) -> npt.NDArray[np.float32]:
+def _embeddings(folder: Path, method: Clusterer, images: Items) -> npt.NDArray[np.float32]:
     """The run's own embeddings, or new ones if the file is gone or another's."""
     try:
         with np.load(folder / "embeddings.npz", allow_pickle=False) as arrays:

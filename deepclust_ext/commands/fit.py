@@ -1,4 +1,4 @@
-"""`deepclust fit METHOD`: train on images, label them, and show the result beside k-means on pixels."""
+"""`deepclust fit METHOD`: cluster images or embeddings, and show the result beside k-means on them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from deepclust_ext.commands._options import FitRequest, parse_fit
 from deepclust_ext.commands._parser import UsageError
 from deepclust_ext.commands._run import SourcedRun, load
 from deepclust_ext.commands._show import DIAGNOSTICS, SCORES, diagnostic_cells, note, score_cells, seconds, table
-from deepclust_ext.data import ImageData
-from deepclust_ext.methods import Method
+from deepclust_ext.data import Items
+from deepclust_ext.methods import Clusterer
 from deepclust_ext.runs import resume_mode
 from deepclust_ext.training.progress import Show
 
@@ -27,7 +27,7 @@ MANY_EPOCHS = 500
 
 _USAGE = f"""usage: deepclust fit METHOD --data DATA --out RUN [options]
 
-Train a method on images and label them.
+Cluster images or embeddings, and label them.
 
 METHOD is one of: {", ".join(RECIPES)}
 deepclust fit METHOD --help lists its options; with --config NAME, it shows that configuration's values."""
@@ -60,14 +60,14 @@ def run(words: list[str]) -> int:
     return 0
 
 
-def fit_one(request: FitRequest, images: ImageData, out: Path, seed: int | None) -> dict[str, Any]:
+def fit_one(request: FitRequest, images: Items, out: Path, seed: int | None) -> dict[str, Any]:
     """Fit one run in its folder.
 
     Parameters
     ----------
     request : FitRequest
         The command line.
-    images : ImageData
+    images : Items
         What to cluster.
     out : Path
         The run folder.
@@ -97,35 +97,32 @@ def _progress(request: FitRequest, seed: int | None) -> Show:
 
 
 def result_table(name: str, metrics: dict[str, Any]) -> str:
-    """The table at the end of a run: scores beside k-means on pixels, or the label-free figures."""
+    """The table at the end of a run: scores beside those of k-means, or the label-free figures."""
     if "scores" not in metrics:
         header = ("method", *(title for title, _ in DIAGNOSTICS), "seconds")
         return table(header, [(name, *diagnostic_cells(metrics["diagnostics"]), seconds(metrics["seconds"]))])
     header = ("method", *(title for title, _ in SCORES), "seconds")
-    pixels = metrics["kmeans_pixels"]
-    return table(
-        header,
-        [
-            (name, *score_cells(metrics["scores"]), seconds(metrics["seconds"])),
-            (pixels_title(metrics), *score_cells(pixels), seconds(pixels.get("seconds"))),
-        ],
-    )
+    rows = [(name, *score_cells(metrics["scores"]), seconds(metrics["seconds"]))]
+    if "kmeans_pixels" in metrics:
+        pixels = metrics["kmeans_pixels"]
+        rows.append((pixels_title(metrics), *score_cells(pixels), seconds(pixels.get("seconds"))))
+    return table(header, rows)
 
 
 def pixels_title(metrics: dict[str, Any]) -> str:
     """The baseline's name, with how often it started and on how many images if not on all."""
     pixels = metrics["kmeans_pixels"]
     sample = f", {pixels['n_images']} images" if pixels["n_images"] < metrics["n_images"] else ""
-    return f"k-means on pixels ({pixels['n_init']} starts{sample})"
+    return f"k-means on {pixels.get('input', 'pixels')} ({pixels['n_init']} starts{sample})"
 
 
-def _remark(request: FitRequest, method: Method, images: ImageData) -> None:
+def _remark(request: FitRequest, method: Clusterer, images: Items) -> None:
     """Say what will be done, and what in it may surprise."""
     if not request.quiet:
-        shape = "x".join(map(str, images.image_shape))
+        shape = "x".join(map(str, images.image_shape)) + (" dimensions" if images.kind == "embeddings" else "")
         length = f"{method.epochs} epoch{'s' if method.epochs > 1 else ''}" if method.epochs else "no training"
         print(
-            f"{request.name}: {len(images)} images of {shape} from {images.source}, "
+            f"{request.name}: {len(images)} {images.kind} of {shape} from {images.source}, "
             f"{method.n_clusters} clusters, {length}",
             flush=True,
         )

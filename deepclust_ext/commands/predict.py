@@ -10,10 +10,10 @@ from deepclust_ext.commands._export import check_export, export, export_beside
 from deepclust_ext.commands._parser import Parser, UsageError
 from deepclust_ext.commands._run import load, open_for_reading
 from deepclust_ext.commands._show import note
-from deepclust_ext.data import ImageData, load_data
+from deepclust_ext.data import ImageData, Items, load_data
 from deepclust_ext.data.reading import FRAMES
 from deepclust_ext.data.source import Source
-from deepclust_ext.methods import Method
+from deepclust_ext.methods import Clusterer
 from deepclust_ext.runs import atomic_writer, labels_csv
 
 
@@ -21,7 +21,9 @@ def run(words: list[str]) -> int:
     """Run `deepclust predict` on the words after it."""
     parser = Parser(prog="deepclust predict", description="Label new images with a finished run.")
     parser.add_argument("run", metavar="RUN", help="folder of a finished run")
-    parser.add_argument("--data", required=True, help="folder of images, .npz file or name of a data set")
+    parser.add_argument(
+        "--data", required=True, help="folder of images, file of images or embeddings, or name of a data set"
+    )
     parser.add_argument("--out", help="CSV file to write, - for standard output (default: RUN/predictions.csv)")
     parser.add_argument("--split", choices=("train", "test", "all"), default="train", help="part of the data")
     parser.add_argument("--image-size", type=int, help="scale and crop to this size (default: as the run did)")
@@ -47,13 +49,12 @@ def run(words: list[str]) -> int:
             raise UsageError("--export must come with a file in --out, got -")
         check_export(source, export_beside(out))
 
-    method = Method.load(found.run, **({"device": found.device} if found.device else {}))
+    method = Clusterer.load(found.run, **({"device": found.device} if found.device else {}))
     images = fitting(
         load(source, min_images=1, beside=None if found.no_cache else folder.path, quiet=found.quiet),
         method.image_shape_,
     )
-    probabilities = method.predict_proba(images)
-    labels, confidence = probabilities.argmax(1), probabilities.max(1)
+    labels, confidence = method.predict_with_confidence(images)
     content = labels_csv(images.names, labels, confidence)
     if found.out == "-":
         sys.stdout.buffer.write(content)
@@ -64,7 +65,9 @@ def run(words: list[str]) -> int:
     if found.export:
         export(source, images, labels, export_beside(out), found.export)
     if not found.quiet:
-        print(f"{len(images)} images, {len(set(labels.tolist()))} of {method.n_clusters} clusters; labels: {out}")
+        print(
+            f"{len(images)} {images.kind}, {len(set(labels.tolist()))} of {method.n_clusters} clusters; labels: {out}"
+        )
     return 0
 
 
@@ -76,8 +79,11 @@ def _check_out(out: Path) -> None:
         raise UsageError(f"--out must be in a folder that is there and can be written, got {str(out)!r}")
 
 
-def fitting(images: ImageData, shape: tuple[int, int, int]) -> ImageData:
+def fitting(images: Items, shape: tuple[int, ...]) -> Items:
     """Give images the run's channels; refuse another size, which nobody should change unasked."""
+    if not isinstance(images, ImageData) or len(shape) == 1:
+        # Of embeddings nothing can be changed: the method says what does not fit.
+        return images
     channels, height, width = shape
     if images.image_shape[1:] != (height, width):
         hint = f"; --image-size {height} scales and crops them" if height == width else ""

@@ -263,6 +263,8 @@ def _model(request: FitRequest) -> DeepCluster:
 def _with_classes(source: Source) -> ImageData:
     """Images with classes, which every study needs."""
     images = load(source)
+    if not isinstance(images, ImageData):
+        raise UsageError(f"study: --data must be images, got {images.kind} from {images.source}")
     if images.labels is None:
         raise UsageError("study: --data must have classes; for a folder, --folder-labels takes its sub-folders' names")
     return images

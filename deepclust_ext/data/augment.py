@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,10 +30,10 @@ class Augmentation(ABC):
         c, h, w = image_shape
         if c not in (1, 3) or h < 1 or w < 1:
             raise ValueError(f"{self.name}: 'image_shape' must be (C, H, W) with C 1 or 3, got {tuple(image_shape)}")
-        self.image_shape = (int(c), int(h), int(w))
+        self.image_shape: Any = (int(c), int(h), int(w))
 
     @property
-    def output_shape(self) -> tuple[int, int, int]:
+    def output_shape(self) -> Any:
         """(C', H', W') of every view; the images' own shape unless a preset says otherwise."""
         return self.image_shape
 
@@ -69,6 +70,16 @@ class Augmentation(ABC):
     @abstractmethod
     def view(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Draw the views; `images` are checked already."""
+
+    def check_count(self, n_images: int) -> None:  # noqa: B027 - views of single images need no number of them
+        """Refuse too few training images, before any work."""
+
+    def prepare(self, images: Tensor) -> None:  # noqa: B027 - nor to see them all
+        """Look at all training images once, before the first `views_of`: for views that are made of several images."""
+
+    def views_of(self, images: Tensor, index: Tensor, *, generator: torch.Generator) -> Tensor:
+        """Draw one random view of each of the training images `index` (B,) int64, of all of them (N, C, H, W)."""
+        return self(images[index], generator=generator)
 
     def plain(self, images: Tensor) -> Tensor:
         """Return the deterministic view for evaluation: the images themselves.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor
+
+from deepclust_ext.data.items import Items
 
 # Arithmetic in float32 leaves less outside [0, 1], a filter that overshoots or a normalisation more.
 ROUNDING = 1e-4
@@ -49,7 +49,7 @@ def as_float(images: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class ImageData:
+class ImageData(Items):
     """Images of one size with their names, and labels if there are any.
 
     Parameters
@@ -86,92 +86,22 @@ class ImageData:
     skipped: tuple[tuple[str, str], ...] = ()
     source: str = "array"
 
+    kind: ClassVar[str] = "images"
+    field: ClassVar[str] = "images"
+
     def __post_init__(self) -> None:
         """Check what every user of the container relies on, so that none needs to check again."""
         object.__setattr__(self, "images", _checked(self.images))
-        n = self.images.shape[0]
-        if self.labels is not None:
-            if self.labels.dtype != torch.int64 or self.labels.shape != (n,):
-                raise ValueError(
-                    f"ImageData: 'labels' must be int64 of shape ({n},), "
-                    f"got {self.labels.dtype} of shape {tuple(self.labels.shape)}"
-                )
-            if n and int(self.labels.min()) < 0:
-                raise ValueError(
-                    f"ImageData: 'labels' must not be negative, got {int(self.labels.min())}; "
-                    "leave unlabelled images out, or pass no labels"
-                )
-        if not self.names:
-            object.__setattr__(self, "names", tuple(map(str, range(n))))
-        if len(self.names) != n:
-            raise ValueError(f"ImageData: 'names' must hold {n} names, one an image, got {len(self.names)}")
-
-    def __len__(self) -> int:
-        return self.images.shape[0]
+        self._check_rest()
 
     def __repr__(self) -> str:
-        n, c, h, w = self.images.shape
-        labels = "no labels" if self.labels is None else f"{self.n_classes} classes"
-        skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
-        return f"ImageData({self.source}: {n} images of {c}x{h}x{w} {self.images.dtype}, {labels}{skipped})"
+        return self._describe("x".join(map(str, self.image_shape)))
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(C, H, W)."""
         _, c, h, w = self.images.shape
         return c, h, w
-
-    @cached_property
-    def n_classes(self) -> int | None:
-        """How many different labels there are; None without labels."""
-        return None if self.labels is None else int(torch.unique(self.labels).numel())
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 (hexadecimal) over shape, dtype, pixels and names: equal exactly when the data are."""
-        images = self.images.detach().cpu().contiguous()
-        digest = hashlib.sha256(f"{tuple(images.shape)} {images.dtype}".encode())
-        digest.update(images.numpy().data)
-        for name in self.names:
-            # The length stands before the name: ("ab", "c") and ("a", "bc") must differ. surrogateescape
-            # keeps file names that are no UTF-8.
-            encoded = name.encode("utf-8", "surrogateescape")
-            digest.update(f"{len(encoded)}:".encode() + encoded)
-        return digest.hexdigest()
-
-    def subset(self, index: Tensor | Sequence[int]) -> ImageData:
-        """Return the images at `index`, in that order.
-
-        Parameters
-        ----------
-        index : Tensor or sequence of int
-            (M,) indices, or an (N,) boolean mask.
-
-        Returns
-        -------
-        ImageData
-            M images with their labels and names; `skipped` and `source` are kept.
-
-        Raises
-        ------
-        IndexError
-            If an index is outside the data.
-
-        Examples
-        --------
-        >>> ImageData(torch.zeros(3, 1, 8, 8)).subset([2, 0]).names
-        ('2', '0')
-        """
-        index = torch.as_tensor(index)
-        index = index.nonzero().flatten() if index.dtype == torch.bool else index.to(torch.int64)
-        if index.numel() and not (-len(self) <= int(index.min()) and int(index.max()) < len(self)):
-            raise IndexError(
-                f"ImageData.subset: 'index' must be between 0 and {len(self) - 1}, got {int(index.min())} to "
-                f"{int(index.max())}"
-            )
-        labels = None if self.labels is None else self.labels[index]
-        names = tuple(self.names[i] for i in index.tolist())
-        return ImageData(self.images[index], labels, names, self.skipped, self.source)
 
 
 def _checked(images: Tensor) -> Tensor:

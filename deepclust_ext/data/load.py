@@ -1,4 +1,4 @@
-"""One door for all data: an array, a data set, a folder, an .npz file or a name become `ImageData`."""
+"""One door for all data: an array, a data set, a folder, a file or a name become `ImageData` or `EmbeddingData`."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ from torch import Tensor
 from deepclust_ext.data.arrays import conform, to_images, to_labels
 from deepclust_ext.data.counter import Show
 from deepclust_ext.data.dataset import is_dataset, load_dataset
+from deepclust_ext.data.embedding_files import load_archive, load_npy, load_parquet
+from deepclust_ext.data.embeddings import EmbeddingData, to_embeddings
 from deepclust_ext.data.folder import load_folder
 from deepclust_ext.data.images import ImageData
 from deepclust_ext.data.named import KNOWN_NAMES, SPLIT_NAMES, load_named
-from deepclust_ext.data.npz import load_npz, npz_splits
+from deepclust_ext.data.npz import archive_keys, load_npz, npz_splits
 from deepclust_ext.data.reading import Reading
 
 _SPLITS = ("train", "test", "all")
+# Files that hold data; a folder holds images.
+_FILES = (".npz", ".npy", ".parquet")
 
 
-__all__ = ["KNOWN_NAMES", "has_split", "load_data"]
+__all__ = ["KNOWN_NAMES", "has_split", "holds_embeddings", "load_data", "load_items"]
 
 
 def load_data(
@@ -93,6 +97,71 @@ def load_data(
     >>> load_data(np.zeros((5, 28, 28), dtype=np.uint8))
     ImageData(array: 5 images of 1x28x28 torch.uint8, no labels)
     """
+    found = load_items(
+        data,
+        split=split,
+        image_size=image_size,
+        channels=channels,
+        folder_labels=folder_labels,
+        y=y,
+        min_images=min_images,
+        max_pixels=max_pixels,
+        frames=frames,
+        stretch=stretch,
+        cache=cache,
+        progress=progress,
+    )
+    if not isinstance(found, ImageData):
+        rows = tuple(found.values.shape)
+        mend = "; reshape rows of pixels to (N, H, W)" if isinstance(data, (np.ndarray, Tensor)) else ""
+        raise ValueError(f"load_data: 'data' must be images, got embeddings of shape {rows} from {found.source}{mend}")
+    return found
+
+
+def load_items(
+    data: Any,
+    *,
+    split: str = "train",
+    image_size: int | None = None,
+    channels: int | None = None,
+    folder_labels: bool = False,
+    y: Any = None,
+    min_images: int = 2,
+    max_pixels: int | None = None,
+    frames: str = "first",
+    stretch: int | None = None,
+    cache: str | os.PathLike[str] | None = None,
+    progress: Show = False,
+) -> ImageData | EmbeddingData:
+    """Load images as `load_data` does, or embeddings.
+
+    Parameters
+    ----------
+    data
+        As in `load_data`; or embeddings: an array or tensor (N, d) of floating-point numbers, `EmbeddingData`, or the
+        path of an `.npy` file with such an array, of an `.npz` file with the key `embeddings`, and `paths` and `y` if
+        it has them, or of a parquet file with a column `embeddings` of lists, or a column for each dimension. Files
+        of numbers are mapped, not read, where they can be, and no dtype is changed.
+    split, image_size, channels, folder_labels, y, min_images, max_pixels, frames, stretch, cache, progress
+        As in `load_data`; `image_size` and `channels` do not apply to embeddings.
+
+    Returns
+    -------
+    ImageData or EmbeddingData
+
+    Raises
+    ------
+    FileNotFoundError, TypeError, ValueError
+        As in `load_data`.
+    ImportError
+        If the data are a parquet file and pyarrow is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> load_items(np.zeros((5, 768), dtype=np.float16))
+    EmbeddingData(array: 5 embeddings of 768 dimensions, torch.float16, no labels)
+    """
     _check_arguments(split, image_size, channels)
     reading = Reading(image_size, max_pixels, frames, stretch)
     if folder_labels and not _is_folder(data):
@@ -103,10 +172,12 @@ def load_data(
         "progress": progress,
     }
     loaded = _load(data, split, reading, folder_options)
-    loaded = conform(loaded, image_size, channels)
+    if isinstance(loaded, ImageData):
+        loaded = conform(loaded, image_size, channels)
+    elif image_size is not None:
+        raise ValueError(f"load_data: 'image_size' must be left out for embeddings, got {image_size}")
     if y is not None:
-        labels = to_labels(y, len(loaded))
-        loaded = ImageData(loaded.images, labels, loaded.names, loaded.skipped, loaded.source)
+        loaded = loaded.with_labels(to_labels(y, len(loaded)))
     if len(loaded) < min_images:
         raise ValueError(_too_few(loaded, min_images))
     return loaded
@@ -145,10 +216,32 @@ def has_split(data: Any, split: str) -> bool:
     if name in KNOWN_NAMES:
         return split != "test" or name in SPLIT_NAMES
     path = _existing_path(name)
-    return split in npz_splits(path) if path.is_file() else split != "test"
+    if path.suffix == ".npz" and path.is_file() and not holds_embeddings(path):
+        return split in npz_splits(path)
+    return split != "test"
 
 
-def _load(data: Any, split: str, reading: Reading, folder_options: dict[str, Any]) -> ImageData:
+def holds_embeddings(data: Any) -> bool:
+    """Tell whether `load_items` takes the data for embeddings, without reading them; False for what it refuses.
+
+    Examples
+    --------
+    >>> holds_embeddings("digits"), holds_embeddings(np.zeros((5, 768))), holds_embeddings(np.zeros((5, 8, 8)))
+    (False, True, False)
+    """
+    if isinstance(data, (np.ndarray, Tensor)):
+        return data.ndim == 2
+    if not isinstance(data, (str, os.PathLike)) or os.fspath(data) in KNOWN_NAMES:
+        return isinstance(data, EmbeddingData)
+    path = Path(data)
+    if path.suffix not in _FILES or not path.is_file():
+        return False
+    if path.suffix == ".npz":
+        return "embeddings" in archive_keys(path)
+    return path.suffix == ".parquet" or isinstance(load_npy(path), EmbeddingData)
+
+
+def _load(data: Any, split: str, reading: Reading, folder_options: dict[str, Any]) -> ImageData | EmbeddingData:
     """Dispatch on the kind of data."""
     if isinstance(data, (str, os.PathLike)):
         name = os.fspath(data)
@@ -156,20 +249,28 @@ def _load(data: Any, split: str, reading: Reading, folder_options: dict[str, Any
             return load_named(name, split)
         path = _existing_path(name)
         if path.is_file():
-            return load_npz(path, split)
+            return _load_file(path, split)
         _refuse_test_split(split, f"the folder {name!r}")
         return load_folder(path, reading=reading, **folder_options)
     _refuse_test_split(split, _describe(data))
-    if isinstance(data, ImageData):
+    if isinstance(data, (ImageData, EmbeddingData)):
         return data
     if isinstance(data, (np.ndarray, Tensor)):
-        return ImageData(to_images(data))
+        return EmbeddingData(to_embeddings(data)) if data.ndim == 2 else ImageData(to_images(data))
     if is_dataset(data):
         return load_dataset(data, image_size=reading.image_size)
     raise TypeError(
         "load_data: 'data' must be an array, a tensor, a map-style data set, a path or a name, "
         f"got {type(data).__name__}"
     )
+
+
+def _load_file(path: Path, split: str) -> ImageData | EmbeddingData:
+    """Read a file by its suffix."""
+    if path.suffix == ".npz" and not holds_embeddings(path):
+        return load_npz(path, split)
+    _refuse_test_split(split, repr(path.name))
+    return {".npz": load_archive, ".npy": load_npy, ".parquet": load_parquet}[path.suffix](path)
 
 
 def _check_arguments(split: str, image_size: int | None, channels: int | None) -> None:
@@ -187,10 +288,11 @@ def _existing_path(name: str) -> Path:
     if not name:  # Path("") is the working directory
         raise ValueError("load_data: 'data' must be a path or a name, got an empty string")
     path = Path(name)
-    if path.is_dir() or (path.is_file() and path.suffix == ".npz"):
+    if path.is_dir() or (path.is_file() and path.suffix in _FILES):
         return path
     if path.is_file():
-        raise ValueError(f"load_data: 'data' must be a folder or an .npz file, got the file {name!r}")
+        kinds = f"{', '.join(_FILES[:-1])} or {_FILES[-1]}"
+        raise ValueError(f"load_data: 'data' must be a folder, or a file that ends in {kinds}, got the file {name!r}")
     raise ValueError(
         f"load_data: 'data' must be a folder, an .npz file or a known name, got {name!r}, and there is no "
         f"such file or folder; known names: {', '.join(KNOWN_NAMES)}"
@@ -218,10 +320,11 @@ def _describe(data: Any) -> str:
     return repr(os.fspath(data)) if isinstance(data, (str, os.PathLike)) else f"an {type(data).__name__}"
 
 
-def _too_few(data: ImageData, least: int) -> str:
+def _too_few(data: ImageData | EmbeddingData, least: int) -> str:
     """Say how many images were found and what became of the rest."""
-    found = "no image" if len(data) == 0 else f"only {len(data)} image{'s' if len(data) > 1 else ''}"
-    message = f"load_data: 'data' must hold at least {least} images, got {found} in {data.source}"
+    one = data.kind.removesuffix("s")
+    found = f"no {one}" if len(data) == 0 else f"only {len(data)} {data.kind if len(data) > 1 else one}"
+    message = f"load_data: 'data' must hold at least {least} {data.kind}, got {found} in {data.source}"
     if data.skipped:
         path, reason = data.skipped[0]
         message += f" ({len(data.skipped)} files skipped, the first {path!r}: {reason})"

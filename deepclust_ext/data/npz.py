@@ -16,10 +16,15 @@ from deepclust_ext.data.images import ImageData
 
 def npz_splits(path: Path) -> tuple[str, ...]:
     """Tell which splits the archive has, from its keys alone."""
-    with _open(path) as archive:
-        keys = set(archive.files)
+    keys = archive_keys(path)
     _check_keys(path, keys)
     return ("train", "all") if "x" in keys or "x_test" not in keys else ("train", "test", "all")
+
+
+def archive_keys(path: Path) -> set[str]:
+    """The keys of an archive."""
+    with open_archive(path) as archive:
+        return set(archive.files)
 
 
 def load_npz(path: Path, split: str) -> ImageData:
@@ -52,15 +57,15 @@ def load_npz(path: Path, split: str) -> ImageData:
         raise ValueError(
             f"load_data: 'split' must be 'train' or 'all' for {path.name!r}, got {split!r}: the archive has no x_test"
         )
-    with _open(path) as archive:
+    with open_archive(path) as archive:
         if "x" in archive.files:
             parts = [("x", "y")]
         else:
             halves = ("train", "test") if split == "all" else (split,)
             parts = [(f"x_{half}", f"y_{half}") for half in halves if f"x_{half}" in archive.files]
-        images = [to_images(_read(archive, path, x), arg=f"{path.name}[{x}]") for x, _ in parts]
+        images = [to_images(read_member(archive, path, x), arg=f"{path.name}[{x}]") for x, _ in parts]
         labels = [
-            to_labels(_read(archive, path, y), len(part), arg=f"{path.name}[{y}]")
+            to_labels(read_member(archive, path, y), len(part), arg=f"{path.name}[{y}]")
             for (_, y), part in zip(parts, images, strict=True)
             if y in archive.files
         ]
@@ -70,7 +75,7 @@ def load_npz(path: Path, split: str) -> ImageData:
     return ImageData(torch.cat(images), torch.cat(labels) if len(labels) == len(images) else None, source=path.name)
 
 
-def _open(path: Path) -> Any:
+def open_archive(path: Path) -> Any:
     """Open the archive; a damaged one is refused in a sentence."""
     # NumPy takes any other file for a pickle, and advises to load it unsafely.
     if not zipfile.is_zipfile(path) and not _starts_as_npy(path):
@@ -90,7 +95,7 @@ def _starts_as_npy(path: Path) -> bool:
         return file.read(6) == b"\x93NUMPY"
 
 
-def _read(archive: Any, path: Path, key: str) -> NDArray[Any]:
+def read_member(archive: Any, path: Path, key: str) -> NDArray[Any]:
     """Read one array; object arrays and damaged members are refused."""
     try:
         array: NDArray[Any] = archive[key]
@@ -105,5 +110,5 @@ def _check_keys(path: Path, keys: set[str]) -> None:
         found = ", ".join(sorted(keys)) or "none"
         raise ValueError(
             f"load_data: {path.name!r} must hold the keys x (and y), or x_train (and y_train, x_test, "
-            f"y_test), got the keys: {found}; save it again with np.savez(path, x=images, y=labels)"
+            f"y_test), got the keys: {found}; save it again with np.savez(path, x=images, y=labels), or embeddings="
         )

@@ -9,6 +9,7 @@ from deepclust_ext.data.augment import Augmentation, Identity
 from deepclust_ext.data.custom import TransformViews
 from deepclust_ext.data.flips import FlipViews
 from deepclust_ext.data.policy import PolicyViews
+from deepclust_ext.data.rows import make_row_views
 from deepclust_ext.data.strokes import StrokeViews
 from deepclust_ext.data.views import FigureViews, PhotoViews
 
@@ -38,9 +39,7 @@ _PRESETS: dict[str, tuple[type[Augmentation], dict[str, Any]]] = {
 PRESET_NAMES = tuple(_PRESETS)
 
 
-def make_augmentation(
-    spec: str | Callable[..., Any], *, image_shape: tuple[int, int, int], **parameters: Any
-) -> Augmentation:
+def make_augmentation(spec: str | Callable[..., Any], *, image_shape: Any, **parameters: Any) -> Augmentation:
     """Build an augmentation.
 
     Parameters
@@ -57,10 +56,11 @@ def make_augmentation(
         - "auto": "figures" for grey images, "natural32" or "natural96" (from a side of 48) for RGB.
         - a callable on one (C, H, W) float32 image, such as a torchvision.transforms.v2 pipeline.
         - an `Augmentation`, which is returned as it is.
-    image_shape : (int, int, int)
-        (C, H, W) of the images.
+    image_shape : (int, int, int) or (int,)
+        (C, H, W) of the images; (d,) of embeddings, whose views are "neighbours", "dropout" or "none".
     **parameters
-        Replace the preset's own: see `StrokeViews`, `FigureViews`, `PhotoViews`, `PolicyViews`, `FlipViews`.
+        Replace the preset's own: see `StrokeViews`, `FigureViews`, `PhotoViews`, `PolicyViews`, `FlipViews`,
+        `RowViews`, `NeighbourViews`.
 
     Returns
     -------
@@ -82,6 +82,8 @@ def make_augmentation(
     >>> augmentation(torch.zeros(5, 1, 28, 28), generator=generator).shape
     torch.Size([5, 1, 20, 20])
     """
+    if len(image_shape) == 1:
+        return make_row_views(spec, image_shape=image_shape, **parameters)
     if isinstance(spec, str):
         name = _auto(image_shape) if spec == "auto" else spec
         if name not in _PRESETS:
@@ -108,7 +110,7 @@ def make_augmentation(
     return TransformViews(spec, image_shape)
 
 
-def _auto(image_shape: tuple[int, int, int]) -> str:
+def _auto(image_shape: tuple[int, ...]) -> str:
     """Choose by what the images look like from outside."""
     channels, height, width = image_shape
     if channels == 1:

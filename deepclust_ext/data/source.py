@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from deepclust_ext.data.counter import Show
-from deepclust_ext.data.images import ImageData
-from deepclust_ext.data.load import KNOWN_NAMES, has_split, load_data
+from deepclust_ext.data.items import Items
+from deepclust_ext.data.load import KNOWN_NAMES, has_split, load_items
 from deepclust_ext.runs import ResumeMismatchError, RunError
 
 
@@ -21,7 +21,7 @@ class Source:
     Parameters
     ----------
     data : str
-        A folder, an .npz file or a known name.
+        A folder, a file or a known name.
     split : str
         "train", "test" or "all".
     image_size : int, optional
@@ -40,9 +40,9 @@ class Source:
     frames: str = "first"
     stretch: int | None = None
 
-    def load(self, *, min_images: int = 2, cache: Path | None = None, progress: Show = False) -> ImageData:
-        """Load the images; `cache` and `progress` as in `load_data`."""
-        return load_data(
+    def load(self, *, min_images: int = 2, cache: Path | None = None, progress: Show = False) -> Items:
+        """Load the images or embeddings; `cache` and `progress` as in `load_data`."""
+        return load_items(
             self.data,
             split=self.split,
             image_size=self.image_size,
@@ -103,7 +103,7 @@ def source_of(
     return Source(**{**request, "folder_labels": folder_labels or request.get("folder_labels", False)})
 
 
-def check_digest(images: ImageData, config: Mapping[str, Any], where: Path) -> None:
+def check_digest(images: Items, config: Mapping[str, Any], where: Path) -> None:
     """Refuse images that are not those the run was fitted on."""
     data = config.get("data") or {}
     if images.digest != data.get("digest"):

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import copy
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 import deepclust_ext
 from deepclust_ext.data.augment import Augmentation
-from deepclust_ext.data.images import ImageData
+from deepclust_ext.data.rows import NeighbourViews
 from deepclust_ext.methods.base import Method
 from deepclust_ext.methods.parameters import Optimizer, Schedule, documented, param, shared
-from deepclust_ext.nn import ClusterNet, build_network
+from deepclust_ext.nn import ClusterNet, RowTrunk, build_network
 from deepclust_ext.training import Learner, Place, StepLoss, derive_seed, scheduled
 from deepclust_ext.training.optim import build_optimizer
 
@@ -50,6 +50,8 @@ class DHOG(Method):
     >>> labels = model.fit_predict("mnist5k", run="runs/mnist5k")  # doctest: +SKIP
     """
 
+    takes: ClassVar[tuple[str, ...]] = ("images", "embeddings")
+
     n_clusters: int = shared("n_clusters", 10, "Every head has as many.")
     _: KW_ONLY
     alpha: float = param(
@@ -78,7 +80,9 @@ class DHOG(Method):
     n_augmentations: int = shared("n_augmentations", 4, at_least=2)
     batch_size: int = shared("batch_size", 220, "A step has A times as many views.")
     network: str | nn.Module = param(
-        "resnet18", "A name of `build_network`, or any module that returns a list of features; a copy of it is trained."
+        "resnet18",
+        "A name of `build_network`, or any module that returns a list of features; a copy of it is trained. Embeddings "
+        'have "rows": a projection that is not trained, and a residual block more for each head after the first.',
     )
     width: float = shared("width", 1.0, "The paper doubles them for STL-10.")
     n_heads: int | None = param(
@@ -113,6 +117,16 @@ class DHOG(Method):
         "fast-autoaugment",
         "All views of an image come from it: a plain view beside an augmented one has a useless optimum.",
     )
+    n_components: int | None = param(
+        None,
+        "Of embeddings, dimensions after the PCA-whitening in front of the network; None standardises each dimension.",
+        at_least=1,
+    )
+    n_neighbors: int | None = param(
+        None,
+        'Of embeddings whose `augmentation` is "neighbours", k of the nearest from which views are drawn; None is 20.',
+        at_least=1,
+    )
     optimizer: Optimizer = shared("optimizer", "adam", "Ours.")
     lr: float = shared("lr", 1e-3, "Ours.")
     weight_decay: float = shared("weight_decay", 0.0, "Ours.")
@@ -125,13 +139,29 @@ class DHOG(Method):
     checkpoint_every: int = shared("checkpoint_every", 10)
     device: Any = shared("device", "auto")
 
-    def make_net(self, view_shape: tuple[int, int, int]) -> ClusterNet:
+    def check_data(self, images: Any) -> None:
+        """With what PCA needs."""
+        super().check_data(images)
+        if images.kind == "embeddings":
+            self.check_components(self.n_components, images)
+
+    def make_augmentation(self, image_shape: Any) -> Augmentation:
+        """With the number of neighbours, where views are neighbours."""
+        found = super().make_augmentation(image_shape)
+        if self.n_neighbors is not None and isinstance(found, NeighbourViews):
+            found.k = self.n_neighbors
+        return found
+
+    def make_net(self, view_shape: Any) -> ClusterNet:
         """A trunk with its heads; a module that was given is copied: the parameter stays untouched."""
         options: dict[str, Any] = {"width": self.width, "seed": derive_seed(self.seed, "trunk")}
         if self.n_heads is not None and isinstance(self.network, str):
             options["n_heads"] = self.n_heads
+        if self.n_components is not None and len(view_shape) == 1:
+            options["n_components"] = self.n_components
+        trunk = build_network(copy.deepcopy(self.network), image_shape=view_shape, **options)
         return ClusterNet(
-            build_network(copy.deepcopy(self.network), image_shape=view_shape, **options),
+            trunk,
             view_shape,
             self.n_clusters,
             n_sub_heads=self.n_sub_heads,
@@ -140,15 +170,17 @@ class DHOG(Method):
             seed=derive_seed(self.seed, "heads"),
         )
 
-    def make_learner(self, net: ClusterNet, images: ImageData, augmentation: Augmentation) -> DHOGLearner:
-        """The method at work on the images."""
+    def make_learner(self, net: ClusterNet, images: Any, augmentation: Augmentation) -> DHOGLearner:
+        """The method at work on the images, or on embeddings, whose projection is found first."""
+        if isinstance(net.trunk, RowTrunk):
+            net.trunk.fit(images.values)
         return DHOGLearner(self, net, images, augmentation)
 
 
 class DHOGLearner(Learner):
     """Pulls the views of each image together, pushes each head from those before it."""
 
-    def __init__(self, p: DHOG, net: ClusterNet, images: ImageData, augmentation: Augmentation) -> None:
+    def __init__(self, p: DHOG, net: ClusterNet, images: Any, augmentation: Augmentation) -> None:
         optimizer = build_optimizer(p.optimizer, net.parameters(), lr=p.lr, weight_decay=p.weight_decay)
         super().__init__(net, optimizer, images, augmentation)
         self.p, self.n_views, self.selection = p, p.n_augmentations, p.selection

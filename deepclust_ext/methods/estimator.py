@@ -16,8 +16,8 @@ from deepclust_ext import _checks, evaluate
 from deepclust_ext._isolation import own_torch_state
 from deepclust_ext._optional import require
 from deepclust_ext.data.augment import Augmentation
-from deepclust_ext.data.images import ImageData
-from deepclust_ext.data.load import load_data
+from deepclust_ext.data.items import Items
+from deepclust_ext.data.load import load_items
 from deepclust_ext.data.presets import make_augmentation
 from deepclust_ext.methods.parameters import neutral_parameters
 from deepclust_ext.runs import CheckpointError, save_state
@@ -80,17 +80,17 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
     history_: list[dict[str, Any]]
     metrics_: dict[str, Any]
 
-    image_shape_: tuple[int, int, int]
+    image_shape_: tuple[int, ...]
     augmentation_: Augmentation
     net_: Any
 
     # What a method defines
 
-    def make_net(self, view_shape: tuple[int, int, int]) -> Any:
+    def make_net(self, view_shape: Any) -> Any:
         """The untrained network for views of this shape, drawn from the seed; see `Conclusion` for what it can do."""
         raise NotImplementedError(f"{self._name}.make_net: a method must define it")
 
-    def make_augmentation(self, image_shape: tuple[int, int, int]) -> Augmentation:
+    def make_augmentation(self, image_shape: Any) -> Augmentation:
         """The augmentation: by a name, any transform, or a mapping of a name and its parameters."""
         options: dict[str, Any] = {}
         spec = self.augmentation
@@ -114,9 +114,9 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        data : ImageData, array, tensor, Dataset, path or name
+        data : ImageData, EmbeddingData, array, tensor, Dataset, path or name
             Images of the size and channels of the training images; those of a folder are scaled to that
-            size.
+            size. Or embeddings, if it was fitted on embeddings, of the same network.
 
         Returns
         -------
@@ -124,18 +124,22 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
         """
         return self._label(self._loaded("predict", data))[0]
 
+    def predict_with_confidence(self, data: Any) -> tuple[Labels, Floats]:
+        """Return `predict`'s clusters (N,) and the confidence (N,) in [0, 1] of each, as `confidence_` has it."""
+        return self._label(self._loaded("predict_with_confidence", data))
+
     def predict_proba(self, data: Any) -> Floats:
         """Return the selected head's probabilities (N, K); `data` as in `predict`."""
         images = self._loaded("predict_proba", data)
         with own_torch_state(self._net_device):
-            batches = inference.forward_batches(self.net_, self.augmentation_, images.images)
+            batches = inference.forward_batches(self.net_, self.augmentation_, images.values)
             return torch.cat([probs[self.selected_head_].cpu() for probs, _ in batches]).numpy()
 
     def transform(self, data: Any) -> Floats:
         """Return the embeddings (N, d), the network's last feature; `data` as in `predict`."""
         images = self._loaded("transform", data)
         with own_torch_state(self._net_device):
-            return inference.label_heads(self.net_, self.augmentation_, images.images)[2].numpy()
+            return inference.label_heads(self.net_, self.augmentation_, images.values)[2].numpy()
 
     def evaluate(self, data: Any, y: Any = None) -> dict[str, float]:
         """Score the clusters of other images against classes.
@@ -165,30 +169,29 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
             found["acc_majority"] = evaluate.acc_majority(labels, classes, mapping=self.majority_mapping_)
         return found
 
-    def _label(self, images: ImageData) -> tuple[Labels, Floats]:
+    def _label(self, images: Items) -> tuple[Labels, Floats]:
         """Labels and confidences of the selected head."""
         with own_torch_state(self._net_device):
-            labels, confidence, _ = inference.label_heads(self.net_, self.augmentation_, images.images)
+            labels, confidence, _ = inference.label_heads(self.net_, self.augmentation_, images.values)
         return labels[self.selected_head_].numpy(), confidence[self.selected_head_].numpy()
 
-    def _loaded(self, function: str, data: Any, y: Any = None) -> ImageData:
-        """Load images and refuse those the network was not made for."""
+    def _loaded(self, function: str, data: Any, y: Any = None) -> Items:
+        """Load images, or embeddings, and refuse those the network was not made for."""
         if not hasattr(self, "labels_"):
             raise require("sklearn.exceptions").NotFittedError(
                 f"{self._name}.{function}: this instance is not fitted yet; call fit, or load one that is"
             )
-        channels, height, width = self.image_shape_
         folder = isinstance(data, str | os.PathLike) and Path(data).is_dir()
         options: dict[str, Any] = {"split": "train", "min_images": 1}
-        if folder:
+        if folder and len(self.image_shape_) == 3:
+            channels, height, width = self.image_shape_
             # A folder's images are scaled; arrays are taken as they are, and refused if they do not fit.
             options |= {"channels": channels, "image_size": height if height == width else None}
-        images = load_data(data, y=y, **options)
+        images = load_items(data, y=y, **options)
         if images.image_shape != self.image_shape_:
             raise ValueError(
-                f"{self._name}.{function}: 'data' must hold images of {channels} channels and {height} x "
-                f"{width} pixels, as in training, got {images.image_shape[0]} channels and "
-                f"{images.image_shape[1]} x {images.image_shape[2]}"
+                f"{self._name}.{function}: 'data' must hold {_in_words(self.image_shape_)}, as in training, got "
+                f"{_in_words(images.image_shape, short=len(self.image_shape_) == 3)}"
             )
         return images
 
@@ -228,8 +231,7 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
             raise CheckpointError(f"load: {os.fspath(path)!r} holds a {state['method']}, not a {cls.__name__}")
         method = kinds[state["method"]](**files.parameters_of(state, replacements))
         device = _checks.device(method._name, method.device)
-        channels, height, width = state["image_shape"]
-        method.image_shape_ = (channels, height, width)
+        method.image_shape_ = tuple(state["image_shape"])
         with own_torch_state(device):
             method.augmentation_ = method.make_augmentation(method.image_shape_)
             net = method.make_net(method.augmentation_.output_shape)
@@ -269,6 +271,14 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
         """Drop an earlier fit, so that one that does not finish leaves no labels of another network."""
         for each in fields(Results):
             self.__dict__.pop(f"{each.name}_", None)
+
+
+def _in_words(shape: tuple[int, ...], *, short: bool = False) -> str:
+    """The shape of an image, or of an embedding, for a message."""
+    if len(shape) == 1:
+        return f"embeddings of {shape[0]} dimensions"
+    channels, height, width = shape
+    return f"{'' if short else 'images of '}{channels} channels and {height} x {width}{'' if short else ' pixels'}"
 
 
 def _descendants(kind: type[Self]) -> Iterator[type[Self]]:

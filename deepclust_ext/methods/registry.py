@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from deepclust_ext.methods.base import Method
+from deepclust_ext.methods.affinity import Affinity
 from deepclust_ext.methods.deepcluster import DeepCluster
 from deepclust_ext.methods.dhog import DHOG
+from deepclust_ext.methods.fitting import Clusterer
 from deepclust_ext.methods.jule import JULE
-from deepclust_ext.methods.pixels import PixelAffinity, PixelKMeans
+from deepclust_ext.methods.kmeans import KMeans
 from deepclust_ext.methods.super_and import SuperAND
 from deepclust_ext.methods.vcami import VCAMI
 
-METHODS: dict[str, type[Method]] = {
-    "affinity": PixelAffinity,
+METHODS: dict[str, type[Clusterer]] = {
+    "affinity": Affinity,
     "deepcluster": DeepCluster,
     "dhog": DHOG,
     "jule": JULE,
-    "kmeans": PixelKMeans,
+    "kmeans": KMeans,
     "super-and": SuperAND,
     "vcami": VCAMI,
 }

@@ -66,11 +66,11 @@ class VCAMI(Method):
     _: KW_ONLY
     global_weight: float = param(0.1, "w, of L_GMI; the poster has 1.", at_least=0)
     local_weight: float = param(0.1, "lambda, of L_LMI.", at_least=0)
-    alpha: float = param(2.0, "Of L_CMI, the information that two views' labels share.", at_least=0)
+    alpha: float = param(4.0, "Of L_CMI, the information that two views' labels share.", at_least=0)
     beta: float = param(0.05, "Of L_GMM, which is per dimension.", at_least=0)
     gamma: float = param(0.01, "Of L_REG. It asks for uncertain labels, against L_CMI: keep it small.", at_least=0)
     lamb: float = param(
-        1.0, "Weight of the marginals' entropies in L_CMI; above 1 asks for more even clusters.", at_least=0
+        1.5, "Weight of the marginals' entropies in L_CMI; above 1 asks for more even clusters.", at_least=0
     )
     prior_start: float = param(
         0.25, "Share of the epochs before L_GMM and L_REG join; k-means of the codes then starts the mixture.",

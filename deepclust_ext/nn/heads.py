@@ -122,8 +122,8 @@ class ClusterNet(nn.Module):
     ----------
     trunk : nn.Module
         Maps (B, C, H, W) to a list of features, as `build_network` returns it.
-    image_shape : (int, int, int)
-        Channels, height and width of the images.
+    image_shape : (int, int, int) or (int,)
+        Channels, height and width of the images, or the width of embeddings.
     n_clusters : int
         K, clusters per main head.
     n_sub_heads : int
@@ -159,7 +159,7 @@ class ClusterNet(nn.Module):
     def __init__(
         self,
         trunk: nn.Module,
-        image_shape: tuple[int, int, int],
+        image_shape: tuple[int, ...],
         n_clusters: int,
         *,
         n_sub_heads: int = 1,

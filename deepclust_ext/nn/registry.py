@@ -14,6 +14,7 @@ from deepclust_ext.nn._modes import evaluation_mode
 from deepclust_ext.nn._seeding import seeded_init
 from deepclust_ext.nn.jule_trunk import jule_trunk
 from deepclust_ext.nn.plain import alexnet_small_trunk, alexnet_trunk, lenet5_trunk
+from deepclust_ext.nn.row_trunk import RowTrunk
 from deepclust_ext.nn.small import small28_trunk, tiny8_trunk
 from deepclust_ext.nn.trunks import resnet18_trunk, resnet101_trunk
 
@@ -32,7 +33,7 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
 def build_network(
     network: str | nn.Module,
     *,
-    image_shape: tuple[int, int, int],
+    image_shape: tuple[int, ...],
     width: float = 1.0,
     seed: int = 0,
     **options: Any,
@@ -46,8 +47,9 @@ def build_network(
         "jule", with one; or "auto": tiny8 up to 12 pixels, small28 up to 32, else resnet18. A module is returned
         untouched after a dry run; it must map (B, C, H, W) to a list of features (B, d_i), simple to complex, or to one
         such tensor.
-    image_shape : (int, int, int)
-        Channels, height and width of the images the network will see.
+    image_shape : (int, int, int) or (int,)
+        Channels, height and width of the images the network will see; or the width of embeddings, for "rows" (see
+        `RowTrunk`), which is the only name for them.
     width : float
         Multiplies every channel count of a named network.
     seed : int
@@ -73,7 +75,9 @@ def build_network(
     >>> feature_dims(trunk, (1, 20, 20))
     [1200, 384, 384, 384]
     """
-    shape = check_image_shape("build_network", image_shape)
+    if _of_embeddings(image_shape) and isinstance(network, str):
+        return _of_rows(network, image_shape[0], width=width, seed=seed, **options)
+    shape: Any = image_shape if _of_embeddings(image_shape) else check_image_shape("build_network", image_shape)
     if isinstance(network, nn.Module):
         given = [*options, *(["width"] if width != 1.0 else [])]
         if given:
@@ -95,15 +99,27 @@ def build_network(
         return build(shape, width=width, **options)
 
 
-def feature_dims(module: nn.Module, image_shape: tuple[int, int, int]) -> list[int]:
+def _of_embeddings(image_shape: Any) -> bool:
+    """Whether a shape is (d,)."""
+    return isinstance(image_shape, tuple) and len(image_shape) == 1
+
+
+def _of_rows(network: str, dim: int, *, width: float, seed: int, **options: Any) -> nn.Module:
+    """The one named network of embeddings."""
+    if network != "rows":
+        raise ValueError(f"build_network: 'network' must be 'rows' or an nn.Module for embeddings, got {network!r}")
+    return RowTrunk(dim, hidden=max(1, round(512 * width)), seed=seed, **options)
+
+
+def feature_dims(module: nn.Module, image_shape: tuple[int, ...]) -> list[int]:
     """Return the widths [d_1, ..., d_k] of a network's features, by a dry run that leaves no trace.
 
     Parameters
     ----------
     module : nn.Module
-        Maps (B, C, H, W) to a list of (B, d_i), or to one (B, d).
-    image_shape : (int, int, int)
-        Channels, height and width.
+        Maps (B, C, H, W), or embeddings (B, d), to a list of (B, d_i), or to one (B, d).
+    image_shape : (int, int, int) or (int,)
+        Channels, height and width; or the embeddings' width.
 
     Returns
     -------
@@ -114,7 +130,8 @@ def feature_dims(module: nn.Module, image_shape: tuple[int, int, int]) -> list[i
     ValueError
         If the module's output is anything else.
     """
-    shape = check_image_shape("feature_dims", image_shape)
+    # (d,) is that of embeddings.
+    shape: Any = image_shape if _of_embeddings(image_shape) else check_image_shape("feature_dims", image_shape)
     example = next((p for p in module.parameters() if p.is_floating_point()), torch.empty(0))
     images = torch.zeros(2, *shape, dtype=example.dtype, device=example.device)
     with evaluation_mode(module), torch.no_grad(), torch.random.fork_rng(devices=[]):

@@ -124,8 +124,9 @@ def agglomerate(
     n_initial = int(start.max()) + 1 if len(start) else 0
     given = (indices.cpu(), weights.cpu(), start.cpu(), n_initial, n_clusters, kc, lam, _UPDATE.index(update))
     points = None if rows is None or exhausted == "stop" else rows.cpu()
-    names = {"weights": "graph", "indices": "graph"}
-    children, affinities, n_merges = checked_by_value("agglomerate", _raw.agglomerate, *given, points, **names)
+    children, affinities, n_merges = checked_by_value(
+        "agglomerate", _raw.agglomerate, *given, points, weights="graph", indices="graph"
+    )
     merges = int(n_merges)
     children, affinities = (t[:merges].to(start.device) for t in (children, affinities))
     tree = Agglomeration(start, n_initial, children, affinities, start)

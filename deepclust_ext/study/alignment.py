@@ -17,6 +17,7 @@ from deepclust_ext import evaluate
 from deepclust_ext._isolation import own_torch_state
 from deepclust_ext._optional import require
 from deepclust_ext.data.images import ImageData
+from deepclust_ext.data.items import Items
 from deepclust_ext.methods.deepcluster import DeepCluster
 from deepclust_ext.nn import FeatureSpace
 from deepclust_ext.training.inference import all_features
@@ -245,11 +246,11 @@ def load_with_classes(
     components: Sequence[int | None],
 ) -> ImageData:
     """Load images, and refuse settings that cannot work and images without classes."""
-    images: ImageData | None = None
+    images: Items | None = None
     for k in clusters:
         for m in components:
             images = _with(model, n_clusters=k, n_components=m).check(data if images is None else images, y)
-    assert images is not None
+    assert isinstance(images, ImageData)  # what `check` of a method of images gives
     if images.labels is None:
         raise ValueError(f"{function}: 'y' must be given, as the data has no labels of its own")
     return images

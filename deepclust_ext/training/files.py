@@ -24,15 +24,15 @@ class Identity:
         Name of the method's class.
     parameters : dict
         All its parameters.
-    image_shape : (int, int, int)
-        Channels, height and width of its images.
+    image_shape : tuple of int
+        Channels, height and width of its images, or the width of its embeddings.
     result_neutral : tuple of str
         Parameters that may change on a resume, because no label depends on them.
     """
 
     method: str
     parameters: dict[str, Any]
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, ...]
     result_neutral: tuple[str, ...] = field(default=())
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -19,7 +20,7 @@ BATCH = 512
 
 def device_of(net: Any) -> torch.device:
     """Where a network is."""
-    found: torch.device = next(net.parameters()).device
+    found: torch.device = next(itertools.chain(net.parameters(), net.buffers())).device
     return found
 
 
@@ -87,7 +88,8 @@ def agreement_of_views(
 ) -> tuple[Tensor, Tensor]:
     """Return MI and NMI(z, z') of each head, float64 (H,): its labels of two augmented views of every image.
 
-    The views are drawn from the seed, in evaluation mode: the same for every head and every call.
+    `images` are the training images. The views are drawn from the seed, in evaluation mode: the same for every head and
+    every call.
 
     References
     ----------
@@ -97,10 +99,9 @@ def agreement_of_views(
     net.eval()
     labels: list[Tensor] = []
     with torch.inference_mode():
-        for number, batch in enumerate(torch.split(images, BATCH)):
+        for number, rows in enumerate(torch.arange(len(images), device=images.device).split(BATCH)):
             generator = derive_generator(seed, "selection", number)
-            here = batch.to(device)
-            views = [augmentation(here, generator=generator) for _ in range(2)]
+            views = [augmentation.views_of(images, rows, generator=generator).to(device) for _ in range(2)]
             labels.append(torch.stack([net.outputs(view)[0].argmax(-1) for view in views]).cpu())
     heads = torch.cat(labels, dim=2).unbind(1)
     found = [information_of_labels(first, second, n_clusters) for first, second in heads]

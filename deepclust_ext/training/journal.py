@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from deepclust_ext.data.images import ImageData
+from deepclust_ext.data.items import Items
 from deepclust_ext.runs import CheckpointError, RunDirectory, compare_configs, resume_mode
 from deepclust_ext.runs.config import make_config, warn_of_changes
 from deepclust_ext.training.files import Identity, check_stamp
@@ -39,12 +39,12 @@ class Journal:
         self.identity, self.folder = identity, folder
         self.history: list[Record] = []
 
-    def start(self, images: ImageData) -> State | None:
+    def start(self, images: Items) -> State | None:
         """Write the configuration of a new run, or check an old one's and find its newest checkpoint.
 
         Parameters
         ----------
-        images : ImageData
+        images : Items
             The training images, which must be the run's.
 
         Returns
@@ -110,7 +110,7 @@ class Journal:
         if self.folder is not None:
             self.folder.checkpoints.save(self.identity.stamp(state))
 
-    def _config(self, images: ImageData) -> dict[str, Any]:
+    def _config(self, images: Items) -> dict[str, Any]:
         """The content of config.yaml."""
         return make_config(
             method=self.identity.method,

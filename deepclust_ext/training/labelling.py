@@ -17,7 +17,7 @@ class EpochLabels:
 
     def look(self, learner: Learner, figures: Record) -> Record:
         """Label the images with every head; `figures` say, by `nmi_views`, of which head the churn is."""
-        labels = label_heads(learner.net, learner.augmentation, learner.images.images)[0]
+        labels = label_heads(learner.net, learner.augmentation, learner.images.values)[0]
         record: Record = {}
         if self.previous is not None:
             agreement = figures.get("nmi_views", [0.0] * len(labels))

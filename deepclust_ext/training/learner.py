@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from deepclust_ext.data.augment import Augmentation
-from deepclust_ext.data.images import ImageData
 from deepclust_ext.training.place import Place
 
 Record = dict[str, Any]
@@ -75,7 +74,7 @@ class Learner:
         What is trained, on its device; see `Conclusion` for what it must be able to do.
     optimizer : Optimizer
         Of its parameters, at the full learning rate.
-    images : ImageData
+    images : ImageData or EmbeddingData
         The training images, on the device. Labels are for figures in the log alone: nothing may be chosen by them.
     augmentation : Augmentation
         Its random views are what `loss` is given.
@@ -91,9 +90,7 @@ class Learner:
     # By which agreement of two views the head is chosen: normalised mutual information, or "mi".
     selection: str = "nmi"
 
-    def __init__(
-        self, net: Any, optimizer: torch.optim.Optimizer, images: ImageData, augmentation: Augmentation
-    ) -> None:
+    def __init__(self, net: Any, optimizer: torch.optim.Optimizer, images: Any, augmentation: Augmentation) -> None:
         self.net, self.optimizer, self.images, self.augmentation = net, optimizer, images, augmentation
 
     def rate(self, place: Place) -> float:  # noqa: ARG002

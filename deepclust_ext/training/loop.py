@@ -42,7 +42,7 @@ class Training:
         self.learner, self.plan, self.journal = learner, plan, journal
         self.order = EpochOrder(len(learner.images), plan.batch_size)
         self.place = Place(0, 0, self.order.n_batches, learner.passes, plan.epochs)
-        self.device = learner.images.images.device
+        self.device = learner.images.values.device
         # Before a resume loads the groups with the rate of the step that it stopped at.
         self._full_rates = [group["lr"] for group in learner.optimizer.param_groups]
         self.seconds = 0.0

@@ -13,10 +13,11 @@ import torch
 
 from deepclust_ext import evaluate
 from deepclust_ext._warnings import DeepclustWarning
-from deepclust_ext.data.images import ImageData
+from deepclust_ext.data.augment import Augmentation
+from deepclust_ext.data.items import Items
 from deepclust_ext.runs import RunDirectory, describe
 from deepclust_ext.training.inference import agreement_of_views, label_heads, probability_of
-from deepclust_ext.training.learner import Conclusion, Learner, Record, State
+from deepclust_ext.training.learner import Conclusion, Record, State
 from deepclust_ext.training.seeds import derive_generator
 from deepclust_ext.training.watch import collapse_reason
 
@@ -27,6 +28,7 @@ BASELINE_STARTS = 10
 BASELINE_CLUSTERS = 1_000
 
 Labels = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass
@@ -69,13 +71,16 @@ class Found:
 
 
 def make_results(
-    learner: Learner,
     conclusion: Conclusion,
+    data: Items,
+    augmentation: Augmentation,
     *,
     facts: dict[str, Any],
     n_clusters: int,
     seed: int,
     history: list[Record],
+    selection: str | None = "nmi",
+    baseline: bool = True,
 ) -> Found:
     """Label the training images with what a run has come to, and describe the labels.
 
@@ -83,10 +88,12 @@ def make_results(
 
     Parameters
     ----------
-    learner : Learner
-        Gives images, augmentation and how the head is chosen.
     conclusion : Conclusion
         Of the learner.
+    data : Items
+        The training images.
+    augmentation : Augmentation
+        Its two views.
     facts : dict
         What the metrics begin with.
     n_clusters : int
@@ -95,23 +102,31 @@ def make_results(
         Of the run.
     history : list of dict
         The log's record of every epoch.
+    selection : {"nmi", "mi"} or None
+        How the head is chosen; None for the one head of a method that has no views.
+    baseline : bool
+        Score k-means on the images beside it.
     """
-    net, augmentation, data = conclusion.net, learner.augmentation, learner.images
-    pair = agreement_of_views(net, augmentation, data.images, seed=seed, n_clusters=n_clusters)
-    mi_views, nmi_views = (part.numpy() for part in pair)
-    heads, confidences, embeddings = (part.numpy() for part in label_heads(net, augmentation, data.images))
-
-    # argmax takes the first of equal values: the lowest head.
-    selected = int((mi_views if learner.selection == "mi" else nmi_views).argmax())
+    net = conclusion.net
+    heads, confidences, embeddings = (part.numpy() for part in label_heads(net, augmentation, data.values))
+    if selection is None:
+        mi_views = nmi_views = np.full(len(heads), np.nan)
+        selected = 0
+    else:
+        pair = agreement_of_views(net, augmentation, data.values, seed=seed, n_clusters=n_clusters)
+        mi_views, nmi_views = (part.numpy() for part in pair)
+        # argmax takes the first of equal values: the lowest head.
+        selected = int((mi_views if selection == "mi" else nmi_views).argmax())
     labels, confidence = heads[selected], confidences[selected]
     if conclusion.labels is not None:
         _check_labels(conclusion.labels, len(data), n_clusters)
         labels = conclusion.labels.cpu().numpy()
-        confidence = probability_of(net, augmentation, data.images, conclusion.labels, selected).numpy()
+        if conclusion.confidence is None:
+            confidence = probability_of(net, augmentation, data.values, conclusion.labels, selected).numpy()
     if conclusion.confidence is not None:
         confidence = conclusion.confidence.cpu().numpy()
     described: list[dict[str, Any]] = [
-        {"head": head, "mi_views": float(mi_views[head]), "nmi_views": float(nmi_views[head])}
+        ({"head": head} if selection is None else _agreement(head, mi_views, nmi_views))
         | evaluate.diagnostics(row, n_clusters)
         for head, row in enumerate(heads)
     ]
@@ -137,9 +152,15 @@ def make_results(
         own = described[selected]["scores"] if conclusion.labels is None else evaluate.scores(labels, y)
         metrics |= {"scores": own, "best_head": results.best_head}
         metrics["best_scores"] = described[results.best_head]["scores"]
-        metrics |= compare_with_pixels(labels, n_clusters, data, y, seed=seed)
+        if baseline:
+            metrics |= compare_with_pixels(labels, n_clusters, data, y, seed=seed)
     results.metrics = describe(metrics)
     return Found(results, embeddings)
+
+
+def _agreement(head: int, mi_views: Floats, nmi_views: Floats) -> dict[str, Any]:
+    """What metrics say of a head's two views."""
+    return {"head": head, "mi_views": float(mi_views[head]), "nmi_views": float(nmi_views[head])}
 
 
 def _check_labels(labels: torch.Tensor, n: int, n_clusters: int) -> None:
@@ -159,7 +180,7 @@ def write_results(folder: RunDirectory, names: tuple[str, ...], found: Found) ->
     folder.write_metrics(results.metrics)
 
 
-def saved_results(folder: RunDirectory, fitted: State, images: ImageData) -> Results | None:
+def saved_results(folder: RunDirectory, fitted: State, images: Items) -> Results | None:
     """What a finished run has found, or None where its results must be made again.
 
     That is so if a result file is gone, or if classes are given that the run was not scored against.
@@ -174,7 +195,7 @@ def saved_results(folder: RunDirectory, fitted: State, images: ImageData) -> Res
     return results
 
 
-def compare_with_pixels(labels: Labels, n_clusters: int, data: ImageData, y: Labels, *, seed: int) -> dict[str, Any]:
+def compare_with_pixels(labels: Labels, n_clusters: int, data: Items, y: Labels, *, seed: int) -> dict[str, Any]:
     """Score k-means on the pixels of (a sample of) the training images.
 
     Parameters
@@ -183,8 +204,8 @@ def compare_with_pixels(labels: Labels, n_clusters: int, data: ImageData, y: Lab
         The run's.
     n_clusters : int
         K.
-    data : ImageData
-        The N images.
+    data : Items
+        The N images, or their embeddings.
     y : ndarray of int64, shape (N,)
         Their classes.
     seed : int
@@ -193,7 +214,8 @@ def compare_with_pixels(labels: Labels, n_clusters: int, data: ImageData, y: Lab
     Returns
     -------
     metrics : dict
-        `kmeans_pixels`, its scores with `run_nmi`, the run's NMI on the same images, and `below_kmeans_pixels`.
+        `kmeans_pixels` (of embeddings too: `input` says which), its scores with `run_nmi`, the run's NMI on the same
+        images, and `below_kmeans_pixels`.
     """
     # Never fewer images than clusters: k-means would refuse them at the end of a long run.
     rows, n_sampled = np.arange(len(data)), max(BASELINE_IMAGES, n_clusters)
@@ -201,8 +223,9 @@ def compare_with_pixels(labels: Labels, n_clusters: int, data: ImageData, y: Lab
         rows = np.sort(torch.randperm(len(data), generator=derive_generator(seed, "baseline"))[:n_sampled].numpy())
     starts = max(1, min(BASELINE_STARTS, BASELINE_CLUSTERS // n_clusters))
     begin = time.perf_counter()
-    pixels = evaluate.kmeans_pixels(data.images[rows], n_clusters, seed=seed, n_init=starts)
+    pixels = evaluate.kmeans_pixels(data.values[rows], n_clusters, seed=seed, n_init=starts)
     found: dict[str, Any] = {
+        "input": "pixels" if data.kind == "images" else data.kind,
         "n_images": len(rows),
         "n_init": starts,
         "seconds": round(time.perf_counter() - begin, 3),
@@ -225,8 +248,9 @@ def warn_of(metrics: dict[str, Any]) -> None:
     if metrics.get("below_kmeans_pixels"):
         pixels = metrics["kmeans_pixels"]
         warnings.warn(
-            f"{method}: NMI {pixels['run_nmi']:.3f} is below k-means on pixels ({pixels['nmi']:.3f}): this run "
-            "learnt less than the pixels show; look at the occupancy in the log, the augmentation and 'lr'",
+            f"{method}: NMI {pixels['run_nmi']:.3f} is below k-means on {pixels['input']} ({pixels['nmi']:.3f}): this "
+            f"run learnt less than the {pixels['input']} show; look at the occupancy in the log, the augmentation "
+            "and 'lr'",
             DeepclustWarning,
             stacklevel=3,
         )

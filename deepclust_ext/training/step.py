@@ -35,7 +35,8 @@ def train_step(learner: Learner, index: Tensor, place: Place, *, full_rates: lis
     generator = derive_generator(seed, "augment", place.epoch, place.step)
     with torch.no_grad():
         # One call for all views: parameters are drawn for each image, so repeats get views of their own.
-        views = learner.augmentation(learner.images.images[index.repeat(learner.n_views)], generator=generator)
+        repeated = index.repeat(learner.n_views)
+        views = learner.augmentation.views_of(learner.images.values, repeated, generator=generator)
     augmented = time.perf_counter()
     # Dropout and the like draw from the default generators.
     seed_default_generators(derive_seed(seed, "modules", place.epoch, place.step), views.device)

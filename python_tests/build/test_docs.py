@@ -44,7 +44,7 @@ def test_the_fit_commands_of_the_readme_are_understood():
     from deepclust_ext.commands._options import parse_fit
 
     commands = re.findall(r"^deepclust fit (\S+) ([^#\n]*)", README.read_text(), re.MULTILINE)
-    named = {"dhog", "deepcluster", "super-and", "instance", "jule", "vcami"}
+    named = {"dhog", "deepcluster", "super-and", "instance", "jule", "vcami", "iic", "kmeans"}
     assert {name for name, _ in commands} == named
     for name, words in commands:
         parse_fit(name, shlex.split(words)).build()

@@ -149,6 +149,7 @@ def test_info_names_versions_and_devices(capfd):
 def test_bench_hands_its_words_on(monkeypatch):
     calls = []
     module = types.ModuleType("deepclust_ext.benchmark")
+    module.OPS = ("mi_loss", "dhog_loss")
     module.main = lambda ops, *, json_path, device: calls.append((ops, json_path, device)) or 3
     monkeypatch.setitem(sys.modules, "deepclust_ext.benchmark", module)
     monkeypatch.setattr(deepclust_ext, "benchmark", module, raising=False)

@@ -33,7 +33,7 @@ CASES = [
     ("mi_loss", (rows(G, 1, 70, 40).float(), rows(G, 1, 70, 36).float()), {"symmetric": False}),
     ("mi_loss", (rows(G, 1, 3, 270).float(), rows(G, 1, 3, 270).float()), {}),
     ("dhog_loss", (rows(G, 2, 3, 40, 4).float(),), {}),
-    ("jule_loss", (torch.randn(300, 3, generator=G),), {"clusters": 40, "n_negatives": 4}),
+    ("jule_loss", (torch.randn(270, 3, generator=G),), {"clusters": 130, "n_negatives": 3}),
 ]
 # Two slabs of depth, two tiles of centroids, two tiles of a scan, several empty clusters; more weights than a block
 # of them holds; and one point again and again, where every seed is any other.
@@ -43,6 +43,8 @@ GRID = points(G, 300, 2).float().round()  # copies, so that the index decides as
 # Two ranges of the bank, the last tile of the second with one row; two slabs of columns.
 BANK, PLACES = points(G, 321, 18), torch.tensor([0, 320, 7])
 BANK_ARGUMENTS = (PLACES, torch.tensor([[5, -1], [-1, 0], [7, 319]]), 2.0)
+# First neighbours close by, so that every tile of every chunk has roots, and no two as many.
+NEAR = torch.arange(3000).add(torch.arange(3000) * 7919 % 101 % 5 - 2).clamp(0, 2999).unsqueeze(1)
 SEARCH_CASES = [
     ("kmeans_assign", (FEW, FEW[:20] + 0.1)),
     ("kmeans", (FEW, torch.cat([FEW[:3], FEW[:3] + 50]), 6, 0, 2, 0.0, 0, False)),
@@ -55,7 +57,7 @@ SEARCH_CASES = [
     ("bank_nll_entropy", (BANK[9:12].float(), BANK.float(), *BANK_ARGUMENTS, True, True, True)),
     ("bank_nll_entropy", (BANK[9:12], BANK, *BANK_ARGUMENTS, True, False, True)),
     ("affinity_weights", (points(G, 300, 20).square(), 1.0)),
-    ("initial_clusters", ((torch.arange(3000) * 7919 % 2999 // 3).unsqueeze(1),)),
+    ("initial_clusters", (NEAR,)),
 ]
 
 
@@ -79,7 +81,7 @@ def survives(right: list[list[torch.Tensor]]) -> bool:
     """Whether a missing barrier goes unseen."""
     try:
         return all(torch.equal(a, b) for x, y in zip(outcomes(), right, strict=True) for a, b in zip(x, y, strict=True))
-    except emu.EmulationError:
+    except RuntimeError:  # the emulator's, or that of an op which refuses what it now sees
         return False
 
 

@@ -136,7 +136,11 @@ def test_numpy_oddities_are_read_without_warning(recwarn):
 @pytest.mark.parametrize(
     ("array", "error", "message"),
     [
-        (np.zeros((9, 64)), ValueError, r"got shape \(9, 64\); reshape rows of pixels to \(N, H, W\)"),
+        (
+            np.zeros((9, 64)),
+            ValueError,
+            r"must be images, got embeddings of shape \(9, 64\) from array; reshape rows of pixels to \(N, H, W\)",
+        ),
         (np.zeros((2, 4, 5, 5)), ValueError, r"got shape \(2, 4, 5, 5\); C must be 1 or 3"),
         (np.zeros((2, 0, 5)), ValueError, r"got shape \(2, 0, 5\)"),
         (np.zeros((2, 5, 5), dtype=np.int64), TypeError, "got torch.int64; convert with astype"),

@@ -270,7 +270,9 @@ def test_unknown_names_list_the_known_ones(tmp_path):
         with pytest.raises(ValueError, match="got 'minst', and there is no such file or folder; known names: dig"):
             look("minst")
     (tmp_path / "x.csv").write_text("1,2")
-    with pytest.raises(ValueError, match=r"must be a folder or an .npz file, got the file"):
+    with pytest.raises(
+        ValueError, match=r"must be a folder, or a file that ends in .npz, .npy or .parquet, got the file"
+    ):
         load_data(tmp_path / "x.csv")
     with pytest.raises(ValueError, match="'folder_labels' must be False unless 'data' is a folder, got 'digits'"):
         load_data("digits", folder_labels=True)

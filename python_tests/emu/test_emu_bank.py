@@ -137,6 +137,13 @@ def test_a_cold_softmax(dtype):
     check(problem(6, 140, 24, 2, dtype), 0.01, tolerance=2e-4)
 
 
+def test_a_row_that_its_query_does_not_resemble():
+    """Log-odds of 300, beyond what a float32 holds as an exponential: the nll is finite."""
+    v, bank, index, neighbors = problem(6, 140, 24, 1, np.float32, near=9.0)
+    index = (index + 1) % 140
+    check((v, bank, index, np.full_like(neighbors, -1)), 0.003, tolerance=2e-4)
+
+
 def test_logits_far_below_0():
     """Where e^0 would be out of sight."""
     v, bank, index, neighbors = problem(5, 140, 24, 2, np.float32)

@@ -101,6 +101,13 @@ def test_inputs_that_start_on_no_bound_give_the_same_bits():
     assert all(np.array_equal(a, b) for a, b in zip(got, want, strict=True))
 
 
+def test_a_triplet_at_zero_passes_no_gradient():
+    z = np.array([[0.0], [1.0], [-1.0]], np.float32)
+    loss, grad = emu.jule_loss(z, np.array([0, 0, 1]), np.array([3]), 1.0, 0.0, 20)
+    assert loss[0] == 0
+    assert not grad.any()
+
+
 def test_nan_shows():
     z = np.random.default_rng(0).standard_normal((12, 3)).astype(np.float32)
     z[4, 1] = np.nan

@@ -164,6 +164,14 @@ def test_the_weights_of_the_mixture_rise():
     assert learner.share(place(0)) == 1.0
 
 
+def test_before_its_start_the_mixture_has_no_weight():
+    learner, views, index = learner_of(prior_rise=0)
+    learner.loss(views, index, place(1, 4)).loss.backward()
+    assert (learner.net.prior_means.grad == 0).all()
+    learner.loss(views, index, place(2)).loss.backward()
+    assert (learner.net.prior_means.grad != 0).any()
+
+
 @pytest.mark.parametrize("posterior", ["classifier", "vade"])
 @pytest.mark.parametrize("views", ["augmented", "clean"])
 def test_the_mixture_starts_from_k_means_of_the_means(posterior, views):

@@ -46,7 +46,8 @@ def test_without_triplets_loss_and_gradient_are_zero(labels):
 
 
 def test_a_triplet_at_zero_passes_no_gradient():
-    loss, grad = loss_and_grad(torch.zeros(5, 2), torch.tensor([0, 0, 1, 1, 2]), margin=0.0)
+    z = torch.tensor([[0.0], [1.0], [-1.0]])
+    loss, grad = loss_and_grad(z, torch.tensor([0, 0, 1]), gamma=1.0, margin=0.0)
     assert loss.item() == 0
     assert not grad.any()
 

@@ -15,48 +15,12 @@
 #include <cstring>
 
 #include "../../common/arithmetic.h"
-#include "../simd/lanes.h"
-#include "../simd/level.h"
+#include "edges.h"
 #include "triplets.h"
 
 namespace deepclust::cpu {
 
 inline constexpr int64_t kMostTasks = 8;
-
-// distance[j] = |z_anchor - z_j|^2 of each j listed.
-struct ListedDistances {
-  template <typename L, typename T>
-  DC_INLINE static void run(const T* z, int64_t d, int64_t anchor, const int32_t* list, int64_t count, T* distance) {
-    for (int64_t i = 0; i < count; ++i) distance[list[i]] = squared_distance_of<L>(z + anchor * d, z + list[i] * d, d);
-  }
-};
-
-// gradient[anchor] += weight_j (z_anchor - z_j) and gradient[j] -= the same, for each j listed.
-struct AddEdges {
-  template <typename L, typename T>
-  DC_INLINE static void run(const T* z, int64_t d, int64_t anchor, const int32_t* list, const T* weight, int64_t count,
-                            T* gradient) {
-    using R = Register<L, T>;
-    const T* __restrict__ za = z + anchor * d;
-    T* __restrict__ ga = gradient + anchor * d;
-    for (int64_t i = 0; i < count; ++i) {
-      const T* __restrict__ zj = z + list[i] * d;
-      T* __restrict__ gj = gradient + list[i] * d;
-      const auto w = broadcast<L, T>(weight[i]);
-      int64_t t = 0;
-      for (; t + R::kLanes <= d; t += R::kLanes) {
-        const auto pull = w * (load<L, T>(za + t) - load<L, T>(zj + t));
-        store<L, T>(ga + t, load<L, T>(ga + t) + pull);
-        store<L, T>(gj + t, load<L, T>(gj + t) - pull);
-      }
-      for (; t < d; ++t) {
-        const T pull = weight[i] * (za[t] - zj[t]);
-        ga[t] += pull;
-        gj[t] -= pull;
-      }
-    }
-  }
-};
 
 template <typename T>
 struct JuleProblem {
@@ -98,11 +62,11 @@ class AnchorTask {
     const auto positives = static_cast<int64_t>(met_.size());
     for (const int32_t negative : negative_) meet(anchor, negative);
     const auto met = static_cast<int64_t>(met_.size());
-    dispatch<ListedDistances>(problem_.z, problem_.d, anchor, met_.data(), met, distance_.data());
+    listed_distances(problem_.z, problem_.d, anchor, met_.data(), met, distance_.data());
     const double sum = count_triplets(first, last);
     keep_counted(positives);
-    dispatch<AddEdges>(problem_.z, problem_.d, anchor, met_.data(), weight_.data(),
-                       static_cast<int64_t>(weight_.size()), gradient_);
+    add_edges(problem_.z, problem_.d, anchor, met_.data(), weight_.data(), static_cast<int64_t>(weight_.size()),
+              gradient_);
     return sum;
   }
 

@@ -1,0 +1,139 @@
+"""What every method that trains nothing has in common: a partition of the rows, made at once, and a run folder."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from deepclust_ext._isolation import own_torch_state
+from deepclust_ext.data.augment import Augmentation
+from deepclust_ext.data.images import as_float
+from deepclust_ext.data.items import Items
+from deepclust_ext.data.presets import make_augmentation
+from deepclust_ext.methods.estimator import Floats, Labels
+from deepclust_ext.methods.fitting import Clusterer
+from deepclust_ext.nn import NearestCentroid
+from deepclust_ext.runs import StopGuard
+from deepclust_ext.training import Conclusion, inference, results
+from deepclust_ext.training.files import load_weights
+from deepclust_ext.training.journal import Journal
+from deepclust_ext.training.learner import Record
+from deepclust_ext.training.progress import Show
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Clusters (N,) int64 of N rows, a centroid (K or fewer, d) for each, and what the log says of the search."""
+
+    labels: Tensor
+    centroids: Tensor
+    record: Record = field(default_factory=dict)
+
+
+class Direct(Clusterer):
+    """Base of the methods that train nothing: pixels or embeddings in, clusters out.
+
+    A method is a dataclass of its parameters with `partition`. What labels new rows is the nearest centroid, and the
+    confidence is the margin 1 - d1 / d2 between the distances to the own centroid and to the nearest other one: 1 on
+    the centroid, 0 half-way between two.
+    """
+
+    takes: ClassVar[tuple[str, ...]] = ("images", "embeddings")
+
+    n_components: int | None
+    # Whether rows and centroids are brought to unit length; whether rows are, after their mean was subtracted.
+    spherical: bool = False
+    centred: ClassVar[bool] = False
+
+    # What a method defines
+
+    def partition(self, rows: Tensor) -> Partition:
+        """Cluster projected rows (N, p), float32 or of half precision."""
+        raise NotImplementedError(f"{self._name}.partition: a method must define it")
+
+    def check_data(self, images: Any) -> None:
+        """With what PCA needs."""
+        super().check_data(images)
+        self.check_components(self.n_components, images)
+
+    # The rest of it
+
+    def make_augmentation(self, image_shape: Any) -> Augmentation:
+        """None: every view is the image, or the embedding."""
+        return make_augmentation("none", image_shape=image_shape)
+
+    def make_net(self, view_shape: Any) -> NearestCentroid:
+        """The projection and the centroids."""
+        dim = math.prod(view_shape)
+        return NearestCentroid(
+            dim, self.n_clusters, n_components=self.n_components, spherical=self.spherical, centred=self.centred
+        )
+
+    def work(
+        self,
+        images: Any,
+        augmentation: Augmentation,
+        journal: Journal,
+        guard: StopGuard,  # noqa: ARG002
+        progress: Show,  # noqa: ARG002
+    ) -> results.Results:
+        """Partition the rows, unless the run has been finished."""
+        state, folder = journal.start(images), journal.folder
+        fitted = None if state is None else state.get("fitted")
+        known = None if folder is None or fitted is None else results.saved_results(folder, fitted, images)
+        if known is not None and state is not None and folder is not None:
+            load_weights(self.net_, state, str(folder.path))
+            return known
+        start = time.perf_counter()
+        prepared = self.net_.fit_projection(_rows(images))
+        found = self.partition(prepared)
+        self.net_.take(found.centroids, prepared, found.labels)
+        spent = time.perf_counter() - start
+        journal.conclusion(found.record)
+        confidence = self._margins(images, found.labels)
+        made = results.make_results(
+            Conclusion(self.net_, found.labels, confidence, found.record),
+            images,
+            augmentation,
+            facts=self._facts(images, spent, epochs=0) | {"conclusion": found.record},
+            n_clusters=self.n_clusters,
+            seed=getattr(self, "seed", 0),
+            history=journal.history,
+            selection=None,
+            baseline=self.baseline,
+        )
+        if folder is not None:
+            results.write_results(folder, images.names, made)
+            journal.save({"net": self.net_.state_dict(), "fitted": made.results.state()})
+        return made.results
+
+    def _margins(self, images: Items, labels: Tensor) -> Tensor:
+        """The margin (N,) of rows whose label is their nearest centroid; 0 for the others."""
+        nearest, margins = self._nearest(images)
+        return torch.where(nearest == labels.cpu(), margins, 0.0)
+
+    def _label(self, images: Items) -> tuple[Labels, Floats]:
+        """Labels and margins."""
+        with own_torch_state(self._net_device):
+            labels, margins = self._nearest(images)
+        return labels.numpy(), margins.numpy()
+
+    def _nearest(self, images: Items) -> tuple[Tensor, Tensor]:
+        """The nearest centroid (N,) of each row, and the margin (N,), on the CPU."""
+        batches = inference.plain_batches(self.net_, self.augmentation_, images.values)
+        found = [tuple(part.cpu() for part in self.net_.label(views)) for views in batches]
+        labels, margins = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return labels, margins
+
+
+def _rows(images: Items) -> Tensor:
+    """Pixels in [0, 1] or embeddings as rows (N, d); half precision stays, and nothing is wider than float32."""
+    values = images.values
+    if images.kind == "images":
+        return as_float(values).flatten(1)
+    return values.float() if values.dtype == torch.float64 else values
