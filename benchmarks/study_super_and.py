@@ -181,10 +181,8 @@ def verdicts(found: dict[str, dict[int, Run]]) -> Iterator[str]:
         gains = [100 * (found[above][s].knn["knn"] - found[below][s].knn["knn"]) for s in seeds]
         mean, spread = statistics.fmean(gains), ", ".join(f"{gain:+.1f}" for gain in gains)
         n_held = sum(gain > 0 for gain in gains)
-        if n_held == len(gains):
-            held = "held in every seed" if n_held > 1 else "held in the one seed that was run"
-        else:
-            held = f"{'held on average only' if mean > 0 else 'did not hold'}, {n_held} of {len(gains)} seeds for it"
+        held = "held" if n_held == len(gains) else "held on average" if mean > 0 else "did not hold"
+        held += f", in {n_held} of {len(gains)} seeds" if len(gains) > 1 else " in the one seed that was run"
         titles = f"{VARIANTS[above][0]} less {VARIANTS[below][0]}"
         yield f"- **{claim}**: {held}. {titles}: {mean:+.1f} points (by seed: {spread})."
 
