@@ -94,7 +94,7 @@ def line(row: str, found: list[dict], arguments: str) -> str:
     cells += [cell([score[name] for score in scores]) for name in ("acc_hungarian", "nmi", "ari")]
     cells += [cell([score[name] for score in kmeans]) for name in ("acc_hungarian", "nmi")]
     cells.append(cell([each["heads"][each["selected_head"]]["mi_views"] for each in found]))
-    cells.append(" ".join(str(each["diagnostics"]["clusters_used"]) for each in found))
+    cells.append(" ".join(str(each["diagnostics"]["n_clusters_used"]) for each in found))
     cells.append(f"{max(each['diagnostics']['largest_share'] for each in found):.2f}")
     cells.append(f"{statistics.fmean(each['seconds'] for each in found):.0f}")
     return "| " + " | ".join(cells) + " |"
