@@ -29,9 +29,10 @@ def dim_jsd_loss(codes: Tensor, maps: Tensor) -> Tensor:
               + \frac1{B(B-1)L} \sum_{i \ne j, l} \mathrm{softplus}(t_{ijl})
 
     Positives and negatives are averaged apart. The forward pass takes the images of a few maps at a time and computes
-    the gradients as it goes: beside these it needs O(B (B + L)) memory, never the B x B x L scores. It is three matrix
-    products, which leave a fused kernel nothing to win, so it is plain torch: the same bits on every run, while
-    another number of threads may round torch's products and sums differently.
+    the gradients as it goes: beside these, which the backward pass scales into copies, it needs O(B (B + L)) memory and
+    never holds the B x B x L scores. That saves memory where B is larger than u; elsewhere storing the scores costs no
+    more. The time is that of three matrix products, which leave a fused kernel little to win, so this is plain torch:
+    the same bits on every run, while another number of threads may round torch's products and sums differently.
 
     Parameters
     ----------
