@@ -75,6 +75,7 @@ PARTS = (
             "ops/test_ops.py",
             "cuda/test_cuda_gpu.py",
             "cuda/test_cuda_gpu_search.py",
+            "cuda/test_cuda_bank.py",
             "data/test_augment.py",
         ),
         result="tests",
