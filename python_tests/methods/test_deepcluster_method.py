@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import shutil
-import signal
-import subprocess
 import sys
 import warnings
 
@@ -15,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from support.clidata import pictures, single_thread
+from support.kills import Killed, do_at, kill, run_until_killed, stop_at, terminate
 from torch import nn
 
 import deepclust_ext
@@ -26,7 +24,6 @@ from deepclust_ext.methods.configs import config_names
 from deepclust_ext.methods.deepcluster import DeepClusterLearner
 from deepclust_ext.nn import PseudoLabelNet, Sobel, build_network
 from deepclust_ext.nn.feature_space import FeatureSpace
-from deepclust_ext.training import loop
 from deepclust_ext.training.inference import all_features
 from deepclust_ext.training.visits import uniform_over_clusters
 
@@ -408,23 +405,6 @@ def assert_same(folder, reference):
     assert records(folder) == records(reference[0])
 
 
-class Killed(BaseException):
-    """Stands for a kill: nothing may catch it."""
-
-
-def die_at(monkeypatch, owner, name, call):
-    """Die as the `call`-th call of a function begins; returns nothing, as a kill does."""
-    original, calls = getattr(owner, name), []
-
-    def dying(*arguments, **options):
-        calls.append(None)
-        if len(calls) == call:
-            raise Killed
-        return original(*arguments, **options)
-
-    monkeypatch.setattr(owner, name, dying)
-
-
 @pytest.mark.parametrize(
     ("where", "name", "call"),
     [
@@ -435,7 +415,7 @@ def die_at(monkeypatch, owner, name, call):
     ],
 )
 def test_a_run_killed_inside_a_clustering_ends_the_same(tmp_path, monkeypatch, reference, where, name, call):
-    die_at(monkeypatch, sys.modules[where], name, call)
+    do_at(monkeypatch, sys.modules[where], name, call, kill)
     with pytest.raises(Killed):
         fit(tmp_path / "run", halt_after=4, momentum=0.9)
     monkeypatch.undo()
@@ -446,14 +426,7 @@ def test_a_run_killed_inside_a_clustering_ends_the_same(tmp_path, monkeypatch, r
 
 @pytest.mark.parametrize("step", [(0, 2), (3, 1), (4, 3)])
 def test_a_signal_saves_in_the_middle_of_an_epoch(tmp_path, monkeypatch, reference, step):
-    original = loop.train_step
-
-    def step_or_stop(learner, index, place, **options):
-        if (place.epoch, place.step) == step:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return original(learner, index, place, **options)
-
-    monkeypatch.setattr(loop, "train_step", step_or_stop)
+    stop_at(monkeypatch, *step, terminate)
     with pytest.raises(SystemExit):
         fit(tmp_path / "run", halt_after=4, momentum=0.9)
     monkeypatch.undo()
@@ -463,9 +436,7 @@ def test_a_signal_saves_in_the_middle_of_an_epoch(tmp_path, monkeypatch, referen
 
 def test_a_process_that_is_killed_while_it_clusters(tmp_path, reference):
     """A real SIGKILL, sent from inside k-means of the third cycle."""
-    np.save(tmp_path / "images.npy", images().numpy())
     script = (
-        "import os, signal, sys, numpy, torch; torch.set_num_threads(1)\n"
         "from deepclust_ext.methods import DeepCluster\n"
         "from deepclust_ext.nn import feature_space\n"
         "kmeans, calls = feature_space.kmeans, []\n"
@@ -474,10 +445,9 @@ def test_a_process_that_is_killed_while_it_clusters(tmp_path, reference):
         "    result = kmeans(*a, **k)\n"
         "    return result if len(calls) < 3 else os.kill(os.getpid(), signal.SIGKILL)\n"
         "feature_space.kmeans = dying\n"
-        f"DeepCluster(**{ {**SMALL, 'halt_after': 4, 'momentum': 0.9}!r}).fit(numpy.load(sys.argv[1]), run=sys.argv[2])"
+        f"DeepCluster(**{ {**SMALL, 'halt_after': 4, 'momentum': 0.9}!r}).fit(images, run=run)"
     )
-    command = [sys.executable, "-W", "ignore", "-c", script, str(tmp_path / "images.npy"), str(tmp_path / "run")]
-    assert subprocess.run(command, timeout=120).returncode == -signal.SIGKILL
+    run_until_killed(tmp_path, images(), script)
     fit(tmp_path / "run", halt_after=4, momentum=0.9, resume=True)
     assert_same(tmp_path / "run", reference)
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
 import sys
 import warnings
 
@@ -14,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from support.clidata import pictures, single_thread
+from support.kills import Killed, do_at, kill, run_until_killed, stop_at, terminate
 from torch import nn
 from torch.nn.functional import normalize
 
@@ -414,23 +412,6 @@ def assert_same(folder, reference):
     assert records(folder) == records(reference[0])
 
 
-class Killed(BaseException):
-    """Stands for a kill: nothing may catch it."""
-
-
-def die_at(monkeypatch, owner, name, call):
-    """Die as the `call`-th call of a function begins; returns nothing, as a kill does."""
-    original, calls = getattr(owner, name), []
-
-    def dying(*arguments, **options):
-        calls.append(None)
-        if len(calls) == call:
-            raise Killed
-        return original(*arguments, **options)
-
-    monkeypatch.setattr(owner, name, dying)
-
-
 # agglomerate: once for each merge of the run, then for SF and RC.
 @pytest.mark.parametrize(
     ("where", "name", "call"),
@@ -444,7 +425,7 @@ def die_at(monkeypatch, owner, name, call):
     ],
 )
 def test_a_run_killed_inside_a_merge_ends_the_same(tmp_path, monkeypatch, reference, where, name, call):
-    die_at(monkeypatch, sys.modules[where], name, call)
+    do_at(monkeypatch, sys.modules[where], name, call, kill)
     with pytest.raises(Killed):
         again(tmp_path / "run")
     monkeypatch.undo()
@@ -455,14 +436,7 @@ def test_a_run_killed_inside_a_merge_ends_the_same(tmp_path, monkeypatch, refere
 
 @pytest.mark.parametrize("step", [(0, 2), (1, 3), (2, 0), (2, 3), (3, 1)])
 def test_a_signal_saves_in_the_middle_of_an_epoch(tmp_path, monkeypatch, reference, step):
-    original = loop.train_step
-
-    def step_or_stop(learner, index, place, **options):
-        if (place.epoch, place.step) == step:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return original(learner, index, place, **options)
-
-    monkeypatch.setattr(loop, "train_step", step_or_stop)
+    stop_at(monkeypatch, *step, terminate)
     with pytest.raises(SystemExit):
         again(tmp_path / "run")
     monkeypatch.undo()
@@ -472,9 +446,7 @@ def test_a_signal_saves_in_the_middle_of_an_epoch(tmp_path, monkeypatch, referen
 
 def test_a_process_that_is_killed_while_it_merges(tmp_path, reference):
     """A real SIGKILL, sent from inside the second merge."""
-    np.save(tmp_path / "images.npy", images().numpy())
     script = (
-        "import os, signal, sys, numpy, torch; torch.set_num_threads(1)\n"
         "from deepclust_ext.methods import JULE, jule\n"
         "agglomerate, calls = jule.agglomerate, []\n"
         "def dying(*a, **k):\n"
@@ -482,11 +454,9 @@ def test_a_process_that_is_killed_while_it_merges(tmp_path, reference):
         "    result = agglomerate(*a, **k)\n"
         "    return result if len(calls) < 2 else os.kill(os.getpid(), signal.SIGKILL)\n"
         "jule.agglomerate = dying\n"
-        f"JULE(**{ {**SMALL, 'reinitialise': True, 'checkpoint_every': 3}!r})"
-        ".fit(numpy.load(sys.argv[1]), run=sys.argv[2])"
+        f"JULE(**{ {**SMALL, 'reinitialise': True, 'checkpoint_every': 3}!r}).fit(images, run=run)"
     )
-    command = [sys.executable, "-W", "ignore", "-c", script, str(tmp_path / "images.npy"), str(tmp_path / "run")]
-    assert subprocess.run(command, timeout=120).returncode == -signal.SIGKILL
+    run_until_killed(tmp_path, images(), script)
     again(tmp_path / "run", resume=True)
     assert_same(tmp_path / "run", reference)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
 import sys
 import warnings
 from unittest import mock
@@ -14,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from support.clidata import pictures, single_thread
+from support.kills import Killed, do_at, kill, run_until_killed, terminate
 from torch import nn
 
 from deepclust_ext._warnings import DeepclustWarning
@@ -373,27 +372,6 @@ def reference(tmp_path_factory):
     return folder, fit(folder)
 
 
-class Killed(BaseException):
-    """Stands for a kill: nothing may catch it."""
-
-
-def do_at(monkeypatch, owner, name, call, action):
-    """Act as the `call`-th call of a function begins."""
-    original, calls = getattr(owner, name), []
-
-    def acting(*arguments, **options):
-        calls.append(None)
-        if len(calls) == call:
-            action()
-        return original(*arguments, **options)
-
-    monkeypatch.setattr(owner, name, acting)
-
-
-def kill():
-    raise Killed
-
-
 N_STEPS = 2 * 2 * (40 // 12)
 
 
@@ -410,7 +388,7 @@ def test_a_run_killed_at_any_step_ends_the_same(tmp_path, monkeypatch, reference
 def test_a_run_that_a_signal_stops_after_every_step_ends_the_same(tmp_path, monkeypatch, reference):
     """What one resume leaves behind the next must not need: bank, round and neighbours all come from the checkpoint."""
     for step in range(N_STEPS):
-        do_at(monkeypatch, loop, "train_step", 1, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        do_at(monkeypatch, loop, "train_step", 1, terminate)
         with pytest.raises(SystemExit):
             fit(tmp_path / "run", resume=step > 0)
         monkeypatch.undo()
@@ -434,10 +412,8 @@ def test_a_run_killed_between_steps_ends_the_same(tmp_path, monkeypatch, referen
 
 def test_a_process_that_is_killed_in_mid_round(tmp_path, reference):
     """A real SIGKILL, sent from inside the 8th step's update of the bank."""
-    np.save(tmp_path / "images.npy", images().numpy())
     script = (
         f"{TOWER}"
-        "import os, signal, sys, numpy, torch; torch.set_num_threads(1)\n"
         "from deepclust_ext.methods import SuperAND\n"
         "from deepclust_ext.methods.super_and import SuperANDLearner\n"
         "after, calls = SuperANDLearner.after_step, []\n"
@@ -445,10 +421,9 @@ def test_a_process_that_is_killed_in_mid_round(tmp_path, reference):
         "    calls.append(after(*a))\n"
         "    if len(calls) == 8: os.kill(os.getpid(), signal.SIGKILL)\n"
         "SuperANDLearner.after_step = dying\n"
-        f"SuperAND(**{SMALL!r}).fit(numpy.load(sys.argv[1]), run=sys.argv[2])"
+        f"SuperAND(**{SMALL!r}).fit(images, run=run)"
     )
-    command = [sys.executable, "-W", "ignore", "-c", script, str(tmp_path / "images.npy"), str(tmp_path / "run")]
-    assert subprocess.run(command, timeout=120).returncode == -signal.SIGKILL
+    run_until_killed(tmp_path, images(), script)
     fit(tmp_path / "run", resume=True)
     assert_same(tmp_path / "run", reference[0])
 

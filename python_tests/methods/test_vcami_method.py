@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import os
-import signal
-import subprocess
-import sys
 import warnings
 
 import numpy as np
 import pytest
 import torch
 from support.clidata import pictures, single_thread
+from support.kills import run_until_killed, stop_at, terminate
 from torch import nn
 
 import deepclust_ext
@@ -23,7 +20,6 @@ from deepclust_ext.evaluate import nmi
 from deepclust_ext.methods import VCAMI, Method, load_config, vcami_terms
 from deepclust_ext.methods.configs import config_names
 from deepclust_ext.methods.vcami import VCAMILearner
-from deepclust_ext.training import loop
 from deepclust_ext.training.place import Place
 from deepclust_ext.training.seeds import derive_generator, derive_seed
 
@@ -310,14 +306,7 @@ def assert_same(folder, reference):
 
 @pytest.mark.parametrize("step", [(1, 2), (2, 1), (3, 3)])
 def test_a_signal_saves_in_the_middle_of_an_epoch(tmp_path, monkeypatch, reference, step):
-    original = loop.train_step
-
-    def step_or_stop(learner, index, place, **options):
-        if (place.epoch, place.step) == step:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return original(learner, index, place, **options)
-
-    monkeypatch.setattr(loop, "train_step", step_or_stop)
+    stop_at(monkeypatch, *step, terminate)
     with pytest.raises(SystemExit):
         fit(tmp_path / "run")
     monkeypatch.undo()
@@ -329,9 +318,7 @@ def test_a_signal_saves_in_the_middle_of_an_epoch(tmp_path, monkeypatch, referen
 
 def test_a_process_that_is_killed_as_the_mixture_starts(tmp_path, reference):
     """A real SIGKILL, in the epoch in which k-means starts the mixture, once that is done."""
-    np.save(tmp_path / "images.npy", images().numpy())
     script = (
-        "import os, signal, sys, numpy, torch; torch.set_num_threads(1)\n"
         "from deepclust_ext.methods import VCAMI\n"
         "from deepclust_ext.methods.vcami import VCAMILearner\n"
         "begin = VCAMILearner.begin_epoch\n"
@@ -339,10 +326,9 @@ def test_a_process_that_is_killed_as_the_mixture_starts(tmp_path, reference):
         "    found = begin(self, place)\n"
         "    return found if not found else os.kill(os.getpid(), signal.SIGKILL)\n"
         "VCAMILearner.begin_epoch = dying\n"
-        f"VCAMI(**{SMALL!r}).fit(numpy.load(sys.argv[1]), run=sys.argv[2], progress=False)"
+        f"VCAMI(**{SMALL!r}).fit(images, run=run, progress=False)"
     )
-    command = [sys.executable, "-W", "ignore", "-c", script, str(tmp_path / "images.npy"), str(tmp_path / "run")]
-    assert subprocess.run(command, timeout=300).returncode == -signal.SIGKILL
+    run_until_killed(tmp_path, images(), script)
     fit(tmp_path / "run", resume=True)
     assert_same(tmp_path / "run", reference)
 

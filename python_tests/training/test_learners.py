@@ -8,7 +8,6 @@ import json
 import os
 import pickle
 import shutil
-import signal
 import warnings
 from dataclasses import dataclass, replace
 from unittest import mock
@@ -18,6 +17,7 @@ import pytest
 import torch
 from sklearn.base import clone
 from support.clidata import pictures, rows, single_thread
+from support.kills import Killed, kill, terminate
 from support.toys import ToyBank, ToyBankLearner, ToyMerge, ToyMergeLearner, ToyPrior, ToyPriorLearner
 
 from deepclust_ext._warnings import DeepclustWarning
@@ -39,14 +39,6 @@ def fit(kind, run=None, *, data=None, resume=False, **changes):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeepclustWarning)
         return kind(**changes).fit(images() if data is None else data, run=run, resume=resume, progress=False)
-
-
-class Killed(BaseException):
-    """Stands for a kill: nothing may catch it."""
-
-
-def kill():
-    raise Killed
 
 
 @contextlib.contextmanager
@@ -173,7 +165,7 @@ def test_a_run_that_a_signal_stops_at_any_step_ends_the_same(tmp_path, reference
     n_steps = reference.end.n_steps
     for number in range(reference.steps):
         run = tmp_path / str(number)
-        stop = at(number, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        stop = at(number, terminate)
         with pytest.raises(SystemExit) as stopped, watched_calls(loop, "train_step", before=stop):
             fit(reference.kind, run)
         assert stopped.value.code == 143
@@ -197,7 +189,7 @@ def test_a_run_that_is_stopped_after_each_step_ends_the_same(tmp_path, reference
     """What one resume leaves behind the next must not need: a learner that restores too little is found out."""
     run = tmp_path / "run"
     for number in range(reference.steps):
-        stop = at(0, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        stop = at(0, terminate)
         with pytest.raises(SystemExit), watched_calls(loop, "train_step", before=stop):
             fit(reference.kind, run, resume=number > 0)
     reference.check(fit(reference.kind, run, resume=True), run)
@@ -396,7 +388,7 @@ def test_the_end_is_never_asked_for_in_mid_epoch(tmp_path, merge_run):
         # In the first epoch, and at both steps of the last, whose clusters are those that end the run.
         for number in (0, merge_run.steps - 2, merge_run.steps - 1):
             run = tmp_path / str(number)
-            stop = at(number, lambda: os.kill(os.getpid(), signal.SIGTERM))
+            stop = at(number, terminate)
             with pytest.raises(SystemExit), watched_calls(loop, "train_step", before=stop):
                 fit(ToyMerge, run)
             assert epochs_of(run) == epochs_of(merge_run.folder)[: number // merge_run.end.n_steps]

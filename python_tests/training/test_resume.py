@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import torch
 from support.clidata import single_thread
+from support.kills import Killed, kill, stop_at
 
 from deepclust_ext._warnings import DeepclustWarning
 from deepclust_ext.evaluate import scores
 from deepclust_ext.methods import DHOG
 from deepclust_ext.runs import CheckpointError, ResumeMismatchError, RunDirectory, RunError, RunInUseError, save_state
-from deepclust_ext.training import loop
 
 SETTINGS = {
     "n_clusters": 4, "n_heads": 2, "network": "tiny8", "width": 0.25, "hidden": 16, "n_augmentations": 2,
@@ -77,26 +77,6 @@ def assert_same(folder, reference):
 def epochs_of(folder):
     lines = (folder / "log.jsonl").read_text().splitlines()
     return [record for record in map(json.loads, lines) if record["event"] == "epoch"]
-
-
-def stop_at(monkeypatch, epoch, step, action):
-    """Do `action` when the loop comes to a step."""
-    original = loop.train_step
-
-    def step_or_stop(learner, index, place, **options):
-        if (place.epoch, place.step) == (epoch, step):
-            action()
-        return original(learner, index, place, **options)
-
-    monkeypatch.setattr(loop, "train_step", step_or_stop)
-
-
-class Killed(BaseException):
-    """Stands for a kill: nothing may catch it."""
-
-
-def kill():
-    raise Killed
 
 
 @pytest.mark.parametrize(("epoch", "step"), [(0, 0), (0, 3), (2, 4), (3, 0), (7, 4)])
