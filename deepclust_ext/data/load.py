@@ -16,14 +16,18 @@ from deepclust_ext.data.embedding_files import load_archive, load_npy, load_parq
 from deepclust_ext.data.embeddings import EmbeddingData, to_embeddings
 from deepclust_ext.data.folder import load_folder
 from deepclust_ext.data.images import ImageData
+from deepclust_ext.data.load_checks import (
+    FILES,
+    check_arguments,
+    describe,
+    existing_path,
+    is_folder,
+    refuse_test_split,
+    too_few,
+)
 from deepclust_ext.data.named import KNOWN_NAMES, SPLIT_NAMES, load_named
 from deepclust_ext.data.npz import archive_keys, load_npz, npz_splits
 from deepclust_ext.data.reading import Reading
-
-_SPLITS = ("train", "test", "all")
-# Files that hold data; a folder holds images.
-_FILES = (".npz", ".npy", ".parquet")
-
 
 __all__ = ["KNOWN_NAMES", "has_split", "holds_embeddings", "load_data", "load_items"]
 
@@ -162,10 +166,10 @@ def load_items(
     >>> load_items(np.zeros((5, 768), dtype=np.float16))
     EmbeddingData(array: 5 embeddings of 768 dimensions, torch.float16, no labels)
     """
-    _check_arguments(split, image_size, channels)
+    check_arguments(split, image_size, channels)
     reading = Reading(image_size, max_pixels, frames, stretch)
-    if folder_labels and not _is_folder(data):
-        raise ValueError(f"load_data: 'folder_labels' must be False unless 'data' is a folder, got {_describe(data)}")
+    if folder_labels and not is_folder(data):
+        raise ValueError(f"load_data: 'folder_labels' must be False unless 'data' is a folder, got {describe(data)}")
     folder_options = {
         "folder_labels": folder_labels,
         "cache": None if cache is None else Path(cache),
@@ -179,7 +183,7 @@ def load_items(
     if y is not None:
         loaded = loaded.with_labels(to_labels(y, len(loaded)))
     if len(loaded) < min_images:
-        raise ValueError(_too_few(loaded, min_images))
+        raise ValueError(too_few(loaded, min_images))
     return loaded
 
 
@@ -209,13 +213,13 @@ def has_split(data: Any, split: str) -> bool:
     >>> has_split("digits", "test"), has_split("mnist", "test")
     (False, True)
     """
-    _check_arguments(split, None, None)
+    check_arguments(split, None, None)
     if not isinstance(data, (str, os.PathLike)):
         return split != "test"
     name = os.fspath(data)
     if name in KNOWN_NAMES:
         return split != "test" or name in SPLIT_NAMES
-    path = _existing_path(name)
+    path = existing_path(name)
     if path.suffix == ".npz" and path.is_file() and not holds_embeddings(path):
         return split in npz_splits(path)
     return split != "test"
@@ -234,7 +238,7 @@ def holds_embeddings(data: Any) -> bool:
     if not isinstance(data, (str, os.PathLike)) or os.fspath(data) in KNOWN_NAMES:
         return isinstance(data, EmbeddingData)
     path = Path(data)
-    if path.suffix not in _FILES or not path.is_file():
+    if path.suffix not in FILES or not path.is_file():
         return False
     if path.suffix == ".npz":
         return "embeddings" in archive_keys(path)
@@ -247,12 +251,12 @@ def _load(data: Any, split: str, reading: Reading, folder_options: dict[str, Any
         name = os.fspath(data)
         if name in KNOWN_NAMES:
             return load_named(name, split)
-        path = _existing_path(name)
+        path = existing_path(name)
         if path.is_file():
             return _load_file(path, split)
-        _refuse_test_split(split, f"the folder {name!r}")
+        refuse_test_split(split, f"the folder {name!r}")
         return load_folder(path, reading=reading, **folder_options)
-    _refuse_test_split(split, _describe(data))
+    refuse_test_split(split, describe(data))
     if isinstance(data, (ImageData, EmbeddingData)):
         return data
     if isinstance(data, (np.ndarray, Tensor)):
@@ -269,63 +273,5 @@ def _load_file(path: Path, split: str) -> ImageData | EmbeddingData:
     """Read a file by its suffix."""
     if path.suffix == ".npz" and not holds_embeddings(path):
         return load_npz(path, split)
-    _refuse_test_split(split, repr(path.name))
+    refuse_test_split(split, repr(path.name))
     return {".npz": load_archive, ".npy": load_npy, ".parquet": load_parquet}[path.suffix](path)
-
-
-def _check_arguments(split: str, image_size: int | None, channels: int | None) -> None:
-    """Refuse settings that no data could satisfy."""
-    if split not in _SPLITS:
-        raise ValueError(f"load_data: 'split' must be one of {', '.join(_SPLITS)}, got {split!r}")
-    if image_size is not None and (not isinstance(image_size, int) or isinstance(image_size, bool) or image_size < 1):
-        raise ValueError(f"load_data: 'image_size' must be a positive whole number, got {image_size!r}")
-    if channels not in (None, 1, 3):
-        raise ValueError(f"load_data: 'channels' must be 1, 3 or None, got {channels!r}")
-
-
-def _existing_path(name: str) -> Path:
-    """Return the folder or .npz file called `name`, or say which names are known."""
-    if not name:  # Path("") is the working directory
-        raise ValueError("load_data: 'data' must be a path or a name, got an empty string")
-    path = Path(name)
-    if path.is_dir() or (path.is_file() and path.suffix in _FILES):
-        return path
-    if path.is_file():
-        kinds = f"{', '.join(_FILES[:-1])} or {_FILES[-1]}"
-        raise ValueError(f"load_data: 'data' must be a folder, or a file that ends in {kinds}, got the file {name!r}")
-    raise ValueError(
-        f"load_data: 'data' must be a folder, an .npz file or a known name, got {name!r}, and there is no "
-        f"such file or folder; known names: {', '.join(KNOWN_NAMES)}"
-    )
-
-
-def _refuse_test_split(split: str, what: str) -> None:
-    """Data in one piece has no test split; taking all of it instead would be a silent mistake."""
-    if split == "test":
-        raise ValueError(
-            f"load_data: 'split' must be 'train' or 'all' for data in one piece, got 'test' for {what}; "
-            "pass the test images as data of their own"
-        )
-
-
-def _is_folder(data: Any) -> bool:
-    """Tell whether the data is a path or a name that could only be a folder."""
-    if not isinstance(data, (str, os.PathLike)) or os.fspath(data) in KNOWN_NAMES:
-        return False
-    return not Path(data).is_file()
-
-
-def _describe(data: Any) -> str:
-    """Name a piece of data in a message."""
-    return repr(os.fspath(data)) if isinstance(data, (str, os.PathLike)) else f"an {type(data).__name__}"
-
-
-def _too_few(data: ImageData | EmbeddingData, least: int) -> str:
-    """Say how many images were found and what became of the rest."""
-    one = data.kind.removesuffix("s")
-    found = f"no {one}" if len(data) == 0 else f"only {len(data)} {data.kind if len(data) > 1 else one}"
-    message = f"load_data: 'data' must hold at least {least} {data.kind}, got {found} in {data.source}"
-    if data.skipped:
-        path, reason = data.skipped[0]
-        message += f" ({len(data.skipped)} files skipped, the first {path!r}: {reason})"
-    return message

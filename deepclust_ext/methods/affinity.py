@@ -11,7 +11,7 @@ from deepclust_ext.methods.direct import Direct, Partition
 from deepclust_ext.methods.parameters import documented, param, shared
 from deepclust_ext.ops.affinity_graph import affinity_graph
 from deepclust_ext.ops.agglomerate import agglomerate
-from deepclust_ext.ops.cut import centroids_of
+from deepclust_ext.ops.cut import centroids_of, smallest_cluster
 
 
 @documented
@@ -55,7 +55,7 @@ class Affinity(Direct):
     def partition(self, rows: Tensor) -> Partition:
         """By merging."""
         n = len(rows)
-        size = self.min_size if self.min_size is not None else max(1, min(20, n // (10 * self.n_clusters)))
+        size = smallest_cluster(n, self.n_clusters) if self.min_size is None else self.min_size
         graph = affinity_graph(rows, min(self.k, n - 1), a=self.a)
         found = agglomerate(graph, self.n_clusters, kc=self.kc, lam=self.lam, x=rows, min_size=min(size, n))
         first = int(found.initial_labels.max()) + 1

@@ -19,6 +19,7 @@ from deepclust_ext.evaluate.partition import partition_figures
 from deepclust_ext.methods.base import Method
 from deepclust_ext.methods.parameters import Optimizer, documented, param, shared
 from deepclust_ext.nn import JULENet, build_jule_net
+from deepclust_ext.ops.cut import smallest_cluster
 from deepclust_ext.training.inference import all_features, plain_pixels
 from deepclust_ext.training.learner import Conclusion, Learner, Record, State, StepLoss
 from deepclust_ext.training.optim import build_optimizer
@@ -120,7 +121,7 @@ class JULE(Method):
 
     def smallest_cluster(self, n_images: int) -> int:
         """`min_cluster_size`, or what stands for it with so many images."""
-        return self.min_cluster_size or max(1, min(self.n_neighbors, n_images // (10 * self.n_clusters)))
+        return self.min_cluster_size or smallest_cluster(n_images, self.n_clusters, self.n_neighbors)
 
     def merge(self, features: Tensor, n_clusters: int, labels: Tensor | None = None) -> Agglomeration:
         """Merge clusters of features (N, d), by default chains of nearest neighbours, until `n_clusters` are left."""

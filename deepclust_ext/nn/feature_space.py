@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from deepclust_ext.ops.cut import centroids_of
 from deepclust_ext.ops.kmeans import KMeansResult, kmeans
 from deepclust_ext.ops.pca_whiten import PCAWhitening, pca_whiten
 
@@ -84,11 +85,9 @@ class FeatureSpace(nn.Module):
         """
         # On the CPU rows are added in their order: the same bits for any number of threads.
         points, labels = self.prepare(features).double().cpu(), labels.cpu()
-        counts = torch.bincount(labels, minlength=self.n_clusters)[:, None]
-        sums = torch.zeros(self.n_clusters, points.shape[1], dtype=torch.float64).index_add_(0, labels, points)
-        means = sums / counts.clamp_min(1)
+        means = centroids_of(points, labels, self.n_clusters)
         self.variance.copy_((points - means[labels]).square().sum() / points.numel())
-        self.centroids.copy_(torch.where(counts > 0, means, _NOWHERE))
+        self.centroids.copy_(torch.where(means.isnan(), _NOWHERE, means))
 
     def prepare(self, features: Tensor) -> Tensor:
         """Bring features (B, d) to the sphere; a zero row stays zero."""

@@ -146,11 +146,16 @@ def check_rows(op: str, x: object, n: int) -> Tensor:
 
 
 def centroids_of(x: Tensor, labels: Tensor, n_clusters: int) -> Tensor:
-    """Means (n_clusters, d) in float64 of the rows with each label, added up in their order."""
+    """Means (n_clusters, d) in float64 of the rows with each label, added up in their order; NaN where none has it."""
     sums = x.new_zeros((n_clusters, x.shape[1]), dtype=torch.float64)
     for rows, of in zip(x.split(_CHUNK), labels.split(_CHUNK), strict=True):
         sums.index_add_(0, of, rows.double())
     return sums / torch.bincount(labels, minlength=n_clusters)[:, None]
+
+
+def smallest_cluster(n: int, n_clusters: int, n_neighbors: int = 20) -> int:
+    """The least size that counts where none is given: n_neighbors, or a tenth of n / n_clusters if that is less."""
+    return max(1, min(n_neighbors, n // (10 * n_clusters)))
 
 
 def _count(labels: Tensor) -> int:

@@ -35,7 +35,7 @@ def test_kernels_keep_to_the_budget(toolkit):
     broken, better = ptxas_budget.compare(measured, budget["kernels"])
     for line in better:
         warnings.warn(line, stacklevel=1)
-    assert broken == [], "\n".join([*broken, "if that is meant: python python_tests/ptxas_budget.py --update"])
+    assert broken == [], "\n".join([*broken, "if that is meant: python python_tests/support/ptxas_budget.py --update"])
 
 
 def test_every_kernel_file_is_compiled():

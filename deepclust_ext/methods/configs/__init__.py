@@ -78,10 +78,9 @@ def _find(method: str, name: str | os.PathLike[str]) -> Path:
     if not text.endswith((".yaml", ".yml")) and os.sep not in text:
         if shipped.is_file():
             return shipped
-        raise ValueError(
-            f"load_config: 'name' must be one of {', '.join(config_names(method))}, or the path of a .yaml "
-            f"file, got {text!r}"
-        )
+        names = config_names(method)
+        allowed = f"one of {', '.join(names)}, or the path" if names else f"the path ({method} ships none)"
+        raise ValueError(f"load_config: 'name' must be {allowed} of a .yaml file, got {text!r}")
     path = Path(text)
     if not path.is_file():
         raise ValueError(f"load_config: there is no file {text!r}")
