@@ -24,7 +24,7 @@ RUN_TYPES: dict[str, Any] = {
     "max_pixels": int | None,
     "stretch": int | None,
     "frames": Literal["first", "all"],
-    "export": Literal["copy", "link"],
+    "export": Literal["copy", "link", "hardlink"],
 }
 
 
@@ -148,7 +148,11 @@ def _add_run_options(run: Any, recipe: Recipe, defaults: dict[str, Any]) -> None
     )
     run.add_argument("--frames", type=RUN_TYPES["frames"], default="first", help="what of files with several frames")
     run.add_argument("--no-cache", action="store_true", help="do not keep scaled images beside OUT for the next run")
-    run.add_argument("--export", type=RUN_TYPES["export"], help="sort the files into OUT/clusters/K too")
+    run.add_argument(
+        "--export", type=RUN_TYPES["export"], help="sort the files into OUT/clusters/K too; link is a symbolic link"
+    )
+    run.add_argument("--format", type=str, help="write the labels as parquet or fiftyone (JSON) too, or as both")
+    run.add_argument("--tensorboard", action="store_true", help="curves for TensorBoard in OUT/tensorboard too")
     run.add_argument("--quiet", action="store_true", help="no progress, no table")
     run.add_argument("--progress", action="store_true", help="a progress bar even where there is no terminal")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deepclust_ext.commands._arguments import OWN_OPTIONS, RECIPES, Recipe, build_parser, option, sentence
+from deepclust_ext.commands._formats import parse_formats
 from deepclust_ext.commands._parser import Parser, UsageError
 from deepclust_ext.data import holds_embeddings
 from deepclust_ext.data.source import Source
@@ -30,6 +31,8 @@ class FitRequest:
     seeds: tuple[int, ...] | None
     resume: bool | str
     export: str | None
+    formats: tuple[str, ...]
+    tensorboard: bool
     quiet: bool
     progress: bool | None
     configured: bool
@@ -95,6 +98,8 @@ def parse_fit(name: str, words: list[str]) -> FitRequest:
         seeds=None if found.seeds is None else parse_seeds(found.seeds),
         resume={"never": False, "always": True}.get(found.resume, found.resume),
         export=found.export,
+        formats=parse_formats(found.format),
+        tensorboard=found.tensorboard,
         quiet=found.quiet,
         progress=True if found.progress else False if found.quiet else None,
         configured=configured,

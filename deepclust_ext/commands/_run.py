@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deepclust_ext.commands._show import note
+from deepclust_ext.commands._tensorboard import Board
 from deepclust_ext.data import Items
 from deepclust_ext.data.cache import FOLDER
 from deepclust_ext.data.source import Source
@@ -45,11 +46,24 @@ def load(source: Source, *, min_images: int = 2, beside: Path | None = None, qui
 
 
 class SourcedRun(RunDirectory):
-    """A run folder whose config.yaml also says how the command line asked for the data."""
+    """A run folder whose config.yaml also says how the command line asked for the data; with curves if asked for."""
 
-    def __init__(self, path: Path, mode: Mode, *, source: Source) -> None:
+    def __init__(self, path: Path, mode: Mode, *, source: Source, tensorboard: bool = False) -> None:
         super().__init__(path, mode)
         self.source = source
+        self._board = Board(path) if tensorboard else None
+
+    def log(self, event: str, **fields: Any) -> None:
+        """Draw what is logged too."""
+        super().log(event, **fields)
+        if self._board is not None:
+            self._board.log(event, fields)
+
+    def close(self) -> None:
+        """Close the curves too."""
+        if self._board is not None:
+            self._board.close()
+        super().close()
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Add the request to the data's entry."""

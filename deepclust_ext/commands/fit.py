@@ -7,19 +7,23 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from deepclust_ext._warnings import DeepclustWarning
 from deepclust_ext.commands import _seeds
 from deepclust_ext.commands._arguments import RECIPES
 from deepclust_ext.commands._export import EXPORT, check_export, export, write_skipped
+from deepclust_ext.commands._formats import Labelled, write_formats
 from deepclust_ext.commands._options import FitRequest, parse_fit
 from deepclust_ext.commands._parser import UsageError
 from deepclust_ext.commands._run import SourcedRun, load
 from deepclust_ext.commands._show import DIAGNOSTICS, SCORES, diagnostic_cells, note, score_cells, seconds, table
+from deepclust_ext.commands._tensorboard import check_installed
 from deepclust_ext.data import Items
 from deepclust_ext.methods import Clusterer
 from deepclust_ext.runs import resume_mode
+from deepclust_ext.runs.directory import EMBEDDINGS, LABELS
 from deepclust_ext.training.progress import Show
 
 # More than any shipped configuration for the CPU has: so many without a GPU deserve a word.
@@ -44,7 +48,9 @@ def run(words: list[str]) -> int:
     request = parse_fit(words[0], words[1:])
     if request.export:
         for out in request.folders:
-            check_export(request.source, out / EXPORT)
+            check_export(request.source, out / EXPORT, request.export)
+    if request.tensorboard:
+        check_installed()
     images = load(request.source, beside=Path(request.out) if request.cache else None, quiet=request.quiet)
     method = request.build()
     # Before the run folder is made: a mistake in the command line leaves nothing behind.
@@ -79,13 +85,23 @@ def fit_one(request: FitRequest, images: Items, out: Path, seed: int | None) -> 
     metrics : dict
         The content of metrics.json.
     """
-    with SourcedRun(out, resume_mode(request.resume), source=request.source) as folder:
+    mode = resume_mode(request.resume)
+    with SourcedRun(out, mode, source=request.source, tensorboard=request.tensorboard) as folder:
         method = request.build(seed)
         method.fit(images, run=folder, resume=request.resume, progress=_progress(request, seed))
         write_skipped(images, out)
+        if request.formats:
+            _write_formats(request, images, out)
         if request.export:
             export(request.source, images, method.labels_, out / EXPORT, request.export)
     return method.metrics_
+
+
+def _write_formats(request: FitRequest, images: Items, out: Path) -> None:
+    """Write what stands in the run folder in the other formats."""
+    with np.load(out / EMBEDDINGS, allow_pickle=False) as arrays:
+        found = Labelled(images.names, arrays["labels"], arrays["confidence"], arrays["embeddings"])
+    write_formats(request.formats, out / LABELS, found)
 
 
 def _progress(request: FitRequest, seed: int | None) -> Show:

@@ -6,7 +6,8 @@ import os
 import sys
 from pathlib import Path
 
-from deepclust_ext.commands._export import check_export, export, export_beside
+from deepclust_ext.commands._export import EXPORTS, check_export, export, export_beside
+from deepclust_ext.commands._formats import Labelled, parse_formats, write_formats
 from deepclust_ext.commands._parser import Parser, UsageError
 from deepclust_ext.commands._run import load, open_for_reading
 from deepclust_ext.commands._show import note
@@ -30,7 +31,8 @@ def run(words: list[str]) -> int:
     parser.add_argument("--max-pixels", type=int, help="read images of up to so many pixels")
     parser.add_argument("--stretch", type=int, help="value of 16-bit pixels that is white (default: as the run did)")
     parser.add_argument("--frames", choices=FRAMES, help="what of files with several frames (default: as the run did)")
-    parser.add_argument("--export", choices=("copy", "link"), help="sort the files into clusters/K beside OUT too")
+    parser.add_argument("--export", choices=EXPORTS, help="sort the files into clusters/K beside OUT too")
+    parser.add_argument("--format", help="write the labels as parquet or fiftyone (JSON) beside OUT too, or as both")
     parser.add_argument("--no-cache", action="store_true", help="do not keep scaled images beside RUN")
     parser.add_argument("--device", help="cpu or cuda (default: as the run did)")
     parser.add_argument("--quiet", action="store_true", help="print nothing")
@@ -47,7 +49,10 @@ def run(words: list[str]) -> int:
     if found.export:
         if found.out == "-":
             raise UsageError("--export must come with a file in --out, got -")
-        check_export(source, export_beside(out))
+        check_export(source, export_beside(out), found.export)
+    formats = parse_formats(found.format)
+    if formats and found.out == "-":
+        raise UsageError("--format must come with a file in --out, got -")
 
     method = Clusterer.load(found.run, **({"device": found.device} if found.device else {}))
     images = fitting(
@@ -62,6 +67,7 @@ def run(words: list[str]) -> int:
         return 0
     with atomic_writer(out) as file:
         file.write(content)
+    write_formats(formats, out, Labelled(images.names, labels, confidence))
     if found.export:
         export(source, images, labels, export_beside(out), found.export)
     if not found.quiet:
