@@ -89,16 +89,18 @@ def evaluate(method: Clusterer, source: Source, images: Items, embeddings: npt.N
         of the embeddings, and, where there are test images, `test`: scores under the mappings from clusters to
         classes that were fitted on the training labels.
     """
-    found: dict[str, Any] = {"diagnostics": dict(diagnostics(method.labels_, method.n_clusters, embeddings))}
+    # More than were asked for where large ones were split.
+    n_clusters = max(method.n_clusters, int(method.clusters_.max()) + 1)
+    found: dict[str, Any] = {"diagnostics": dict(diagnostics(method.clusters_, n_clusters, embeddings))}
     if images.labels is None:
         return found
     y = images.labels.numpy()
-    found["train"] = scores(method.labels_, y)
+    found["train"] = scores(method.clusters_, y)
     if method.baseline:
         known = (
             method.metrics_
             if "kmeans_pixels" in method.metrics_
-            else compare_with_pixels(method.labels_, method.n_clusters, images, y, seed=method.seed)
+            else compare_with_pixels(method.clusters_, method.n_clusters, images, y, seed=method.seed)
         )
         found |= {key: known[key] for key in ("kmeans_pixels", "below_kmeans_pixels")}
     test = _test_images(source)
@@ -110,7 +112,7 @@ def evaluate(method: Clusterer, source: Source, images: Items, embeddings: npt.N
         y_test = test.labels.numpy()
         parts = embeddings, y, method.transform(test), y_test
         tested_on = f"{len(test)} test images"
-        found["test"] = scores(method.predict(test), y_test, train=(method.labels_, y))
+        found["test"] = scores(method.place(test).clusters, y_test, train=(method.clusters_, y))
     found["probes"] = {
         "knn": knn_accuracy(*parts),
         "linear": linear_probe(*parts, seed=method.seed) if len(np.unique(parts[1])) > 1 else None,
@@ -181,7 +183,7 @@ def _embeddings(folder: Path, method: Clusterer, images: Items) -> npt.NDArray[n
     """The run's own embeddings, or new ones if the file is gone or another's."""
     try:
         with np.load(folder / "embeddings.npz", allow_pickle=False) as arrays:
-            if np.array_equal(arrays["labels"], method.labels_):
+            if np.array_equal(arrays["labels"], method.clusters_):
                 return np.asarray(arrays["embeddings"])
     except (OSError, KeyError, ValueError):
         pass
