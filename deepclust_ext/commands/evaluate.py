@@ -107,12 +107,13 @@ def evaluate(
         `low_dimensional` (of 5,000 of the images, if there are more) of the embeddings, and, where there are test
         images, `test`: scores under the mappings from clusters to classes that were fitted on the training labels.
     """
-    n_clusters = method.n_clusters
-    described: dict[str, Any] = dict(diagnostics(method.labels_, n_clusters, embeddings, sample=SILHOUETTES))
+    # More than were asked for where large ones were split.
+    n_clusters = max(method.n_clusters, int(method.clusters_.max()) + 1)
+    described: dict[str, Any] = dict(diagnostics(method.clusters_, n_clusters, embeddings, sample=SILHOUETTES))
     agreement = float(method.nmi_views_[method.selected_head_])
     described |= {"nmi_views": None if math.isnan(agreement) else agreement, "n_images": len(images)}
     found: dict[str, Any] = {"diagnostics": described}
-    labels, test = method.labels_, None
+    labels, test = method.clusters_, None
     if classes is not None:
         # The classes of test images, if there are any, need not be these.
         images = images.subset(torch.from_numpy(classes.rows)).with_labels(torch.from_numpy(classes.y))
@@ -123,11 +124,11 @@ def evaluate(
         return found
     y = images.labels.numpy()
     found["train"] = scores(labels, y)
-    if method.baseline and len(images) >= n_clusters:
+    if method.baseline and len(images) >= method.n_clusters:
         known = (
             method.metrics_
             if "kmeans_pixels" in method.metrics_ and classes is None
-            else compare_with_pixels(labels, n_clusters, images, y, seed=method.seed)
+            else compare_with_pixels(labels, method.n_clusters, images, y, seed=method.seed)
         )
         found |= {key: known[key] for key in ("kmeans_pixels", "below_kmeans_pixels")}
     if test is None or test.labels is None:
@@ -138,7 +139,7 @@ def evaluate(
         y_test = test.labels.numpy()
         parts = embeddings, y, method.transform(test), y_test
         tested_on = f"{len(test)} test images"
-        found["test"] = scores(method.predict(test), y_test, train=(labels, y))
+        found["test"] = scores(method.place(test).clusters, y_test, train=(labels, y))
     found["probes"] = {
         "knn": knn_accuracy(*parts),
         "linear": linear_probe(*parts, seed=method.seed) if len(np.unique(parts[1])) > 1 else None,
@@ -220,7 +221,7 @@ def _embeddings(folder: Path, method: Clusterer, images: Items) -> npt.NDArray[n
     """The run's own embeddings, or new ones if the file is gone or another's."""
     try:
         with np.load(folder / "embeddings.npz", allow_pickle=False) as arrays:
-            if np.array_equal(arrays["labels"], method.labels_):
+            if np.array_equal(arrays["labels"], method.clusters_):
                 return np.asarray(arrays["embeddings"])
     except (OSError, KeyError, ValueError):
         pass

@@ -60,6 +60,8 @@ def run(words: list[str]) -> int:
         metrics = fit_one(request, images, Path(request.out), None)
         if not request.quiet:
             print(result_table(request.name, metrics))
+            for line in limit_lines(metrics):
+                print(line)
             print(f"labels: {Path(request.out) / 'labels.csv'}")
     else:
         _seeds.fit_seeds(request, images, fit_one)
@@ -123,6 +125,25 @@ def result_table(name: str, metrics: dict[str, Any]) -> str:
         pixels = metrics["kmeans_pixels"]
         rows.append((pixels_title(metrics), *score_cells(pixels), seconds(pixels.get("seconds"))))
     return table(header, rows)
+
+
+def limit_lines(metrics: dict[str, Any]) -> list[str]:
+    """A line on clusters that were merged or split, and one on images that are unsure."""
+    lines = []
+    if "sizes" in metrics:
+        merged, split = (len(metrics["sizes"][key]) for key in ("merged", "split"))
+        used = metrics["diagnostics"]["n_clusters_used"]
+        lines.append(f"sizes: {merged} small clusters merged, {split} splits of large ones; {used} clusters")
+    if "unsure" in metrics:
+        found = metrics["unsure"]
+        lines.append(
+            f"unsure: {found['n']} of {metrics['n_images']} ({100 * found['share']:.1f} %) have a confidence "
+            f"({metrics['confidence']}) below {found['below']:g}"
+        )
+        if "scores_of_the_rest" in found:
+            rest = zip((title for title, _ in SCORES), score_cells(found["scores_of_the_rest"]), strict=True)
+            lines[-1] += f"; the rest: {', '.join(f'{title} {cell}' for title, cell in rest)}"
+    return lines
 
 
 def pixels_title(metrics: dict[str, Any]) -> str:

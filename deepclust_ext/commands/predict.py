@@ -33,6 +33,7 @@ def run(words: list[str]) -> int:
     parser.add_argument("--frames", choices=FRAMES, help="what of files with several frames (default: as the run did)")
     parser.add_argument("--export", choices=EXPORTS, help="sort the files into clusters/K beside OUT too")
     parser.add_argument("--format", help="write the labels as parquet or fiftyone (JSON) beside OUT too, or as both")
+    parser.add_argument("--min-confidence", type=float, help="less sure labels become -1 (default: as the run did)")
     parser.add_argument("--no-cache", action="store_true", help="do not keep scaled images beside RUN")
     parser.add_argument("--device", help="cpu or cuda (default: as the run did)")
     parser.add_argument("--quiet", action="store_true", help="print nothing")
@@ -54,13 +55,16 @@ def run(words: list[str]) -> int:
     if formats and found.out == "-":
         raise UsageError("--format must come with a file in --out, got -")
 
-    method = Clusterer.load(found.run, **({"device": found.device} if found.device else {}))
+    replaced = {"device": found.device, "min_confidence": found.min_confidence}
+    method = Clusterer.load(found.run, **{name: value for name, value in replaced.items() if value is not None})
+    method.check_limits()
     images = fitting(
         load(source, min_images=1, beside=None if found.no_cache else folder.path, quiet=found.quiet),
         method.image_shape_,
     )
-    labels, confidence = method.predict_with_confidence(images)
-    content = labels_csv(images.names, labels, confidence)
+    placement = method.place(images)
+    labels = placement.labels(method.min_confidence)
+    content = labels_csv(images.names, labels, placement.confidence, placement.columns())
     if found.out == "-":
         sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
@@ -71,9 +75,9 @@ def run(words: list[str]) -> int:
     if found.export:
         export(source, images, labels, export_beside(out), found.export)
     if not found.quiet:
-        print(
-            f"{len(images)} {images.kind}, {len(set(labels.tolist()))} of {method.n_clusters} clusters; labels: {out}"
-        )
+        used = len(set(placement.clusters.tolist()))
+        unsure = f", {(labels < 0).sum()} unsure" if method.min_confidence is not None else ""
+        print(f"{len(images)} {images.kind}, {used} of {method.n_found} clusters{unsure}; labels: {out}")
     return 0
 
 

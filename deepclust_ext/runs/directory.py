@@ -248,11 +248,15 @@ class RunDirectory:
     # Results
 
     def write_labels(
-        self, names: Sequence[str], labels: npt.NDArray[np.int64], confidence: npt.NDArray[np.floating[Any]]
+        self,
+        names: Sequence[str],
+        labels: npt.NDArray[np.int64],
+        confidence: npt.NDArray[np.floating[Any]],
+        columns: Mapping[str, npt.NDArray[Any]] | None = None,
     ) -> None:
-        """Write labels.csv from N names, clusters (N,) and confidences (N,), as `labels_csv` has them."""
+        """Write labels.csv from N names, clusters (N,), confidences (N,) and more, as `labels_csv` has them."""
         with atomic_writer(self._file(LABELS)) as file:
-            file.write(labels_csv(names, labels, confidence))
+            file.write(labels_csv(names, labels, confidence, columns))
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Write metrics.json; NaN and infinity, which JSON lacks, become null."""
