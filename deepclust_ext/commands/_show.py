@@ -21,6 +21,7 @@ SPELLINGS = {
     "folder_labels": "--folder-labels",
     "n_clusters": "--clusters",
     "max_pixels": "--max-pixels",
+    "weights=FILE": "--weights FILE",
 }
 
 
