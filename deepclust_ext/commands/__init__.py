@@ -8,6 +8,7 @@ COMMANDS = {
     "predict": "label new images with a finished run",
     "evaluate": "score a finished run",
     "compare": "finished runs, and sweeps over seeds, side by side",
+    "embed": "embed images by a pretrained network",
     "study": "experiments with DeepCluster: random networks, halting, numbers of clusters",
     "bench": "time the kernels against plain PyTorch",
     "info": "versions, devices, processor features",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from deepclust_ext.commands._parser import Parser
 from deepclust_ext.commands._run import load, open_for_reading
 from deepclust_ext.commands._show import DIAGNOSTICS, SCORES, diagnostic_cells, figure, note, score_cells, table
 from deepclust_ext.data import ImageData, Items
+from deepclust_ext.data.folder import classes_of
 from deepclust_ext.data.images import as_float
 from deepclust_ext.data.source import Source, check_digest, source_of
+from deepclust_ext.embed import load_embedded
 from deepclust_ext.evaluate import (
     compare_clusterers,
     diagnostics,
@@ -29,6 +32,7 @@ from deepclust_ext.evaluate import (
 )
 from deepclust_ext.methods import Clusterer
 from deepclust_ext.runs import RunDirectory
+from deepclust_ext.runs.directory import FEATURES
 from deepclust_ext.training.results import compare_with_pixels
 from deepclust_ext.training.seeds import derive_generator
 
@@ -60,7 +64,7 @@ def run(words: list[str]) -> int:
         config = folder.read_config()
         source = source_of(config, folder.path, data=found.data, folder_labels=found.folder_labels)
         method = Clusterer.load(found.run, **({"device": found.device} if found.device else {}))
-        images = load(source, beside=None if found.no_cache else folder.path, quiet=found.quiet)
+        images = _own_images(found, source, folder.path)
         check_digest(images, config, folder.path)
         classes = None if found.labels is None else read_classes(found.labels, images.names, source.folder)
         evaluation = evaluate(method, source, images, _embeddings(folder.path, method, images), classes)
@@ -210,11 +214,22 @@ def _silhouette_line(described: dict[str, Any]) -> str:
     return f"\n(silhouette of all {n})" if count == n else f"\n(silhouette of {count} of {n}, drawn with a fixed seed)"
 
 
+def _own_images(found: Any, source: Source, run: Path) -> Items:
+    """The images of the run; embeddings that it made are in its folder, and need no network."""
+    if source.backbone is None or found.data is not None or not (run / FEATURES).is_file():
+        beside = None if found.no_cache else run
+        return load(source, beside=beside, quiet=found.quiet, runs=[run], device=found.device or "auto")
+    images = load_embedded(run / FEATURES)
+    if images.labels is None and source.folder_labels:
+        return images.with_labels(classes_of(Path(source.data), list(images.names)))
+    return images
+
+
 def _test_images(source: Source) -> Items | None:
     """The test images, if the data have any."""
     if not source.has_test():
         return None
-    return load(Source(source.data, "test", source.image_size, source.folder_labels), min_images=1)
+    return load(replace(source, split="test"), min_images=1)
 
 
 def _embeddings(folder: Path, method: Clusterer, images: Items) -> npt.NDArray[np.float32]:

@@ -51,7 +51,16 @@ def run(words: list[str]) -> int:
             check_export(request.source, out / EXPORT, request.export)
     if request.tensorboard:
         check_installed()
-    images = load(request.source, beside=Path(request.out) if request.cache else None, quiet=request.quiet)
+    if request.source.backbone is not None and "embeddings" not in request.recipe.kind.takes:
+        able = ", ".join(name for name, recipe in RECIPES.items() if "embeddings" in recipe.kind.takes)
+        raise UsageError(f"--backbone must come with a method that takes embeddings ({able}), got {request.name}")
+    images = load(
+        request.source,
+        beside=Path(request.out) if request.cache else None,
+        quiet=request.quiet,
+        runs=request.folders,
+        device=request.parameters["device"],
+    )
     method = request.build()
     # Before the run folder is made: a mistake in the command line leaves nothing behind.
     method.check(images)
@@ -88,7 +97,7 @@ def fit_one(request: FitRequest, images: Items, out: Path, seed: int | None) -> 
         The content of metrics.json.
     """
     mode = resume_mode(request.resume)
-    with SourcedRun(out, mode, source=request.source, tensorboard=request.tensorboard) as folder:
+    with SourcedRun(out, mode, source=request.source, images=images, tensorboard=request.tensorboard) as folder:
         method = request.build(seed)
         method.fit(images, run=folder, resume=request.resume, progress=_progress(request, seed))
         write_skipped(images, out)
