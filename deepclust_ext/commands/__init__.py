@@ -7,6 +7,7 @@ COMMANDS = {
     "fit": "cluster images or embeddings, and label them",
     "predict": "label new images with a finished run",
     "evaluate": "score a finished run",
+    "report": "write one HTML page to look at a finished run",
     "study": "experiments with DeepCluster: random networks, halting, numbers of clusters",
     "bench": "time the kernels against plain PyTorch",
     "info": "versions, devices, processor features",
