@@ -22,12 +22,13 @@ def run(words: list[str]) -> int:
     parser.add_argument("--folder-labels", action="store_true", help="sub-folders are classes")
     parser.add_argument("--head", type=int, metavar="H", help="the clusters of this head in place of the chosen one")
     parser.add_argument("--seed", type=int, metavar="S", help="of several seeds, the one to show (default: the lowest)")
+    parser.add_argument("--umap", action="store_true", help="a map by UMAP, too (pip install 'deepclust_ext[report]')")
     parser.add_argument("--quiet", action="store_true", help="print nothing")
     found = parser.parse_args(words)
     out = None if found.out is None else Path(found.out)
     if out is not None and (out.is_dir() or out.suffix.lower() not in (".html", ".htm")):
         raise UsageError(f"--out must be the name of an .html file, got {found.out!r}")
-    options = Options(found.data, found.images, found.folder_labels, found.head, found.seed)
+    options = Options(found.data, found.images, found.folder_labels, found.head, found.seed, found.umap)
     page = write_report(Path(found.run), options, out)
     if not found.quiet:
         print(f"page: {page}")

@@ -29,7 +29,7 @@ from deepclust_ext.report.tree import Tree, merge_tree
 class Content:
     """What stands on a page, found once: the HTML and the plots show the same."""
 
-    def __init__(self, run: Run, known: Known, seeds: Seeds | None) -> None:
+    def __init__(self, run: Run, known: Known, seeds: Seeds | None, *, umap: bool = False) -> None:
         self.run, self.known = run, known
         self.shown: Shown = choose(run)
         rows, classes = self.shown.rows, known.classes
@@ -38,12 +38,11 @@ class Content:
             inside = run.labels >= 0
             if inside.any():
                 self.mapping = evaluate.hungarian_mapping(run.labels[inside], classes[inside])
-        self.near = None if run.embeddings is None or len(rows) < 2 else near.neighbours(
-            run, run.embeddings, rows, classes
-        )  # fmt: skip
-        self.maps: list[Places] = [] if run.embeddings is None or len(rows) < 2 else place(
-            run.embeddings, rows, run.seed
-        )  # fmt: skip
+        self.near: near.Near | None = None
+        self.maps: list[Places] = []
+        if run.embeddings is not None and len(rows) > 1:
+            self.near = near.neighbours(run, run.embeddings, rows, classes)
+            self.maps = place(run.embeddings, rows, run.seed, umap=umap)
         self.facts = near.cluster_facts(
             run, [each.cluster for each in self.shown.samples], rows, self.near, classes, self.mapping
         )

@@ -1,8 +1,7 @@
-"""Embeddings in two dimensions: PCA of all of them, t-SNE and UMAP of some where these are installed."""
+"""Embeddings in two dimensions: PCA of all of them, t-SNE of some, and UMAP where it is asked for."""
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 from dataclasses import dataclass
 
@@ -45,7 +44,7 @@ class Places:
 
 
 @own_torch_state()
-def place(embeddings: Floats, rows: Labels, seed: int) -> list[Places]:
+def place(embeddings: Floats, rows: Labels, seed: int, *, umap: bool = False) -> list[Places]:
     """Make every map that can be made.
 
     Parameters
@@ -56,6 +55,13 @@ def place(embeddings: Floats, rows: Labels, seed: int) -> list[Places]:
         Those that are placed.
     seed : int
         Draws those that t-SNE and UMAP place, where they are more than 2,000.
+    umap : bool
+        Make one by UMAP, too: the compilation in its package takes longer than the rest of the page.
+
+    Raises
+    ------
+    ImportError
+        If UMAP is asked for and not installed.
     """
     everyone = np.arange(len(rows))
     shown = _components(embeddings, rows, min(DIMENSIONS, embeddings.shape[1], len(embeddings)))
@@ -71,12 +77,12 @@ def place(embeddings: Floats, rows: Labels, seed: int) -> list[Places]:
         init="pca" if some.shape[1] > 1 else "random", perplexity=min(30.0, (len(some) - 1) / 4), random_state=seed
     )
     maps.append(Places("t-SNE", members, _scaled(tsne.fit_transform(some))))
-    if importlib.util.find_spec("umap") is not None:
+    if umap:
         with warnings.catch_warnings():
             # That a seed means one thread.
             warnings.simplefilter("ignore", UserWarning)
-            umap = require("umap").UMAP(n_neighbors=min(15, len(some) - 1), random_state=seed)
-            maps.append(Places("UMAP", members, _scaled(umap.fit_transform(some))))
+            model = require("umap", "report").UMAP(n_neighbors=min(15, len(some) - 1), random_state=seed)
+            maps.append(Places("UMAP", members, _scaled(model.fit_transform(some))))
     return maps
 
 
@@ -99,4 +105,5 @@ def _scaled(points: Floats) -> Labels:
     low, high = points.min(0), points.max(0)
     extent = max(float((high - low).max()), 1e-30)
     centred = (points.astype(np.float64) - (low + high) / 2) / extent + 0.5
-    return np.rint(centred.clip(0, 1) * SCALE).astype(np.int64)
+    whole: Labels = np.rint(centred.clip(0, 1) * SCALE).astype(np.int64)
+    return whole

@@ -158,8 +158,12 @@ class Seeds:
 
     def mean(self, key: str, part: str = "scores") -> tuple[float, float] | None:
         """Mean and sample standard deviation of a score; None where not all have it."""
-        values = [(each.get(part) or {}).get(key) for each in self.metrics.values()]
-        if len(values) < 2 or any(value is None for value in values):
+        values = [
+            float(value)
+            for value in ((each.get(part) or {}).get(key) for each in self.metrics.values())
+            if value is not None
+        ]
+        if len(values) < max(2, len(self.metrics)):
             return None
         return statistics.fmean(values), statistics.stdev(values)
 

@@ -80,8 +80,8 @@ def mean_row(name: str, seeds: Seeds) -> ScoreRow:
     """Means over seeds, with their standard deviations."""
     found = {key: seeds.mean(key) for key in SCORES} | {key: seeds.mean(key, "diagnostics") for key in DIAGNOSTICS}
     values = {key: pair[0] for key, pair in found.items() if pair is not None}
-    seconds = [each.get("seconds") for each in seeds.metrics.values()]
-    if all(value is not None for value in seconds):
+    seconds = [float(each["seconds"]) for each in seeds.metrics.values() if each.get("seconds") is not None]
+    if len(seconds) == len(seeds.metrics):
         values["seconds"] = sum(seconds) / len(seconds)
     return ScoreRow(name, values, {key: pair[1] for key, pair in found.items() if pair is not None})
 

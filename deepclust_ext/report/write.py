@@ -33,6 +33,8 @@ class Options:
         Show this head's clusters.
     seed : int, optional
         Of several: the one to show; by default the lowest.
+    umap : bool
+        Make a map by UMAP, too.
     """
 
     data: str | None = None
@@ -40,6 +42,7 @@ class Options:
     folder_labels: bool = False
     head: int | None = None
     seed: int | None = None
+    umap: bool = False
 
 
 def write_report(path: Path, options: Options | None = None, out: Path | None = None) -> Path:
@@ -69,7 +72,7 @@ def write_report(path: Path, options: Options | None = None, out: Path | None = 
     known = known_of(run, data=options.data, images=options.images, folder_labels=options.folder_labels)
     if options.head is not None:
         run = _of_head(run, options)
-    content = Content(run, known, seeds)
+    content = Content(run, known, seeds, umap=options.umap)
     plots = out.with_suffix("")
     make_folder(plots)
     for name, image in content.plots():
