@@ -8,6 +8,8 @@ COMMANDS = {
     "predict": "label new images with a finished run",
     "evaluate": "score a finished run",
     "compare": "finished runs, and sweeps over seeds, side by side",
+    "embed": "embed images by a pretrained network",
+    "report": "write one HTML page to look at a finished run",
     "study": "experiments with DeepCluster: random networks, halting, numbers of clusters",
     "bench": "time the kernels against plain PyTorch",
     "info": "versions, devices, processor features",

@@ -120,6 +120,10 @@ def _add_run_options(run: Any, recipe: Recipe, defaults: dict[str, Any]) -> None
         "--data", type=str, required=True, help="folder of images, file of images or embeddings, or name of a data set"
     )
     run.add_argument("--out", type=str, required=True, help="folder of the run")
+    run.add_argument(
+        "--backbone", type=str, help="embed images by this network of torchvision, timm or module:callable"
+    )
+    run.add_argument("--weights", type=str, help="its weights: a file, the name of some to download, or random")
     run.add_argument("--config", type=str, help=f"parameters to start from: {names}, or a YAML file")
     # Spelt out before this parser sees it: here for the help alone.
     run.add_argument(

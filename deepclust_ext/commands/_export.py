@@ -20,6 +20,8 @@ from deepclust_ext.runs import needs_space, write_csv
 EXPORT = "clusters"
 # Links are symbolic; hard links keep the image where its folder is tidied up, and need one file system.
 EXPORTS = ("copy", "link", "hardlink")
+# In it, the folder of images that are in no cluster, as they are unsure.
+UNSURE = "unsure"
 
 
 def export_beside(table: Path) -> Path:
@@ -79,7 +81,7 @@ def export(source: Source, images: Items, labels: npt.NDArray[np.int64], target:
     images : Items
         Gives the names.
     labels : ndarray of int64, shape (N,)
-        The cluster of each image.
+        The cluster of each image; -1 goes to the folder `UNSURE`.
     target : Path
         The folder to make or replace.
     how : {"copy", "link", "hardlink"}
@@ -90,7 +92,7 @@ def export(source: Source, images: Items, labels: npt.NDArray[np.int64], target:
 
     def paths() -> Iterator[tuple[str, Path]]:
         for name, label in zip(images.names, labels.tolist(), strict=True):
-            yield f"{label}/{name}", folder / name
+            yield f"{UNSURE if label < 0 else label}/{name}", folder / name
 
     def write(original: Path, path: Path) -> None:
         if how == "link":

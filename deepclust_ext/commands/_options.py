@@ -88,7 +88,11 @@ def parse_fit(name: str, words: list[str]) -> FitRequest:
         max_pixels=found.max_pixels,
         frames=found.frames,
         stretch=found.stretch,
+        backbone=found.backbone,
+        weights=found.weights,
     )
+    if found.weights is not None and found.backbone is None:
+        raise UsageError("--weights must come with --backbone, the network that they are of")
     return FitRequest(
         name=name,
         recipe=recipe,
@@ -174,8 +178,9 @@ def _configuration(recipe: Recipe, words: list[str]) -> tuple[dict[str, Any], bo
     early = Parser(prog="deepclust fit", add_help=False)
     early.add_argument("--config")
     early.add_argument("--data")
+    early.add_argument("--backbone")
     found = early.parse_known_args(words)[0]
-    by_data = recipe.embeddings if holds_embeddings(found.data) else None
+    by_data = recipe.embeddings if found.backbone or holds_embeddings(found.data) else None
     name = found.config or by_data or recipe.config
     if name is None:
         return {}, False

@@ -21,6 +21,10 @@ SPELLINGS = {
     "folder_labels": "--folder-labels",
     "n_clusters": "--clusters",
     "max_pixels": "--max-pixels",
+    "min_confidence": "--min-confidence",
+    "min_cluster_size": "--min-cluster-size",
+    "max_cluster_size": "--max-cluster-size",
+    "weights=FILE": "--weights FILE",
 }
 
 

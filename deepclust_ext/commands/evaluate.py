@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from deepclust_ext.commands._parser import Parser
 from deepclust_ext.commands._run import load, open_for_reading
 from deepclust_ext.commands._show import DIAGNOSTICS, SCORES, diagnostic_cells, figure, note, score_cells, table
 from deepclust_ext.data import ImageData, Items
+from deepclust_ext.data.folder import classes_of
 from deepclust_ext.data.images import as_float
 from deepclust_ext.data.source import Source, check_digest, source_of
+from deepclust_ext.embed import load_embedded
 from deepclust_ext.evaluate import (
     compare_clusterers,
     diagnostics,
@@ -29,6 +32,7 @@ from deepclust_ext.evaluate import (
 )
 from deepclust_ext.methods import Clusterer
 from deepclust_ext.runs import RunDirectory
+from deepclust_ext.runs.directory import FEATURES
 from deepclust_ext.training.results import compare_with_pixels
 from deepclust_ext.training.seeds import derive_generator
 
@@ -60,7 +64,7 @@ def run(words: list[str]) -> int:
         config = folder.read_config()
         source = source_of(config, folder.path, data=found.data, folder_labels=found.folder_labels)
         method = Clusterer.load(found.run, **({"device": found.device} if found.device else {}))
-        images = load(source, beside=None if found.no_cache else folder.path, quiet=found.quiet)
+        images = _own_images(found, source, folder.path)
         check_digest(images, config, folder.path)
         classes = None if found.labels is None else read_classes(found.labels, images.names, source.folder)
         evaluation = evaluate(method, source, images, _embeddings(folder.path, method, images), classes)
@@ -107,12 +111,13 @@ def evaluate(
         `low_dimensional` (of 5,000 of the images, if there are more) of the embeddings, and, where there are test
         images, `test`: scores under the mappings from clusters to classes that were fitted on the training labels.
     """
-    n_clusters = method.n_clusters
-    described: dict[str, Any] = dict(diagnostics(method.labels_, n_clusters, embeddings, sample=SILHOUETTES))
+    # More than were asked for where large ones were split.
+    n_clusters = max(method.n_clusters, int(method.clusters_.max()) + 1)
+    described: dict[str, Any] = dict(diagnostics(method.clusters_, n_clusters, embeddings, sample=SILHOUETTES))
     agreement = float(method.nmi_views_[method.selected_head_])
     described |= {"nmi_views": None if math.isnan(agreement) else agreement, "n_images": len(images)}
     found: dict[str, Any] = {"diagnostics": described}
-    labels, test = method.labels_, None
+    labels, test = method.clusters_, None
     if classes is not None:
         # The classes of test images, if there are any, need not be these.
         images = images.subset(torch.from_numpy(classes.rows)).with_labels(torch.from_numpy(classes.y))
@@ -123,11 +128,11 @@ def evaluate(
         return found
     y = images.labels.numpy()
     found["train"] = scores(labels, y)
-    if method.baseline and len(images) >= n_clusters:
+    if method.baseline and len(images) >= method.n_clusters:
         known = (
             method.metrics_
             if "kmeans_pixels" in method.metrics_ and classes is None
-            else compare_with_pixels(labels, n_clusters, images, y, seed=method.seed)
+            else compare_with_pixels(labels, method.n_clusters, images, y, seed=method.seed)
         )
         found |= {key: known[key] for key in ("kmeans_pixels", "below_kmeans_pixels")}
     if test is None or test.labels is None:
@@ -138,7 +143,7 @@ def evaluate(
         y_test = test.labels.numpy()
         parts = embeddings, y, method.transform(test), y_test
         tested_on = f"{len(test)} test images"
-        found["test"] = scores(method.predict(test), y_test, train=(labels, y))
+        found["test"] = scores(method.place(test).clusters, y_test, train=(labels, y))
     found["probes"] = {
         "knn": knn_accuracy(*parts),
         "linear": linear_probe(*parts, seed=method.seed) if len(np.unique(parts[1])) > 1 else None,
@@ -209,18 +214,29 @@ def _silhouette_line(described: dict[str, Any]) -> str:
     return f"\n(silhouette of all {n})" if count == n else f"\n(silhouette of {count} of {n}, drawn with a fixed seed)"
 
 
+def _own_images(found: Any, source: Source, run: Path) -> Items:
+    """The images of the run; embeddings that it made are in its folder, and need no network."""
+    if source.backbone is None or found.data is not None or not (run / FEATURES).is_file():
+        beside = None if found.no_cache else run
+        return load(source, beside=beside, quiet=found.quiet, runs=[run], device=found.device or "auto")
+    images = load_embedded(run / FEATURES)
+    if images.labels is None and source.folder_labels:
+        return images.with_labels(classes_of(Path(source.data), list(images.names)))
+    return images
+
+
 def _test_images(source: Source) -> Items | None:
     """The test images, if the data have any."""
     if not source.has_test():
         return None
-    return load(Source(source.data, "test", source.image_size, source.folder_labels), min_images=1)
+    return load(replace(source, split="test"), min_images=1)
 
 
 def _embeddings(folder: Path, method: Clusterer, images: Items) -> npt.NDArray[np.float32]:
     """The run's own embeddings, or new ones if the file is gone or another's."""
     try:
         with np.load(folder / "embeddings.npz", allow_pickle=False) as arrays:
-            if np.array_equal(arrays["labels"], method.labels_):
+            if np.array_equal(arrays["labels"], method.clusters_):
                 return np.asarray(arrays["embeddings"])
     except (OSError, KeyError, ValueError):
         pass

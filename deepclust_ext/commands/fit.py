@@ -51,7 +51,16 @@ def run(words: list[str]) -> int:
             check_export(request.source, out / EXPORT, request.export)
     if request.tensorboard:
         check_installed()
-    images = load(request.source, beside=Path(request.out) if request.cache else None, quiet=request.quiet)
+    if request.source.backbone is not None and "embeddings" not in request.recipe.kind.takes:
+        able = ", ".join(name for name, recipe in RECIPES.items() if "embeddings" in recipe.kind.takes)
+        raise UsageError(f"--backbone must come with a method that takes embeddings ({able}), got {request.name}")
+    images = load(
+        request.source,
+        beside=Path(request.out) if request.cache else None,
+        quiet=request.quiet,
+        runs=request.folders,
+        device=request.parameters["device"],
+    )
     method = request.build()
     # Before the run folder is made: a mistake in the command line leaves nothing behind.
     method.check(images)
@@ -60,6 +69,8 @@ def run(words: list[str]) -> int:
         metrics = fit_one(request, images, Path(request.out), None)
         if not request.quiet:
             print(result_table(request.name, metrics))
+            for line in limit_lines(metrics):
+                print(line)
             print(f"labels: {Path(request.out) / 'labels.csv'}")
     else:
         _seeds.fit_seeds(request, images, fit_one)
@@ -86,7 +97,7 @@ def fit_one(request: FitRequest, images: Items, out: Path, seed: int | None) -> 
         The content of metrics.json.
     """
     mode = resume_mode(request.resume)
-    with SourcedRun(out, mode, source=request.source, tensorboard=request.tensorboard) as folder:
+    with SourcedRun(out, mode, source=request.source, images=images, tensorboard=request.tensorboard) as folder:
         method = request.build(seed)
         method.fit(images, run=folder, resume=request.resume, progress=_progress(request, seed))
         write_skipped(images, out)
@@ -123,6 +134,25 @@ def result_table(name: str, metrics: dict[str, Any]) -> str:
         pixels = metrics["kmeans_pixels"]
         rows.append((pixels_title(metrics), *score_cells(pixels), seconds(pixels.get("seconds"))))
     return table(header, rows)
+
+
+def limit_lines(metrics: dict[str, Any]) -> list[str]:
+    """A line on clusters that were merged or split, and one on images that are unsure."""
+    lines = []
+    if "sizes" in metrics:
+        merged, split = (len(metrics["sizes"][key]) for key in ("merged", "split"))
+        used = metrics["diagnostics"]["n_clusters_used"]
+        lines.append(f"sizes: {merged} small clusters merged, {split} splits of large ones; {used} clusters")
+    if "unsure" in metrics:
+        found = metrics["unsure"]
+        lines.append(
+            f"unsure: {found['n']} of {metrics['n_images']} ({100 * found['share']:.1f} %) have a confidence "
+            f"({metrics['confidence']}) below {found['below']:g}"
+        )
+        if "scores_of_the_rest" in found:
+            rest = zip((title for title, _ in SCORES), score_cells(found["scores_of_the_rest"]), strict=True)
+            lines[-1] += f"; the rest: {', '.join(f'{title} {cell}' for title, cell in rest)}"
+    return lines
 
 
 def pixels_title(metrics: dict[str, Any]) -> str:

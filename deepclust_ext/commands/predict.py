@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from deepclust_ext.commands._export import EXPORTS, check_export, export, export_beside
@@ -11,11 +12,12 @@ from deepclust_ext.commands._formats import Labelled, parse_formats, write_forma
 from deepclust_ext.commands._parser import Parser, UsageError
 from deepclust_ext.commands._run import load, open_for_reading
 from deepclust_ext.commands._show import note
-from deepclust_ext.data import ImageData, Items, load_data
+from deepclust_ext.data import ImageData, Items, holds_embeddings, load_data
 from deepclust_ext.data.reading import FRAMES
 from deepclust_ext.data.source import Source
+from deepclust_ext.embed import EmbeddedImages
 from deepclust_ext.methods import Clusterer
-from deepclust_ext.runs import atomic_writer, labels_csv
+from deepclust_ext.runs import RunError, atomic_writer, labels_csv
 
 
 def run(words: list[str]) -> int:
@@ -31,8 +33,10 @@ def run(words: list[str]) -> int:
     parser.add_argument("--max-pixels", type=int, help="read images of up to so many pixels")
     parser.add_argument("--stretch", type=int, help="value of 16-bit pixels that is white (default: as the run did)")
     parser.add_argument("--frames", choices=FRAMES, help="what of files with several frames (default: as the run did)")
+    parser.add_argument("--weights", help="the backbone's weights, if they are not where they were")
     parser.add_argument("--export", choices=EXPORTS, help="sort the files into clusters/K beside OUT too")
     parser.add_argument("--format", help="write the labels as parquet or fiftyone (JSON) beside OUT too, or as both")
+    parser.add_argument("--min-confidence", type=float, help="less sure labels become -1 (default: as the run did)")
     parser.add_argument("--no-cache", action="store_true", help="do not keep scaled images beside RUN")
     parser.add_argument("--device", help="cpu or cuda (default: as the run did)")
     parser.add_argument("--quiet", action="store_true", help="print nothing")
@@ -41,11 +45,16 @@ def run(words: list[str]) -> int:
     out = folder.path / "predictions.csv" if found.out is None else Path(found.out)
     if found.out != "-":
         _check_out(out)
-    request = (folder.read_config().get("data") or {}).get("request") or {}
+    fitted_on = folder.read_config().get("data") or {}
+    request = fitted_on.get("request") or {}
     asked = {name: getattr(found, name) for name in ("image_size", "max_pixels", "frames", "stretch")}
     # What is not said is as it was for the run; runs of older versions say less.
     known = {name: request[name] if value is None else value for name, value in asked.items() if name in request}
     source = Source(found.data, found.split, **{n: v for n, v in {**asked, **known}.items() if v is not None})
+    if request.get("backbone") and not holds_embeddings(found.data):
+        source = replace(source, backbone=request["backbone"], weights=found.weights or request["weights"])
+    elif found.weights is not None:
+        raise UsageError("--weights must come with images for a run with a backbone")
     if found.export:
         if found.out == "-":
             raise UsageError("--export must come with a file in --out, got -")
@@ -54,26 +63,39 @@ def run(words: list[str]) -> int:
     if formats and found.out == "-":
         raise UsageError("--format must come with a file in --out, got -")
 
-    method = Clusterer.load(found.run, **({"device": found.device} if found.device else {}))
-    images = fitting(
-        load(source, min_images=1, beside=None if found.no_cache else folder.path, quiet=found.quiet),
-        method.image_shape_,
+    replaced = {"device": found.device, "min_confidence": found.min_confidence}
+    method = Clusterer.load(found.run, **{name: value for name, value in replaced.items() if value is not None})
+    method.check_limits()
+    loaded = load(
+        source,
+        min_images=1,
+        beside=None if found.no_cache else folder.path,
+        quiet=found.quiet,
+        runs=[folder.path],
+        device=method.device,
     )
-    labels, confidence = method.predict_with_confidence(images)
-    content = labels_csv(images.names, labels, confidence)
+    if isinstance(loaded, EmbeddedImages) and loaded.network != fitted_on.get("network"):
+        raise RunError(
+            f"predict: the run in {found.run!r} was fitted on embeddings of a network with other weights than "
+            f"{source.weights or source.backbone!r} has; pass --weights with those"
+        )
+    images = fitting(loaded, method.image_shape_)
+    placement = method.place(images)
+    labels = placement.labels(method.min_confidence)
+    content = labels_csv(images.names, labels, placement.confidence, placement.columns())
     if found.out == "-":
         sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
         return 0
     with atomic_writer(out) as file:
         file.write(content)
-    write_formats(formats, out, Labelled(images.names, labels, confidence))
+    write_formats(formats, out, Labelled(images.names, labels, placement.confidence))
     if found.export:
         export(source, images, labels, export_beside(out), found.export)
     if not found.quiet:
-        print(
-            f"{len(images)} {images.kind}, {len(set(labels.tolist()))} of {method.n_clusters} clusters; labels: {out}"
-        )
+        used = len(set(placement.clusters.tolist()))
+        unsure = f", {(labels < 0).sum()} unsure" if method.min_confidence is not None else ""
+        print(f"{len(images)} {images.kind}, {used} of {method.n_found} clusters{unsure}; labels: {out}")
     return 0
 
 

@@ -46,7 +46,7 @@ class Affinity(Direct):
     a: float = param(1.0, "The scale of affinities.", above=0)
     kc: int = param(5, "Neighbours in a cluster's score; 1 drops the local term.", at_least=1)
     lam: float = param(0.0, "Weight of the local term: 0 is graph degree linkage, 1 is JULE's.", at_least=0)
-    min_size: int | None = param(
+    min_cluster_size: int | None = param(
         None, "Images in a cluster at least; None takes about min(20, N / (10 K)), and 1 heeds no size.", at_least=1
     )
     seed: int = shared("seed", 0, "The labels do not depend on it.")
@@ -55,7 +55,7 @@ class Affinity(Direct):
     def partition(self, rows: Tensor) -> Partition:
         """By merging."""
         n = len(rows)
-        size = smallest_cluster(n, self.n_clusters) if self.min_size is None else self.min_size
+        size = smallest_cluster(n, self.n_clusters) if self.min_cluster_size is None else self.min_cluster_size
         graph = affinity_graph(rows, min(self.k, n - 1), a=self.a)
         found = agglomerate(graph, self.n_clusters, kc=self.kc, lam=self.lam, x=rows, min_size=min(size, n))
         first = int(found.initial_labels.max()) + 1

@@ -51,7 +51,9 @@ class Method(Clusterer):
         if state is not None and folder is not None:
             training.load(state, str(folder.path))
         fitted = None if state is None else state.get("fitted")
-        known = None if folder is None or fitted is None else results.saved_results(folder, fitted, images)
+        known = None
+        if folder is not None and state is not None and fitted is not None:
+            known = results.saved_results(folder, state, images, self.limits)
         if known is None:
             if fitted is None:
                 training.train(guard, progress)
@@ -93,6 +95,7 @@ class Method(Clusterer):
             seed=self.seed,
             history=journal.history,
             selection=learner.selection,
+            limits=self.limits,
         )
         if folder is not None:
             results.write_results(folder, images.names, found)

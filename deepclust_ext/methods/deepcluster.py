@@ -179,7 +179,7 @@ class DeepClusterLearner(Learner):
         """Cluster the last features: the labels of the run."""
         net = copy.deepcopy(self.net)
         _, figures = self._cluster(net, -(-place.epoch // self.p.cycle_epochs))
-        return Conclusion(net, record=figures)
+        return Conclusion(net, record=figures, centroids=net.space.centroids.cpu())
 
     def state(self) -> State:
         """The pseudo-labels, which are another epoch's when clustering has halted."""

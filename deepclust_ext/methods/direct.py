@@ -10,12 +10,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from deepclust_ext._isolation import own_torch_state
 from deepclust_ext.data.augment import Augmentation
 from deepclust_ext.data.images import as_float
 from deepclust_ext.data.items import Items
 from deepclust_ext.data.presets import make_augmentation
-from deepclust_ext.methods.estimator import Floats, Labels
 from deepclust_ext.methods.fitting import Clusterer
 from deepclust_ext.nn import NearestCentroid
 from deepclust_ext.runs import StopGuard
@@ -39,8 +37,7 @@ class Direct(Clusterer):
     """Base of the methods that train nothing: pixels or embeddings in, clusters out.
 
     A method is a dataclass of its parameters with `partition`. What labels new rows is the nearest centroid, and the
-    confidence is the margin 1 - d1 / d2 between the distances to the own centroid and to the nearest other one: 1 on
-    the centroid, 0 half-way between two.
+    confidence is the margin between the two nearest (see `training.placement.Centers`).
     """
 
     takes: ClassVar[tuple[str, ...]] = ("images", "embeddings")
@@ -85,7 +82,9 @@ class Direct(Clusterer):
         """Partition the rows, unless the run has been finished."""
         state, folder = journal.start(images), journal.folder
         fitted = None if state is None else state.get("fitted")
-        known = None if folder is None or fitted is None else results.saved_results(folder, fitted, images)
+        known = None
+        if folder is not None and state is not None and fitted is not None:
+            known = results.saved_results(folder, state, images, self.limits)
         if known is not None and state is not None and folder is not None:
             load_weights(self.net_, state, str(folder.path))
             return known
@@ -95,9 +94,8 @@ class Direct(Clusterer):
         self.net_.take(found.centroids, prepared, found.labels)
         spent = time.perf_counter() - start
         journal.conclusion(found.record)
-        confidence = self._margins(images, found.labels)
         made = results.make_results(
-            Conclusion(self.net_, found.labels, confidence, found.record),
+            Conclusion(self.net_, found.labels, record=found.record, centroids=found.centroids.cpu()),
             images,
             augmentation,
             facts=self._facts(images, spent, epochs=0) | {"conclusion": found.record},
@@ -106,29 +104,18 @@ class Direct(Clusterer):
             history=journal.history,
             selection=None,
             baseline=self.baseline,
+            limits=self.limits,
         )
         if folder is not None:
             results.write_results(folder, images.names, made)
             journal.save({"net": self.net_.state_dict(), "fitted": made.results.state()})
         return made.results
 
-    def _margins(self, images: Items, labels: Tensor) -> Tensor:
-        """The margin (N,) of rows whose label is their nearest centroid; 0 for the others."""
-        nearest, margins = self._nearest(images)
-        return torch.where(nearest == labels.cpu(), margins, 0.0)
-
-    def _label(self, images: Items) -> tuple[Labels, Floats]:
-        """Labels and margins."""
-        with own_torch_state(self._net_device):
-            labels, margins = self._nearest(images)
-        return labels.numpy(), margins.numpy()
-
-    def _nearest(self, images: Items) -> tuple[Tensor, Tensor]:
-        """The nearest centroid (N,) of each row, and the margin (N,), on the CPU."""
+    def _assign(self, images: Items) -> tuple[Tensor, Tensor, Tensor]:
+        """Labels, probabilities and prepared rows; labels are those of the exact search."""
+        _, confidence, rows = super()._assign(images)
         batches = inference.plain_batches(self.net_, self.augmentation_, images.values)
-        found = [tuple(part.cpu() for part in self.net_.label(views)) for views in batches]
-        labels, margins = (torch.cat(parts) for parts in zip(*found, strict=True))
-        return labels, margins
+        return torch.cat([self.net_.label(views).cpu() for views in batches]), confidence, rows
 
 
 def _rows(images: Items) -> Tensor:

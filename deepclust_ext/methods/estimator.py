@@ -22,6 +22,7 @@ from deepclust_ext.data.presets import make_augmentation
 from deepclust_ext.methods.parameters import neutral_parameters
 from deepclust_ext.runs import CheckpointError, save_state
 from deepclust_ext.training import files, inference
+from deepclust_ext.training.placement import Placement, in_space, place_as_trained
 from deepclust_ext.training.results import Results
 
 _BaseEstimator: Any = require("sklearn.base").BaseEstimator
@@ -38,11 +39,18 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
     Attributes
     ----------
     labels_ : ndarray of int64, shape (N,)
-        Cluster of each training image, in [0, n_clusters).
+        Cluster of each training image, in [0, G); -1 below `min_confidence`.
+    clusters_ : ndarray of int64, shape (N,)
+        The same without -1.
     confidence_ : ndarray of float32, shape (N,)
-        The probability the network gives that cluster.
+        In [0, 1], how sure that cluster is. Of KMeans, Affinity, DeepCluster, SuperAND and JULE, and of VCAMI with
+        labels="kmeans", the margin 1 - d1 / d2 between the distances to the own centroid and to the nearest other one;
+        of DHOG (IIC) and VCAMI, the head's probability. See `training.placement.Centers`.
+    cluster_centers_ : ndarray of float32, shape (G, p)
+        Centroids of the final clusters among the embeddings; NaN where no image is. G is n_clusters, and one more for
+        each split of a cluster larger than `max_cluster_size`.
     n_clusters_ : int
-        Clusters in use in `labels_`.
+        Clusters in use.
     selected_head_ : int
         The head that `labels_` and `predict` come from: its labels of two augmented views of the training
         images agree best, ties to the lowest.
@@ -64,11 +72,14 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
     standardises: ClassVar[bool] = False
 
     n_clusters: int
+    min_confidence: float | None
     augmentation: Any
     seed: int
     device: Any
 
     labels_: Labels
+    clusters_: Labels
+    cluster_centers_: Floats | None
     confidence_: Floats
     n_clusters_: int
     selected_head_: int
@@ -110,7 +121,9 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
     # Using a fitted method
 
     def predict(self, data: Any) -> Labels:
-        """Return the cluster (N,) of each image, from the selected head and the deterministic view.
+        """Return the cluster (N,) of each image, -1 below `min_confidence`.
+
+        From the selected head and the deterministic view; clusters that were merged or split are so for these too.
 
         Parameters
         ----------
@@ -122,14 +135,33 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
         -------
         labels : ndarray of int64, shape (N,)
         """
-        return self._label(self._loaded("predict", data))[0]
+        return self._place(self._loaded("predict", data)).labels(self.min_confidence)
 
     def predict_with_confidence(self, data: Any) -> tuple[Labels, Floats]:
         """Return `predict`'s clusters (N,) and the confidence (N,) in [0, 1] of each, as `confidence_` has it."""
-        return self._label(self._loaded("predict_with_confidence", data))
+        found = self._place(self._loaded("predict_with_confidence", data))
+        return found.labels(self.min_confidence), found.confidence
+
+    def place(self, data: Any) -> Placement:
+        """Return where images are among the clusters: which, how sure, how far, and which is next.
+
+        Parameters
+        ----------
+        data
+            As in `predict`.
+
+        Returns
+        -------
+        Placement
+            Arrays of N: `clusters`, never -1 here, `confidence`, `distance`, `runner_up`, `runner_up_distance`.
+        """
+        return self._place(self._loaded("place", data))
 
     def predict_proba(self, data: Any) -> Floats:
-        """Return the selected head's probabilities (N, K); `data` as in `predict`."""
+        """Return the selected head's probabilities (N, K), before any cluster is merged or split.
+
+        `data` as in `predict`.
+        """
         images = self._loaded("predict_proba", data)
         with own_torch_state(self._net_device):
             batches = inference.forward_batches(self.net_, self.augmentation_, images.values)
@@ -162,18 +194,29 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
         images = self._loaded("evaluate", data, y)
         if images.labels is None:
             raise ValueError(f"{self._name}.evaluate: 'y' must be given, as the data has no labels of its own")
-        labels, classes = self._label(images)[0], images.labels.numpy()
+        labels, classes = self._place(images).clusters, images.labels.numpy()
         found: dict[str, float] = evaluate.scores(labels, classes)
         if self.mapping_ is not None:
             found["acc_hungarian"] = evaluate.acc_hungarian(labels, classes, mapping=self.mapping_)
             found["acc_majority"] = evaluate.acc_majority(labels, classes, mapping=self.majority_mapping_)
         return found
 
-    def _label(self, images: Items) -> tuple[Labels, Floats]:
-        """Labels and confidences of the selected head."""
+    def _assign(self, images: Items) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The network's labels (N,) and probabilities (N,), of the selected head, and embeddings (N, d)."""
+        found = inference.label_heads(self.net_, self.augmentation_, images.values)
+        return found[0][self.selected_head_], found[1][self.selected_head_], found[2]
+
+    def _place(self, images: Items) -> Placement:
+        """Label, merge and split as in training, and measure distances."""
         with own_torch_state(self._net_device):
-            labels, confidence, _ = inference.label_heads(self.net_, self.augmentation_, images.values)
-        return labels[self.selected_head_].numpy(), confidence[self.selected_head_].numpy()
+            labels, posterior, embeddings = self._assign(images)
+
+            def summed(own: torch.Tensor, into: torch.Tensor) -> torch.Tensor:
+                where = self.net_, self.augmentation_, images.values
+                return inference.probability_of(*where, own, self.selected_head_, into)
+
+            rows = in_space(self.net_, embeddings)
+            return place_as_trained(self._results().centers(), rows, labels, posterior, summed)
 
     def _loaded(self, function: str, data: Any, y: Any = None) -> Items:
         """Load images, or embeddings, and refuse those the network was not made for."""
@@ -241,6 +284,12 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
         return method
 
     # Helpers
+
+    @property
+    def n_found(self) -> int:
+        """Clusters that a label can be: those asked for, and what splits added, without those that were merged away."""
+        centers = self._results().centers()
+        return self.n_clusters if centers is None else self.n_clusters + centers.n_more
 
     @property
     def _name(self) -> str:

@@ -12,6 +12,7 @@ from deepclust_ext.data.augment import Augmentation
 from deepclust_ext.data.items import Items
 from deepclust_ext.data.load import load_items
 from deepclust_ext.methods.estimator import Estimator, Labels
+from deepclust_ext.methods.limits import Limited
 from deepclust_ext.methods.parameters import check_parameters
 from deepclust_ext.runs import Interrupted, RunDirectory, StopGuard
 from deepclust_ext.training import results
@@ -21,7 +22,7 @@ from deepclust_ext.training.progress import Show
 Self = TypeVar("Self", bound="Clusterer")
 
 
-class Clusterer(Estimator):
+class Clusterer(Limited, Estimator):
     """Base of what has `fit`: of `Method`, which trains a network, and of `Direct`, which trains nothing.
 
     One of them is a dataclass of its parameters (see `methods.parameters`) with `make_net`; `check_data` where data can
@@ -62,6 +63,7 @@ class Clusterer(Estimator):
     def check_parameters(self) -> None:
         """Refuse parameters that cannot work, before any work; methods add what several say together."""
         check_parameters(self)
+        self.check_limits()
 
     def check_data(self, images: Any) -> None:
         """Refuse data that cannot be clustered so; methods extend it."""
@@ -75,6 +77,7 @@ class Clusterer(Estimator):
                 f"{self._name}: 'n_clusters' must be at most the number of {images.kind} ({len(images)}), "
                 f"got {self.n_clusters}"
             )
+        self.check_sizes(images)
 
     def check_components(self, n_components: int | None, images: Any) -> None:
         """Refuse more components than the data have."""

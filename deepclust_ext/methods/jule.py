@@ -194,7 +194,7 @@ class JULELearner(Learner):
                 known = {} if self.images.labels is None else scores(found, self.images.labels)
                 record[title] = {"clusters": int(found.max()) + 1, **known}
         net.space.settle(features, labels[p.result])
-        return Conclusion(net, labels=labels[p.result], record=record)
+        return Conclusion(net, labels=labels[p.result], record=record, centroids=net.space.centroids.cpu())
 
     def state(self) -> State:
         """The clusters that are trained on."""

@@ -16,6 +16,9 @@ Optimizer = typing.Literal["adam", "adamw", "sgd"]
 Schedule = typing.Literal["cosine", "constant"]
 assert typing.get_args(Optimizer) == OPTIMIZERS
 
+# Of every method, from a base class; dataclasses put those first.
+_LIMITS = ("min_confidence", "min_cluster_size", "max_cluster_size")
+
 
 def param(default: Any, text: str, *, written: str | None = None, neutral: bool = False, **bounds: float) -> Any:
     """Declare a parameter of a method, as a field of its dataclass.
@@ -97,8 +100,8 @@ def documented(kind: type[T]) -> type[T]:
 
 
 def parameter_fields(kind: Any) -> tuple[Field[Any], ...]:
-    """The declared parameters of a method, in order."""
-    return fields(kind)
+    """The declared parameters of a method, in order; those that it shares with all come last."""
+    return tuple(sorted(fields(kind), key=lambda each: each.name in _LIMITS))
 
 
 def neutral_parameters(kind: Any) -> tuple[str, ...]:

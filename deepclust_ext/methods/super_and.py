@@ -206,7 +206,8 @@ class SuperANDLearner(Learner):
         features = all_features(net, self.augmentation, self.images.images)
         result = net.space.fit(features, max_iter=100, n_init=10, seed=derive_seed(self.p.seed, "kmeans"))
         figures = bank_figures(features, self.images.labels, temperature=self.p.temperature)
-        return Conclusion(net, record={"inertia": float(result.inertia), **figures})
+        record = {"inertia": float(result.inertia), **figures}
+        return Conclusion(net, record=record, centroids=net.space.centroids.cpu())
 
     def state(self) -> State:
         """The bank, and the neighbours of the round."""

@@ -215,4 +215,5 @@ class VCAMILearner(Learner):
         if p.labels == "kmeans":
             net.centroids.copy_(found.centroids)
             net.variance.copy_(found.inertia.double() / means.numel())
-        return Conclusion(net if p.labels == "kmeans" else self.net, record=record)
+            return Conclusion(net, record=record, centroids=net.centroids.cpu())
+        return Conclusion(self.net, record=record)

@@ -14,10 +14,9 @@ class NearestCentroid(nn.Module):
     r"""Label rows by the nearest of K centroids, after PCA-whitening or a projection on the sphere where asked for.
 
     .. math:: c(x) = \arg\min_k \lVert f(x) - c_k \rVert, \qquad
-              m(x) = 1 - \frac{\min_k \lVert f(x) - c_k \rVert}{\min_{k \ne c(x)} \lVert f(x) - c_k \rVert}, \qquad
               p_k \propto \exp\bigl(-\lVert f(x) - c_k \rVert^2 / 2 \sigma^2\bigr)
 
-    The margin m is 1 at a centroid and 0 half-way between two. The probabilities are those of round Gaussians of the
+    The probabilities are those of round Gaussians of the
     clusters' mean variance along a dimension, :math:`\sigma^2`: in many dimensions nearly all are 0 or 1.
 
     Parameters
@@ -94,16 +93,9 @@ class NearestCentroid(nn.Module):
             rows = nn.functional.normalize(rows.float() - self.mean)
         return unit_rows(rows) if self.spherical else rows
 
-    def label(self, views: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the nearest centroid (B,) int64 of views, ties to the lowest, and the margin (B,) float32."""
-        rows = self.prepare(views)
-        labels = kmeans_assign(rows, self._known).labels
-        distances = self._squared_distances(rows)
-        own = distances.gather(1, labels[:, None]).squeeze(1)
-        other = distances.scatter(1, labels[:, None], float("inf")).amin(1)
-        # 0 / 0 is a row on two centroids, and a single centroid has no other.
-        margin = 1.0 - torch.where(other > 0, own / other.clamp_min(1e-300), 1.0).clamp(0, 1).sqrt()
-        return labels, margin.float()
+    def label(self, views: Tensor) -> Tensor:
+        """Return the nearest centroid (B,) int64 of views, ties to the lowest."""
+        return kmeans_assign(self.prepare(views), self._known).labels
 
     def outputs(self, views: Tensor) -> tuple[Tensor, Tensor]:
         """Return the probabilities (1, B, K) of views (B, ...), and the prepared rows (B, p), float32."""

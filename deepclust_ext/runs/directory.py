@@ -35,6 +35,8 @@ Self = TypeVar("Self", bound="RunDirectory")
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP})
 
 LABELS, METRICS, EMBEDDINGS = "labels.csv", "metrics.json", "embeddings.npz"
+# The embeddings that a run was fitted on, where it made them itself.
+FEATURES = "features.npz"
 
 
 def resume_mode(resume: bool | str) -> Mode:
@@ -173,7 +175,7 @@ class RunDirectory:
     def _clear_failed_start(self) -> None:
         """Delete what a run has written that ended before its first checkpoint, as on a full disk."""
         if self.holds_run and not holds_started_run(self.path):
-            for name in ("config.yaml", "log.jsonl"):
+            for name in ("config.yaml", "log.jsonl", FEATURES):
                 (self.path / name).unlink(missing_ok=True)
 
     def _file(self, name: str) -> Path:
@@ -248,11 +250,15 @@ class RunDirectory:
     # Results
 
     def write_labels(
-        self, names: Sequence[str], labels: npt.NDArray[np.int64], confidence: npt.NDArray[np.floating[Any]]
+        self,
+        names: Sequence[str],
+        labels: npt.NDArray[np.int64],
+        confidence: npt.NDArray[np.floating[Any]],
+        columns: Mapping[str, npt.NDArray[Any]] | None = None,
     ) -> None:
-        """Write labels.csv from N names, clusters (N,) and confidences (N,), as `labels_csv` has them."""
+        """Write labels.csv from N names, clusters (N,), confidences (N,) and more, as `labels_csv` has them."""
         with atomic_writer(self._file(LABELS)) as file:
-            file.write(labels_csv(names, labels, confidence))
+            file.write(labels_csv(names, labels, confidence, columns))
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Write metrics.json; NaN and infinity, which JSON lacks, become null."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,21 +40,37 @@ def write_csv(path: str | os.PathLike[str], header: Sequence[str], rows: Iterabl
         file.write(csv_bytes(header, rows))
 
 
-def labels_csv(names: Sequence[str], labels: npt.NDArray[np.int64], confidence: npt.NDArray[np.floating[Any]]) -> bytes:
-    """Return the content of labels.csv: path or index, cluster, and the probability the network gives it.
+def labels_csv(
+    names: Sequence[str],
+    labels: npt.NDArray[np.int64],
+    confidence: npt.NDArray[np.floating[Any]],
+    columns: Mapping[str, npt.NDArray[Any]] | None = None,
+) -> bytes:
+    """Return the content of labels.csv: path or index, cluster, how sure it is, and what else is known of each image.
 
     Parameters
     ----------
     names : sequence of str
         N names, paths relative to the data folder or decimal indices.
     labels : ndarray of int64, shape (N,)
-        The cluster of each image.
+        The cluster of each image, -1 for none.
     confidence : ndarray of float, shape (N,)
         In [0, 1].
+    columns : mapping of str to ndarray, shape (N,), optional
+        More columns, of whole numbers, in which -1 is an empty cell, or of others, in which NaN is.
 
     Returns
     -------
     content : bytes
     """
-    rows = ((name, int(label), f"{share:.6f}") for name, label, share in zip(names, labels, confidence, strict=True))
-    return csv_bytes(("path", "cluster", "confidence"), rows)
+    more = [map(_entry, values.tolist()) for values in (columns or {}).values()]
+    shares = (f"{share:.6f}" for share in confidence.tolist())
+    rows = zip(names, labels.tolist(), shares, *more, strict=True)
+    return csv_bytes(("path", "cluster", "confidence", *(columns or {})), rows)
+
+
+def _entry(value: float) -> str | None:
+    """A number for a cell: six digits, or None for an empty one."""
+    if isinstance(value, int):
+        return None if value < 0 else str(value)
+    return None if value != value else f"{value:.6g}"

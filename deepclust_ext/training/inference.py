@@ -60,10 +60,21 @@ def label_heads(net: Any, augmentation: Augmentation, images: Tensor) -> tuple[T
     return torch.cat(labels, dim=1), torch.cat(confidence, dim=1), torch.cat(embeddings)
 
 
-def probability_of(net: Any, augmentation: Augmentation, images: Tensor, labels: Tensor, head: int) -> Tensor:
-    """The probability (N,) float32 that a head gives each image's label (N,)."""
-    batches = [probabilities[head].cpu() for probabilities, _ in forward_batches(net, augmentation, images)]
-    return torch.cat(batches).gather(1, labels.cpu()[:, None]).squeeze(1).float()
+def probability_of(
+    net: Any, augmentation: Augmentation, images: Tensor, labels: Tensor, head: int, into: Tensor
+) -> Tensor:
+    """The probability (N,) float32 that a head gives each image's label (N,), summed over the clusters merged in it.
+
+    `into` (K,) is the cluster that each is part of, of which `labels` are.
+    """
+    batches = []
+    for (probabilities, _), own in zip(
+        forward_batches(net, augmentation, images), labels.cpu().split(BATCH), strict=True
+    ):
+        # On the CPU, where sums have one order.
+        each = probabilities[head].cpu()
+        batches.append(torch.zeros_like(each).index_add_(1, into, each).gather(1, own[:, None]).squeeze(1).float())
+    return torch.cat(batches)
 
 
 def all_features(net: Any, augmentation: Augmentation, images: Tensor) -> Tensor:

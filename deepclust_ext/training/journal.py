@@ -68,6 +68,10 @@ class Journal:
             return None
         saved = folder.read_config()
         compare_configs(saved, config, where=str(folder.path))
+        if saved["parameters"] != config["parameters"]:
+            # Those that no training depends on: the file shows what the results will be made with.
+            saved["parameters"] = config["parameters"]
+            folder.write_config(saved)
         state = folder.checkpoints.load()
         if state is None:
             # A run that was killed before its first checkpoint starts again; one that has lost them does not.

@@ -47,7 +47,10 @@ class Conclusion:
         (N,) int64 in [0, K), where the method has labels of its own, such as a merge's; else they are those of the head
         whose labels of two views agree best.
     confidence : Tensor, optional
-        (N,) float32, of these labels; by default the probability that the network gives them.
+        (N,) float32, of these labels; by default what `training.placement.Centers` says.
+    centroids : Tensor, optional
+        (K or fewer, p), where clusters are those of centroids, among the embeddings as `net.space` prepares them if
+        there is one: confidence is then a margin, and no probability.
     record : dict
         Logged as the run's conclusion.
     """
@@ -55,6 +58,7 @@ class Conclusion:
     net: Any
     labels: Tensor | None = None
     confidence: Tensor | None = None
+    centroids: Tensor | None = None
     record: Record = field(default_factory=dict)
 
 

@@ -18,6 +18,8 @@ from deepclust_ext.data.items import Items
 from deepclust_ext.runs import RunDirectory, describe
 from deepclust_ext.training.inference import agreement_of_views, label_heads, probability_of
 from deepclust_ext.training.learner import Conclusion, Record, State
+from deepclust_ext.training.placement import Centers, Placement, find_centers, in_space
+from deepclust_ext.training.regrouping import Limits, Regrouping, regroup
 from deepclust_ext.training.seeds import derive_generator
 from deepclust_ext.training.watch import collapse_reason
 
@@ -33,7 +35,10 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass
 class Results:
-    """What a finished run has found: a method's fitted attributes, without their underscore."""
+    """What a finished run has found: a method's fitted attributes, without their underscore.
+
+    Runs of earlier versions lack the last four.
+    """
 
     labels: Labels
     confidence: npt.NDArray[np.float32]
@@ -46,28 +51,41 @@ class Results:
     majority_mapping: Labels | None
     history: list[Record]
     metrics: dict[str, Any]
+    clusters: Labels | None = None
+    cluster_centers: npt.NDArray[np.float32] | None = None
+    by_margin: bool = False
+    regrouping: dict[str, torch.Tensor] | None = None
+
+    def centers(self) -> Centers | None:
+        """The final clusters, if the run is of this version."""
+        if self.cluster_centers is None:
+            return None
+        regrouping = None if self.regrouping is None else Regrouping(**self.regrouping)
+        return Centers(torch.from_numpy(self.cluster_centers), self.by_margin, regrouping)
 
     def state(self) -> State:
         """Tensors and plain values, for a file."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
-        return {
+        plain = {
             name: torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else describe(value)
             for name, value in values.items()
         }
+        return {**plain, "regrouping": self.regrouping}
 
     @classmethod
     def of_state(cls, state: State) -> Results:
         """What `state` was made from."""
         values: dict[str, Any] = {n: v.numpy() if isinstance(v, torch.Tensor) else v for n, v in state.items()}
-        return cls(**values)
+        return cls(**{"clusters": values["labels"], **values})
 
 
 @dataclass(frozen=True)
 class Found:
-    """Results, and the embeddings (N, d) float32 of the training images, which files of models do not hold."""
+    """Results, and of the training images what files of models do not hold: embeddings (N, d) float32, and places."""
 
     results: Results
     embeddings: npt.NDArray[np.float32]
+    placement: Placement
 
 
 def make_results(
@@ -81,6 +99,7 @@ def make_results(
     history: list[Record],
     selection: str | None = "nmi",
     baseline: bool = True,
+    limits: Limits | None = None,
 ) -> Found:
     """Label the training images with what a run has come to, and describe the labels.
 
@@ -106,8 +125,10 @@ def make_results(
         How the head is chosen; None for the one head of a method that has no views.
     baseline : bool
         Score k-means on the images beside it.
+    limits : Limits, optional
+        What is asked of the final clusters. Diagnostics and scores count unsure images as well.
     """
-    net = conclusion.net
+    net, limits = conclusion.net, limits or Limits()
     heads, confidences, embeddings = (part.numpy() for part in label_heads(net, augmentation, data.values))
     if selection is None:
         mi_views = nmi_views = np.full(len(heads), np.nan)
@@ -117,31 +138,59 @@ def make_results(
         mi_views, nmi_views = (part.numpy() for part in pair)
         # argmax takes the first of equal values: the lowest head.
         selected = int((mi_views if selection == "mi" else nmi_views).argmax())
-    labels, confidence = heads[selected], confidences[selected]
+    found, posterior = torch.from_numpy(heads[selected]), torch.from_numpy(confidences[selected])
     if conclusion.labels is not None:
         _check_labels(conclusion.labels, len(data), n_clusters)
-        labels = conclusion.labels.cpu().numpy()
-        if conclusion.confidence is None:
-            confidence = probability_of(net, augmentation, data.values, conclusion.labels, selected).numpy()
+        found = conclusion.labels.cpu()
+    rows = in_space(net, torch.from_numpy(embeddings))
+    sizes = {"min_size": limits.min_cluster_size, "max_size": limits.max_cluster_size}
+    regrouping, clusters = regroup(rows, found, n_clusters, **sizes, seed=seed)
+    centers = find_centers(rows, clusters, conclusion.centroids, regrouping, n_clusters)
+    own = conclusion.labels is not None or regrouping.changes
+    if own and conclusion.centroids is None:
+        merged = regrouping.into[found]
+        posterior = probability_of(net, augmentation, data.values, merged, selected, regrouping.into)
+    placement = centers.place(rows, clusters, posterior)
     if conclusion.confidence is not None:
-        confidence = conclusion.confidence.cpu().numpy()
+        placement = placement._replace(confidence=conclusion.confidence.cpu().numpy())
+    labels = placement.clusters
     described: list[dict[str, Any]] = [
         ({"head": head} if selection is None else _agreement(head, mi_views, nmi_views))
         | evaluate.diagnostics(row, n_clusters)
         for head, row in enumerate(heads)
     ]
-    diagnostics = evaluate.diagnostics(labels, n_clusters, embeddings)
-    used = int(np.unique(labels).size)
+    diagnostics = evaluate.diagnostics(labels, len(centers.points), embeddings)
+    raw = np.bincount(found.numpy()) / len(data)
     metrics: dict[str, Any] = {
         **facts,
         "selected_head": selected,
         "diagnostics": diagnostics,
-        "collapsed": collapse_reason(used, diagnostics["largest_share"], n_clusters),
+        "collapsed": collapse_reason(int((raw > 0).sum()), float(raw.max()), n_clusters),
+        "confidence": "margin" if centers.by_margin else "posterior",
         "heads": described,
     }
+    if regrouping.changes:
+        metrics["sizes"] = regrouping.record()
     results = Results(
-        labels, confidence, used, selected, mi_views, nmi_views, None, None, None, history=history, metrics=metrics
+        placement.labels(limits.min_confidence),
+        placement.confidence,
+        int(np.unique(labels).size),
+        selected,
+        mi_views,
+        nmi_views,
+        None,
+        None,
+        None,
+        history=history,
+        metrics=metrics,
+        clusters=labels,
+        cluster_centers=centers.points.numpy(),
+        by_margin=centers.by_margin,
+        regrouping=regrouping.state() if regrouping.changes else None,
     )
+    sure = results.labels >= 0
+    if limits.min_confidence is not None:
+        metrics["unsure"] = {"below": limits.min_confidence, "n": int((~sure).sum()), "share": float((~sure).mean())}
     if data.labels is not None:
         y = data.labels.cpu().numpy()
         for described_head, row in zip(described, heads, strict=True):
@@ -149,13 +198,15 @@ def make_results(
         results.best_head = int(np.argmax([head["scores"]["nmi"] for head in described]))
         results.mapping = evaluate.hungarian_mapping(labels, y)
         results.majority_mapping = evaluate.majority_mapping(labels, y)
-        own = described[selected]["scores"] if conclusion.labels is None else evaluate.scores(labels, y)
-        metrics |= {"scores": own, "best_head": results.best_head}
+        scores = evaluate.scores(labels, y) if own else described[selected]["scores"]
+        metrics |= {"scores": scores, "best_head": results.best_head}
+        if limits.min_confidence is not None and sure.any():
+            metrics["unsure"]["scores_of_the_rest"] = evaluate.scores(labels[sure], y[sure])
         metrics["best_scores"] = described[results.best_head]["scores"]
         if baseline:
             metrics |= compare_with_pixels(labels, n_clusters, data, y, seed=seed)
     results.metrics = describe(metrics)
-    return Found(results, embeddings)
+    return Found(results, embeddings, placement)
 
 
 def _agreement(head: int, mi_views: Floats, nmi_views: Floats) -> dict[str, Any]:
@@ -173,23 +224,24 @@ def _check_labels(labels: torch.Tensor, n: int, n_clusters: int) -> None:
 def write_results(folder: RunDirectory, names: tuple[str, ...], found: Found) -> None:
     """Write labels.csv, embeddings.npz and metrics.json."""
     results = found.results
-    folder.write_labels(names, results.labels, results.confidence)
+    folder.write_labels(names, results.labels, results.confidence, found.placement.columns())
     folder.write_embeddings(
         {"embeddings": found.embeddings, "labels": results.labels, "confidence": results.confidence}
     )
     folder.write_metrics(results.metrics)
 
 
-def saved_results(folder: RunDirectory, fitted: State, images: Items) -> Results | None:
+def saved_results(folder: RunDirectory, state: State, images: Items, limits: Limits) -> Results | None:
     """What a finished run has found, or None where its results must be made again.
 
-    That is so if a result file is gone, or if classes are given that the run was not scored against.
+    That is so if a result file is gone, if other limits are asked for, or if classes are given that the run was not
+    scored against.
     """
-    if not folder.holds_results:
+    if not folder.holds_results or limits != Limits(*(state["parameters"].get(name) for name in Limits._fields)):
         return None
-    results = Results.of_state(fitted)
+    results = Results.of_state(state["fitted"])
     if images.labels is not None:
-        scores = evaluate.scores(results.labels, images.labels.cpu().numpy())
+        scores = evaluate.scores(results.clusters, images.labels.cpu().numpy())
         if scores != results.metrics.get("scores"):
             return None
     return results

@@ -342,3 +342,40 @@ def test_without_tensorboard_its_extra_is_named_before_the_work(tmp_path, fit, c
     assert fit(write_folder(tmp_path / "photos", 20), tmp_path / "run", "--tensorboard") == 2
     assert "pip install 'deepclust_ext[tensorboard]'" in capfd.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_unsure_images_have_a_folder_of_their_own(tmp_path, fit, capfd):
+    photos, run = write_folder(tmp_path / "photos", 60), tmp_path / "run"
+    assert fit(photos, run) == 0
+    bound = np.median([float(row["confidence"]) for row in rows(run / "labels.csv")])
+    # The run is finished: its results are made again for another bound.
+    assert fit(photos, run, "--resume", "auto", "--min-confidence", str(bound), "--export", "copy") == 0
+    unsure = {row["path"] for row in rows(run / "labels.csv") if row["cluster"] == "-1"}
+    assert 0 < len(unsure) < 60
+    assert unsure == {row["path"] for row in rows(run / "labels.csv") if float(row["confidence"]) < bound}
+    found = exported(run / "clusters")
+    assert {name for name, cluster in found.items() if cluster == "unsure"} == unsure
+    assert len(found) == 60
+    capfd.readouterr()
+    for words, count in ([], len(unsure)), (["--min-confidence", "0"], 0), (["--min-confidence", "1"], 60):
+        out = ["--out", str(tmp_path / "new.csv")]
+        assert main(["predict", str(run), "--data", str(photos), *out, *words]) == 0
+        assert f" {count} unsure; labels: " in capfd.readouterr().out
+        assert sum(row["cluster"] == "-1" for row in rows(tmp_path / "new.csv")) == count
+    assert main(["predict", str(run), "--data", str(photos), "--min-confidence", "2"]) == 2
+    assert "'--min-confidence' must be at most 1, got 2.0" in capfd.readouterr().err
+    assert main(["evaluate", str(run), "--quiet"]) == 0
+
+
+def test_sizes_on_the_command_line(tmp_path, fit, capfd):
+    photos, run = write_folder(tmp_path / "photos", 60), tmp_path / "run"
+    words = ["fit", "kmeans", "--data", str(photos), "--out", str(run), "--clusters", "4", "--min-confidence", "0.01"]
+    assert main([*words, "--max-cluster-size", "9"]) == 0
+    out = capfd.readouterr().out
+    assert "sizes: 0 small clusters merged, " in out
+    assert "unsure: " in out
+    clusters = [row["cluster"] for row in rows(run / "labels.csv")]
+    assert max(clusters.count(name) for name in set(clusters)) <= 9
+    assert main(["evaluate", str(run), "--quiet"]) == 0
+    assert main(["predict", str(run), "--data", str(photos), "--quiet"]) == 0
+    assert (run / "predictions.csv").read_bytes() == (run / "labels.csv").read_bytes()

@@ -48,7 +48,7 @@ def test_affinity_is_the_functions_on_normalised_pixels():
     x, _ = blobs(200)
     rows = torch.from_numpy(x).flatten(1).float() / 255
     rows = torch.nn.functional.normalize(rows - rows.double().mean(0).float())
-    for options, rule in (({}, {"lam": 0.0, "min_size": 5}), ({"lam": 1.0, "kc": 3, "min_size": 1}, {"kc": 3})):
+    for options, rule in (({}, {"lam": 0.0, "min_size": 5}), ({"lam": 1.0, "kc": 3, "min_cluster_size": 1}, {"kc": 3})):
         model = Affinity(4, k=9, **options).fit(x)
         want = agglomerate(affinity_graph(rows, 9), 4, x=rows, **rule)
         assert np.array_equal(model.labels_, want.labels.numpy())
@@ -57,7 +57,7 @@ def test_affinity_is_the_functions_on_normalised_pixels():
 def test_outliers_take_no_places():
     x, y = blobs()
     x[:2] = 255 - 255 * np.eye(8, dtype=np.uint8)
-    model = Affinity(3, k=6, min_size=5).fit(x)
+    model = Affinity(3, k=6, min_cluster_size=5).fit(x)
     assert len(np.unique(np.stack([y[2:], model.labels_[2:]]), axis=1)[0]) == 3
     assert Affinity(3, k=6).fit(x).metrics_["conclusion"]["min_size"] == 2
 

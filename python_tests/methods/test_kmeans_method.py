@@ -119,5 +119,5 @@ def test_names_of_the_data_reach_the_file(tmp_path):
     names = tuple(f"a/{i}, b.jpg" for i in range(6))
     KMeans(2).fit(EmbeddingData(torch.from_numpy(x), torch.from_numpy(y), names), run=tmp_path)
     lines = (tmp_path / "labels.csv").read_text().splitlines()
-    assert lines[0] == "path,cluster,confidence"
-    assert [line.rsplit(",", 2)[0] for line in lines[1:]] == [f'"{name}"' for name in names]
+    assert lines[0] == "path,cluster,confidence,distance,runner_up,runner_up_distance"
+    assert [line.rsplit(",", 5)[0] for line in lines[1:]] == [f'"{name}"' for name in names]
