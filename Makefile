@@ -12,7 +12,7 @@ TORCH ?= torch==2.14.1 torchvision==0.29.1
 JOBS := $(or $(MAX_JOBS),$(shell nproc))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test emu lint format bench test-cuda sanitize-cuda bench-cuda gpu-check clean
+.PHONY: demo test emu lint format bench docs test-cuda sanitize-cuda bench-cuda gpu-check clean
 
 demo: $(VENV)/.built
 	$(BIN)/deepclust fit dhog --config small --data mnist5k --out $(DEMO) --resume auto
@@ -53,6 +53,12 @@ format: $(VENV)/.built
 bench: $(VENV)/.built
 	$(BIN)/deepclust bench --json build/bench.json
 	$(BIN)/python benchmarks/report.py build/bench.json README.md benchmarks/results/speed.md
+
+# The API reference, from the docstrings.
+docs: $(VENV)/.built
+	@$(BIN)/python -c "import pdoc" 2> /dev/null || $(BIN)/python -m pip install --quiet "pdoc>=15"
+	$(BIN)/python -m pdoc --docformat numpy --math --output-directory build/docs deepclust_ext '!.*\._'
+	@echo "API reference: build/docs/index.html"
 
 # For a machine with a GPU: the ops' tests there, the same under compute-sanitizer's four tools, and the kernels' times.
 test-cuda: $(VENV)/.built
