@@ -8,6 +8,7 @@ COMMANDS = {
     "predict": "label new images with a finished run",
     "evaluate": "score a finished run",
     "embed": "embed images by a pretrained network",
+    "duplicates": "find images that are the same or nearly so",
     "study": "experiments with DeepCluster: random networks, halting, numbers of clusters",
     "bench": "time the kernels against plain PyTorch",
     "info": "versions, devices, processor features",
