@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+from deepclust_ext.commands._append import append_rows, check_only_new, labelled_names
 from deepclust_ext.commands._export import check_export, export, export_beside
 from deepclust_ext.commands._parser import Parser, UsageError
 from deepclust_ext.commands._run import load, open_for_reading
@@ -13,6 +14,7 @@ from deepclust_ext.commands._show import note
 from deepclust_ext.data import ImageData, Items, load_data
 from deepclust_ext.data.reading import FRAMES
 from deepclust_ext.data.source import Source
+from deepclust_ext.data.walk import list_files
 from deepclust_ext.methods import Clusterer
 from deepclust_ext.runs import atomic_writer, labels_csv
 
@@ -32,10 +34,17 @@ def run(words: list[str]) -> int:
     parser.add_argument("--frames", choices=FRAMES, help="what of files with several frames (default: as the run did)")
     parser.add_argument("--export", choices=("copy", "link"), help="sort the files into clusters/K beside OUT too")
     parser.add_argument("--min-confidence", type=float, help="less sure labels become -1 (default: as the run did)")
+    parser.add_argument(
+        "--only-new",
+        action="store_true",
+        help="label the images whose path is neither in OUT nor, of the run's own data, in its labels.csv; append them",
+    )
     parser.add_argument("--no-cache", action="store_true", help="do not keep scaled images beside RUN")
     parser.add_argument("--device", help="cpu or cuda (default: as the run did)")
     parser.add_argument("--quiet", action="store_true", help="print nothing")
     found = parser.parse_args(words)
+    if found.only_new:
+        check_only_new(found.export, found.out)
     folder = open_for_reading(found.run)
     out = folder.path / "predictions.csv" if found.out is None else Path(found.out)
     if found.out != "-":
@@ -43,20 +52,29 @@ def run(words: list[str]) -> int:
     request = (folder.read_config().get("data") or {}).get("request") or {}
     asked = {name: getattr(found, name) for name in ("image_size", "max_pixels", "frames", "stretch")}
     # What is not said is as it was for the run; runs of older versions say less.
-    known = {name: request[name] if value is None else value for name, value in asked.items() if name in request}
-    source = Source(found.data, found.split, **{n: v for n, v in {**asked, **known}.items() if v is not None})
+    given = {name: request[name] if value is None else value for name, value in asked.items() if name in request}
+    source = Source(found.data, found.split, **{n: v for n, v in {**asked, **given}.items() if v is not None})
     if found.export:
         if found.out == "-":
             raise UsageError("--export must come with a file in --out, got -")
         check_export(source, export_beside(out))
 
     replaced = {"device": found.device, "min_confidence": found.min_confidence}
+    known = labelled_names(out, folder, source, request) if found.only_new else set()
+    # Before anything is decoded.
+    if known and source.folder is not None and known.issuperset(list_files(source.folder)[0]):
+        return _nothing_new(found.quiet, out)
     method = Clusterer.load(found.run, **{name: value for name, value in replaced.items() if value is not None})
     method.check_limits()
     images = fitting(
-        load(source, min_images=1, beside=None if found.no_cache else folder.path, quiet=found.quiet),
+        load(source, min_images=1, beside=None if found.no_cache else folder.path, quiet=found.quiet, without=known),
         method.image_shape_,
     )
+    if known:
+        new = [i for i, name in enumerate(images.names) if name not in known]
+        if not new:
+            return _nothing_new(found.quiet, out)
+        images = images.subset(new)
     placement = method.place(images)
     labels = placement.labels(method.min_confidence)
     content = labels_csv(images.names, labels, placement.confidence, placement.columns())
@@ -64,14 +82,25 @@ def run(words: list[str]) -> int:
         sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
         return 0
-    with atomic_writer(out) as file:
-        file.write(content)
+    if found.only_new:
+        append_rows(out, content)
+    else:
+        with atomic_writer(out) as file:
+            file.write(content)
     if found.export:
         export(source, images, labels, export_beside(out), found.export)
     if not found.quiet:
         used = len(set(placement.clusters.tolist()))
         unsure = f", {(labels < 0).sum()} unsure" if method.min_confidence is not None else ""
-        print(f"{len(images)} {images.kind}, {used} of {method.n_found} clusters{unsure}; labels: {out}")
+        which = "new " if found.only_new else ""
+        print(f"{len(images)} {which}{images.kind}, {used} of {method.n_found} clusters{unsure}; labels: {out}")
+    return 0
+
+
+def _nothing_new(quiet: bool, out: Path) -> int:
+    """Say that all images have a label."""
+    if not quiet:
+        print(f"0 new images; labels: {out}")
     return 0
 
 
