@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import glob
 import os
+import platform
 import shutil
+import subprocess
 import sys
 
 from setuptools import setup
@@ -13,12 +15,16 @@ sys.path.append(os.path.dirname(os.path.abspath(__file__)))  # pip's build does 
 import setup_cuda
 
 TORCH_FLOOR = (2, 11)
+SETUPTOOLS_FLOOR = 77  # of pyproject.toml
 CXX_FLAGS = [
     "-O3",
     "-std=c++20",
     "-fvisibility=hidden",
     "-ffp-contract=fast",
     "-fno-math-errno",
+    # After what CFLAGS holds: NaN and infinity are looked for.
+    "-fno-fast-math",
+    "-fno-finite-math-only",
     "-Wall",
     "-Wno-psabi",
     f"-DTORCH_TARGET_VERSION=0x{TORCH_FLOOR[0]:02x}{TORCH_FLOOR[1]:02x}000000000000",
@@ -41,11 +47,45 @@ def check_torch() -> None:
         fail(f"torch {torch.__version__} is too old.", "pip install --upgrade 'torch>=2.11'")
 
 
-def check_compiler() -> None:
-    """Refuse to build without a C++ compiler."""
-    compiler = os.environ.get("CXX", "c++").split()[0]
-    if shutil.which(compiler) is None and shutil.which("g++") is None:
-        fail(f"no C++ compiler found ('{compiler}').", "apt-get install g++   (or set CXX)")
+# At the link, CFLAGS stands as well: -ffast-math there would switch off small numbers for the whole process.
+LINK_FLAGS = ["-O3", "-fno-fast-math"]
+
+
+def check_setuptools() -> None:
+    """Refuse a setuptools that cannot read pyproject.toml, as --no-build-isolation may find one."""
+    import setuptools
+
+    if int(setuptools.__version__.split(".")[0]) < SETUPTOOLS_FLOOR:
+        fail(
+            f"setuptools {setuptools.__version__} is too old: it must be {SETUPTOOLS_FLOOR} or newer.",
+            f"pip install --upgrade 'setuptools>={SETUPTOOLS_FLOOR}'   (or drop --no-build-isolation)",
+        )
+
+
+def check_compiler() -> str:
+    """The C++ compiler; refuses to build without one, or without the one that CXX names."""
+    named = os.environ.get("CXX", "").split()
+    if named and shutil.which(named[0]) is None:
+        fail(f"CXX names a compiler that is not there ('{named[0]}').", "unset CXX   (or install it)")
+    found = next((name for name in ("c++", "g++", "clang++") if shutil.which(name)), None)
+    if not named and found is None:
+        fail("no C++ compiler found.", "apt-get install g++   (or set CXX)")
+    if not named and found != "c++":
+        os.environ["CXX"] = found  # torch looks for c++ alone
+    return named[0] if named else found
+
+
+def machine_flags(compiler: str) -> list[str]:
+    """What undoes -march in CFLAGS: g++ compiles every kernel for each level of x86-64, over the oldest one.
+
+    clang++ compiles one level, and keeps the -march that it is given.
+    """
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return []
+    ended = subprocess.run(
+        [compiler, "-dM", "-E", "-x", "c++", os.devnull], capture_output=True, text=True, check=False
+    )
+    return [] if "__clang__" in ended.stdout else ["-march=x86-64", "-mtune=generic"]
 
 
 def have_ninja() -> bool:
@@ -61,14 +101,15 @@ def have_ninja() -> bool:
     return False
 
 
-def cpu_extension():
+def cpu_extension(compiler: str):
     """The CPU library `_C`: no nvcc, no Python API, one binary for every torch from 2.11 on."""
     from torch.utils.cpp_extension import CppExtension
 
     return CppExtension(
         "deepclust_ext._C",
         sorted(["csrc/library.cpp", *glob.glob("csrc/cpu/*/*.cpp")]),
-        extra_compile_args={"cxx": [*CXX_FLAGS]},
+        extra_compile_args={"cxx": [*CXX_FLAGS, *machine_flags(compiler)]},
+        extra_link_args=LINK_FLAGS,
         depends=sorted(glob.glob("csrc/**/*.h", recursive=True)),
         py_limited_api=True,
     )
@@ -93,7 +134,7 @@ def cuda_toolkit() -> setup_cuda.Toolkit | None:
     return toolkit
 
 
-def cuda_extension(toolkit: setup_cuda.Toolkit):
+def cuda_extension(toolkit: setup_cuda.Toolkit, compiler: str):
     """The CUDA library `_C_cuda`: nvcc sees kernels alone, g++ the files that speak to torch."""
     import torch
     from torch.utils.cpp_extension import CppExtension
@@ -113,10 +154,15 @@ def cuda_extension(toolkit: setup_cuda.Toolkit):
         include_dirs=toolkit.include_folders,
         libraries=["torch_cuda"],
         # Undefined symbols show now and not at the import; a library that no file uses yet is left out.
-        extra_link_args=["-Wl,--no-undefined", "-Wl,--as-needed", *toolkit.libraries],
+        extra_link_args=[*LINK_FLAGS, "-Wl,--no-undefined", "-Wl,--as-needed", *toolkit.libraries],
         extra_compile_args={
             # USE_CUDA shows the stable ABI's own CUDA functions.
-            "cxx": [*CXX_FLAGS, "-DUSE_CUDA", f'-DDC_CUDA_ARCHITECTURES="{" ".join(architectures)}"'],
+            "cxx": [
+                *CXX_FLAGS,
+                *machine_flags(compiler),
+                "-DUSE_CUDA",
+                f'-DDC_CUDA_ARCHITECTURES="{" ".join(architectures)}"',
+            ],
             # Always our own -gencode flags: without a GPU, torch's choice of them raises an IndexError.
             "nvcc": [*setup_cuda.NVCC_FLAGS, *setup_cuda.gencode_flags(architectures)],
         },
@@ -143,15 +189,16 @@ def build_command():
 
 def main() -> None:
     """Build and install what this machine allows."""
+    check_setuptools()
     check_torch()
-    check_compiler()
+    compiler = check_compiler()
     toolkit = cuda_toolkit()
     if toolkit is not None:
         os.environ["CUDA_HOME"] = toolkit.home  # torch.utils.cpp_extension reads it when it is first imported
         limit = setup_cuda.job_limit(len(os.sched_getaffinity(0)), setup_cuda.available_memory())
         os.environ.setdefault("MAX_JOBS", str(limit))
     setup(
-        ext_modules=[cpu_extension(), *([cuda_extension(toolkit)] if toolkit else [])],
+        ext_modules=[cpu_extension(compiler), *([cuda_extension(toolkit, compiler)] if toolkit else [])],
         cmdclass={"build_ext": build_command()},
         options={"bdist_wheel": {"py_limited_api": "cp310"}},
     )

@@ -27,15 +27,16 @@ STABLE_TORCH_LIBRARY(deepclust, library) {
   // Exact Lloyd from `centroids` [.., n_clusters, d], or from k-means++ with `seed` where there are none: at most
   // max_iter updates, then a last assignment. `empty` is 0 (split), 1 (farthest) or 2 (keep). history [.., max_iter, 3]
   // holds objective, share of points moved and imbalance; a matrix that has settled after n_iter updates repeats its
-  // last record, with nothing moved.
+  // last record, with nothing moved. sample_weight [.., n] in float64 is between 0 and 1.
   library.def(
       "kmeans(Tensor x, Tensor? centroids, SymInt n_clusters, int seed, SymInt max_iter, float tol, int empty, "
-      "bool spherical) -> (Tensor centroids, Tensor labels, Tensor inertia, Tensor n_iter, Tensor history, "
+      "bool spherical, Tensor? sample_weight=None) -> (Tensor centroids, Tensor labels, Tensor inertia, Tensor n_iter, "
+      "Tensor history, "
       "Tensor n_empty)");
   // The lowest nearest centroid of every point, and its squared distance.
   library.def("kmeans_assign(Tensor x, Tensor centroids) -> (Tensor labels, Tensor squared_distances)");
-  // The indices [.., n_clusters] of the points that k-means++ draws as starting centroids.
-  library.def("kmeans_plusplus(Tensor x, SymInt n_clusters, int seed) -> Tensor");
+  // The indices [.., n_clusters] of the points that k-means++ draws as starting centroids; weights as of kmeans.
+  library.def("kmeans_plusplus(Tensor x, SymInt n_clusters, int seed, Tensor? sample_weight=None) -> Tensor");
   // The k nearest points of x [.., n, d] to each query [.., q, d], or to each other: squared distances ("euclidean") or
   // similarities ("cosine", "inner"), and indices, [.., q or n, k].
   library.def("knn(Tensor x, Tensor? query, SymInt k, str metric) -> (Tensor values, Tensor indices)");

@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
+import os
 import re
 from collections.abc import Iterable, Sequence
 
 
-def unloadable(torch_version: str, torch_cuda: str | None) -> str | None:
-    """Why `_C_cuda` cannot be loaded under this torch; None where it can.
+def unloadable(torch_version: str, torch_cuda: str | None, runtime: int | None) -> str | None:
+    """Why `_C_cuda`, linked to that major version of the CUDA runtime, cannot be loaded under this torch.
 
-    Asked before loading, because a library for a torch with CUDA may be installed beside one without: pip builds
-    against a torch of its own.
+    Asked before loading, because a library for a torch with CUDA may be installed beside one without, or for another
+    CUDA: pip builds against a torch of its own. The runtime is torch's own, which has the current device and stream.
     """
     if torch_cuda is None:
         return f"torch {torch_version} is built without CUDA; install a torch for CUDA"
+    if runtime is not None and runtime != int(torch_cuda.split(".")[0]):
+        return (
+            f"_C_cuda is built for CUDA {runtime}, and torch {torch_version} for CUDA {torch_cuda}; rebuild it: "
+            "DEEPCLUST_CUDA=1 pip install --no-build-isolation --force-reinstall --no-deps --no-cache-dir deepclust_ext"
+        )
     return None
+
+
+def linked_runtime(path: str) -> int | None:
+    """The major version of the CUDA runtime that the library at `path` is linked to, without loading it."""
+    if os.path.getsize(path) == 0:
+        return None
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        found = re.search(rb"libcudart\.so\.(\d+)\0", content)
+        return int(found[1]) if found else None
 
 
 def built_architectures(path: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import glob
 import os
+import sys
 from typing import Any
 
 import torch
@@ -15,20 +16,29 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 _TORCH_FLOOR = (2, 11)
 
 
-def _load(name: str) -> str | None:
-    """Load the library `name` from the package folder; its path, or None where it was not built."""
-    found = sorted(glob.glob(os.path.join(_HERE, f"{name}.so")) + glob.glob(os.path.join(_HERE, f"{name}.*.so")))
-    if not found:
-        return None
+def _find(name: str, folder: str = _HERE) -> str | None:
+    """The path of the library `name` in a package folder, or None where it was not built."""
+    found = glob.glob(os.path.join(folder, f"{name}.so")) + glob.glob(os.path.join(folder, f"{name}.*.so"))
+    return min(found, default=None)
+
+
+def _load(path: str) -> None:
+    """Load a library, or raise the one readable error."""
     try:
-        torch.ops.load_library(found[0])
+        torch.ops.load_library(path)
     except OSError as error:
         raise ImportError(
-            f"deepclust_ext: {os.path.basename(found[0])} does not load with torch {torch.__version__}: {error}\n"
+            f"deepclust_ext: {os.path.basename(path)} does not load with torch {torch.__version__}: {error}\n"
             "  Rebuild it against this torch: "
             "pip install --no-build-isolation --force-reinstall --no-deps --no-cache-dir deepclust_ext"
         ) from error
-    return found[0]
+
+
+def _hidden() -> str | None:
+    """The folder of another, built copy of this package that this one stands before on the path."""
+    folders = [os.path.join(os.path.abspath(folder), "deepclust_ext") for folder in sys.path]
+    others = [folder for folder in folders if os.path.realpath(folder) != os.path.realpath(_HERE)]
+    return next((folder for folder in others if _find("_C", folder) is not None), None)
 
 
 def _load_required() -> str:
@@ -36,26 +46,35 @@ def _load_required() -> str:
     version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
     if version < _TORCH_FLOOR:
         raise ImportError(f"deepclust_ext: torch {torch.__version__} is too old\n  pip install --upgrade 'torch>=2.11'")
-    path = _load("_C")
+    path = _find("_C")
+    hidden = _hidden() if path is None else None
+    if hidden is not None:
+        raise ImportError(
+            f"deepclust_ext: the source checkout {_HERE}, which is not built, hides the installed package {hidden}\n"
+            f"  run Python in another folder than {os.path.dirname(_HERE)}, or build the checkout: "
+            "pip install --no-build-isolation -e ."
+        )
     if path is None:
         raise ImportError(
             "deepclust_ext: the compiled library _C is missing; in a source checkout build it first\n"
             "  pip install --no-build-isolation -e ."
         )
+    _load(path)
     return path
 
 
 def _load_cuda() -> tuple[str | None, str | None]:
     """Load `_C_cuda` where it was built and torch has CUDA: its path, or None and the reason."""
-    reason = _cuda.unloadable(torch.__version__, torch.version.cuda)
+    path = _find("_C_cuda")
+    reason = _cuda.unloadable(torch.__version__, torch.version.cuda, _cuda.linked_runtime(path) if path else None)
     if reason is not None:
         return None, reason
-    path = _load("_C_cuda")
     if path is None:
         return (
             None,
             "not built: no fitting nvcc at the installation; DEEPCLUST_CUDA=1 pip install ... says what it needs",
         )
+    _load(path)
     return path, None
 
 
@@ -92,6 +111,7 @@ def build_info() -> dict[str, Any]:
     dict
         `version`, `torch`, `cpu_library` and `cuda_library` (file names; None where not loaded), `cuda_reason` (why,
         else None), `cuda_architectures` (what the CUDA library is compiled for, as in TORCH_CUDA_ARCH_LIST),
+        `cuda_runtime` (the major version of CUDA that torch must have for it; None where not loaded),
         `simd` (the level the CPU library runs at: base, avx2 or avx512; DEEPCLUST_SIMD in the environment lowers it),
         `threads`, `cuda_devices`.
 
@@ -109,6 +129,7 @@ def build_info() -> dict[str, Any]:
         "cpu_library": os.path.basename(_CPU_LIBRARY),
         "cuda_library": os.path.basename(_CUDA_LIBRARY) if _CUDA_LIBRARY else None,
         "cuda_reason": _CUDA_REASON,
+        "cuda_runtime": _cuda.linked_runtime(_CUDA_LIBRARY) if _CUDA_LIBRARY else None,
         "cuda_architectures": _cuda.built_architectures(_CUDA_LIBRARY) if _CUDA_LIBRARY else [],
         "simd": _SIMD_LEVEL,
         "threads": torch.get_num_threads(),

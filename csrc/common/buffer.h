@@ -9,6 +9,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <new>
+#include <stdexcept>
+#include <string>
 
 namespace deepclust {
 
@@ -33,7 +35,10 @@ class ScratchStack {
   void* take(std::size_t bytes) {
     const bool fits = bytes <= size_ && used_ <= size_ - bytes;
     // The heap first: where it refuses, nothing counts as used.
-    void* memory = fits ? block_ + used_ : ::operator new(bytes, kAlign);
+    void* memory = fits ? block_ + used_ : ::operator new(bytes, kAlign, std::nothrow);
+    if (memory == nullptr)
+      throw std::runtime_error("no memory for " + std::to_string(bytes >> 20) +
+                               " MB of scratch: the arguments must be of fewer or smaller joints, clusters or rows");
     used_ += bytes;
     most_ = std::max(most_, used_);
     return memory;

@@ -1,6 +1,10 @@
 // Compiler-facing macros, shared by host and device code. No torch, no CUDA headers.
 #pragma once
 
+#if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
+#error "deepclust_ext finds rows with NaN or infinity: compile it without -ffast-math and -ffinite-math-only"
+#endif
+
 #if defined(__CUDACC__)
 #define DC_HOST_DEVICE __host__ __device__ __forceinline__
 #else

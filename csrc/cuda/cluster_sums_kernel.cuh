@@ -40,7 +40,8 @@ struct ClusterSums {
   T* part_largest;         // [batch, passes, d]
   double* part_squares;    // [batch, passes]: of |x - mean|^2
   Integer* sums;           // [batch, clusters, d]
-  Integer* count;          // [batch, clusters]
+  Integer* count;          // [batch, clusters]: members
+  Integer* total;          // [batch, clusters]: their weights in units, where there are weights
   Integer* events;         // [batch, clusters]: how many
   Integer* cursor;         // [batch, clusters]: where a cluster's next event goes
   int64_t* event_total;    // [batch]
@@ -59,6 +60,7 @@ struct ClusterSums {
         part_squares(memory.take<double>(plan.batch * plan.passes)),
         sums(memory.take<Integer>(plan.batch * plan.clusters * plan.d)),
         count(memory.take<Integer>(plan.batch * plan.clusters)),
+        total(memory.take<Integer>(plan.weights == nullptr ? 0 : plan.batch * plan.clusters)),
         events(memory.take<Integer>(plan.batch * plan.clusters)),
         cursor(memory.take<Integer>(plan.batch * plan.clusters)),
         event_total(memory.take<int64_t>(plan.batch)),
@@ -74,6 +76,20 @@ DC_DEVICE int64_t thread_index() {
 }
 DC_DEVICE int64_t thread_count() {
   return static_cast<int64_t>(gridDim.x) * kThreads;
+}
+
+// What the point at `at` of all matrices' counts by. Those of less than half a unit are no members.
+DC_DEVICE double weight_at(const KMeansPlan& plan, int64_t at) {
+  return plan.weights == nullptr ? 1.0 : plan.weights[at];
+}
+DC_DEVICE Integer units_at(const KMeansPlan& plan, int64_t at) {
+  return plan.weights == nullptr ? Integer{1} : static_cast<Integer>(weight_units(plan.weights[at], plan.unit));
+}
+// The weight of a cluster's members; their number where there are no weights.
+template <typename T>
+DC_DEVICE double cluster_weight(const KMeansPlan& plan, const ClusterSums<T>& clusters, int64_t cluster) {
+  const Integer* const of = plan.weights == nullptr ? clusters.count : clusters.total;
+  return static_cast<double>(signed_of(of[cluster])) * plan.unit;
 }
 
 // (item, pass, column) to a thread: sum, least and largest of the column over the rows of the pass.
@@ -133,7 +149,7 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads)
   for (int64_t e = begin * plan.d + threadIdx.x; e < end * plan.d; e += kThreads) {
     const double mean = static_cast<double>(clusters.mean[item * plan.d + e % plan.d]);
     const double y = static_cast<double>(read(x[item * plan.n * plan.d + e])) - mean;
-    sum += y * y;
+    sum += y * y * weight_at(plan, item * plan.n + e / plan.d);
   }
   sum = block_sum(sum);
   if (threadIdx.x == 0) clusters.part_squares[blockIdx.x] = sum;
@@ -146,11 +162,16 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads)
   for (int64_t i = thread_index(); i < plan.batch * plan.n; i += thread_count()) {
     const int64_t item = i / plan.n, from = labels[i], to = clusters.fresh[i];
     if (clusters.done[item] != 0 || from == to) continue;
-    atomicAdd(&clusters.events[item * plan.clusters + to], Integer{1});
-    atomicAdd(&clusters.count[item * plan.clusters + to], Integer{1});
-    if (from < 0) continue;
-    atomicAdd(&clusters.events[item * plan.clusters + from], Integer{1});
-    atomicAdd(&clusters.count[item * plan.clusters + from], ~Integer{0});
+    const Integer units = units_at(plan, i);
+    const auto count = [&](int64_t cluster, Integer members, Integer weight) {
+      const int64_t at = item * plan.clusters + cluster;
+      atomicAdd(&clusters.events[at], Integer{1});
+      if (units == 0) return;
+      atomicAdd(&clusters.count[at], members);
+      if (plan.weights != nullptr) atomicAdd(&clusters.total[at], weight);
+    };
+    count(to, Integer{1}, units);
+    if (from >= 0) count(from, ~Integer{0}, Integer{0} - units);
   }
 }
 
@@ -194,10 +215,11 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads, 4)
   }
 }
 
-// An entry as an integer of its column.
+// An entry times its weight as an integer of its column. The scale is a power of two: only the weight rounds.
 template <typename T>
-DC_DEVICE int64_t fixed_point(T value, T mean, double scale) {
-  const double shifted = fma(static_cast<double>(value) - static_cast<double>(mean), scale, kFixedPointMagic);
+DC_DEVICE int64_t fixed_point(T value, T mean, double weight, double scale) {
+  const double shifted =
+      fma((static_cast<double>(value) - static_cast<double>(mean)) * weight, scale, kFixedPointMagic);
   int64_t bits;
   memcpy(&bits, &shifted, sizeof(bits));
   return bits - kFixedPointBits;
@@ -240,7 +262,8 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads)
       sum = 0;
     }
     const int64_t point = points[e], row = point < 0 ? ~point : point;
-    const int64_t value = fixed_point(read(x[(item * plan.n + row) * plan.d + j]), mean, scale);
+    const double weight = weight_at(plan, item * plan.n + row);
+    const int64_t value = fixed_point(read(x[(item * plan.n + row) * plan.d + j]), mean, weight, scale);
     sum += point < 0 ? -value : value;
   }
   atomicAdd(&column[cluster * plan.d], static_cast<Integer>(sum));

@@ -24,13 +24,16 @@ struct Flags {
 
 }  // namespace
 
-// (x [.., N, d], start [.., K, d] or none) -> centroids [.., K, d], labels [.., N], inertia [..], n_iter [..],
-// history [.., max_iter, 3] in float64 (objective, moved, imbalance), empty [.., max_iter] in int64.
+// (x [.., N, d], start [.., K, d] or none, weights [.., N] or none) -> centroids [.., K, d], labels [.., N], inertia
+// [..], n_iter [..], history [.., max_iter, 3] in float64 (objective, moved, imbalance), empty [.., max_iter] in int64.
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> kmeans(const Tensor& x, const std::optional<Tensor>& start,
                                                                   int64_t n_clusters, int64_t seed, int64_t max_iter,
-                                                                  double tol, int64_t empty_rule, bool spherical) {
+                                                                  double tol, int64_t empty_rule, bool spherical,
+                                                                  const std::optional<Tensor>& weights) {
   check_kmeans(x, start, n_clusters, max_iter, tol, empty_rule);
+  check_weights("kmeans", x, weights);
   if (start.has_value()) check_same_device("kmeans", "x", x, "centroids", *start);
+  if (weights.has_value()) check_same_device("kmeans", "x", x, "sample_weight", *weights);
   const DeviceScope scope(x);
   refuse_capture("kmeans", scope.stream());
   const ScalarType dtype = accumulator_dtype(x.scalar_type());
@@ -43,7 +46,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> kmeans(const Tensor& 
   Tensor empties = empty(sizes_with(x, 2, {max_iter}), ScalarType::Long, x);
   if (batch == 0) return {centroids, labels, inertia, n_iter, history, empties};
 
-  const KMeansPlan plan({batch, n, d, n_clusters, dtype_of(x)}, max_iter, tol, empty_rule, spherical);
+  const std::optional<Tensor> own = dense(weights);
+  const KMeansPlan plan({batch, n, d, n_clusters, dtype_of(x)}, max_iter, tol, empty_rule, spherical, weights_of(own));
   const Tensor points = dense(x), memory = workspace(plan.workspace_bytes(), x);
   const KMeansOutputs out{centroids.mutable_data_ptr(),
                           static_cast<int64_t*>(labels.mutable_data_ptr()),
@@ -66,7 +70,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> kmeans(const Tensor& 
   if (found[1] >= 0) refuse_row("kmeans", "centroids", found[1] % n_clusters);
   if (!start.has_value()) {
     const Tensor seeds = empty({batch, n_clusters}, ScalarType::Long, x);
-    draw_all_seeds(SeedingPlan(plan), points, seed, seeds, centroids, scope.stream());
+    draw_all_seeds(SeedingPlan(plan, plan.weights), points, seed, seeds, centroids, scope.stream());
   }
   for (int64_t first = 0; first < max_iter; first += kIterationsAtOnce) {
     if (first > 0 && flags.read()[2] == 0) break;

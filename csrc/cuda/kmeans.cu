@@ -18,8 +18,15 @@ unsigned blocks_for(int64_t threads) {
 
 }  // namespace
 
-KMeansPlan::KMeansPlan(const AssignPlan& sizes, int64_t max_iter, double tol, int64_t empty, bool spherical)
-    : AssignPlan(sizes), max_iter(max_iter), tol(tol), empty(static_cast<EmptyRule>(empty)), spherical(spherical) {
+KMeansPlan::KMeansPlan(const AssignPlan& sizes, int64_t max_iter, double tol, int64_t empty, bool spherical,
+                       const double* weights)
+    : AssignPlan(sizes),
+      max_iter(max_iter),
+      tol(tol),
+      empty(static_cast<EmptyRule>(empty)),
+      spherical(spherical),
+      weights(weights),
+      unit(weights == nullptr ? 1.0 : ldexp(1.0, -fixed_point_digits(sizes.n))) {
   const int64_t most = (n + 63) / 64;
   pass_rows = most > 256 ? most : 256;
   passes = ceil_div(n, pass_rows);
@@ -103,7 +110,7 @@ void finish_kmeans(const KMeansPlan& plan, const void* x, const KMeansOutputs& o
     auto* const sum = &sum_distances<T>;
     auto* const finish = &finish_matrices<T>;
     DC_LAUNCH(sum, static_cast<unsigned>(plan.batch * blocks), kThreads, 0, on)
-    (all.distances, plan.n, blocks, everything, all.block_sums);
+    (all.distances, plan.weights, plan.n, blocks, everything, all.block_sums);
     DC_LAUNCH(finish, static_cast<unsigned>(plan.batch), kThreads, 0, on)(all);
   });
 }

@@ -11,9 +11,12 @@ struct KMeansPlan : AssignPlan {
   double tol;
   EmptyRule empty;
   bool spherical;
+  const double* weights;      // [batch, n] in [0, 1], or null: all 1
+  double unit;                // of the integers that sums of weights are kept in
   int64_t pass_rows, passes;  // of a column's sum: the CPU's cut, so that the means are the same
 
-  KMeansPlan(const AssignPlan& sizes, int64_t max_iter, double tol, int64_t empty, bool spherical);
+  KMeansPlan(const AssignPlan& sizes, int64_t max_iter, double tol, int64_t empty, bool spherical,
+             const double* weights);
   std::size_t workspace_bytes() const;
 };
 

@@ -135,22 +135,30 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads)
     if (!is_finite(read(data[e]))) atomicMin(bad_row, static_cast<RowFlag>(e / cols));
 }
 
-// The sum of a block of distances, in all threads; a DC_SYNC must lie between two calls.
+// A distance times its point's weight, if there are weights; a weight of 0 outweighs infinity.
 template <typename T>
-DC_DEVICE double sum_distance_block(const T* distances, int64_t n, int64_t block) {
+DC_DEVICE double weighted(T distance, const double* weights, int64_t at) {
+  if (weights == nullptr) return static_cast<double>(distance);
+  return weights[at] > 0.0 ? weights[at] * static_cast<double>(distance) : 0.0;
+}
+
+// The sum of a block of item's distances, in all threads; a DC_SYNC must lie between two calls.
+template <typename T>
+DC_DEVICE double sum_distance_block(const T* distances, const double* weights, int64_t n, int64_t item, int64_t block) {
   double sum = 0;
   for (int64_t i = block * kWeightBlock + threadIdx.x; i < n && i < (block + 1) * kWeightBlock; i += kThreads)
-    sum += static_cast<double>(distances[i]);
+    sum += weighted(distances[item * n + i], weights, item * n + i);
   return block_sum(sum);
 }
 
-// sums [batch, blocks] of distances [batch, n]; with a range, of the matrices that it is not empty for.
+// sums [batch, blocks] of distances [batch, n], with weights [batch, n] or null; with a range, of the matrices that it
+// is not empty for.
 template <typename T>
-DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads)
-    sum_distances(const T* distances, int64_t n, int64_t blocks, const int64_t* range, double* sums) {
+DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) sum_distances(const T* distances, const double* weights, int64_t n,
+                                                        int64_t blocks, const int64_t* range, double* sums) {
   const int64_t item = blockIdx.x / blocks, block = blockIdx.x % blocks;
   if (range != nullptr && range[item * 2] >= range[item * 2 + 1]) return;
-  const double sum = sum_distance_block(distances + item * n, n, block);
+  const double sum = sum_distance_block(distances, weights, n, item, block);
   if (threadIdx.x == 0) sums[blockIdx.x] = sum;
 }
 

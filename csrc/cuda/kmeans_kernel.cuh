@@ -1,9 +1,9 @@
 // Lloyd's iterations on the GPU: assign every point, move every centroid to the mean of its members.
 //
-//   S_k = sum over members of (x - mean),   c_k = mean + S_k / n_k,
-//   objective = sum_i |x_i - c_{a(i)}|^2 = sum_i |y_i|^2 - 2 sum_k <z_k, S_k> + sum_k n_k |z_k|^2
+//   S_k = sum over members of w (x - mean),   W_k = sum of w,   c_k = mean + S_k / W_k,
+//   objective = sum_i w_i |x_i - c_{a(i)}|^2 = sum_i w_i |y_i|^2 - 2 sum_k <z_k, S_k> + sum_k W_k |z_k|^2
 //
-// with y = x - mean and z = c - mean, as on the CPU (cpu/kmeans/kmeans.h). The S_k are exact integers
+// with y = x - mean and z = c - mean, as on the CPU (cpu/kmeans/kmeans.h). S_k and W_k are exact integers
 // (cluster_sums_kernel.cuh), so the same labels give the same centroids as there; only on the sphere does the order in
 // which a norm is summed show, in the last bits of a double.
 //
@@ -26,7 +26,7 @@ template <typename T>
 struct Lloyd {
   KMeansPlan plan;
   ClusterSums<T> clusters;
-  double* terms;       // [batch, clusters, 2]: <z_k, S_k> and n_k |z_k|^2
+  double* terms;       // [batch, clusters, 2]: <z_k, S_k> and W_k |z_k|^2
   Integer* step;       // [batch]: the largest squared step of a centroid, a double's bits
   T* distances;        // [batch, n]
   double* block_sums;  // [batch, blocks] of distances
@@ -62,6 +62,8 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) clear_clusters(const Lloyd<T> all) {
     all.clusters.sums[i] = 0;
   for (int64_t i = thread_index(); i < plan.batch * plan.clusters; i += thread_count())
     all.clusters.count[i] = all.clusters.events[i] = 0;
+  for (int64_t i = thread_index(); plan.weights != nullptr && i < plan.batch * plan.clusters; i += thread_count())
+    all.clusters.total[i] = 0;
   for (int64_t i = thread_index(); i < plan.batch * plan.n; i += thread_count()) all.labels[i] = -1;
   for (int64_t i = thread_index(); i < plan.batch; i += thread_count()) {
     all.clusters.done[i] = 0;
@@ -91,7 +93,7 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) centroid_terms(const Lloyd<T> all) {
   square = warp_sum(square);
   if (threadIdx.x % kWarp != 0) return;
   all.terms[cluster * 2] = product;
-  all.terms[cluster * 2 + 1] = static_cast<double>(signed_of(all.clusters.count[cluster])) * square;
+  all.terms[cluster * 2 + 1] = cluster_weight(plan, all.clusters, cluster) * square;
 }
 
 // One matrix's record and empty clusters, by one block.
@@ -104,19 +106,23 @@ struct Assignment {
 
   DC_DEVICE Integer* count() const { return all.clusters.count + item * all.plan.clusters; }
   DC_DEVICE int64_t members(int64_t k) const { return signed_of(count()[k]); }
+  DC_DEVICE double weight(int64_t k) const {
+    return cluster_weight(all.plan, all.clusters, item * all.plan.clusters + k);
+  }
   DC_DEVICE int64_t* labels() const { return all.labels + item * all.plan.n; }
   DC_DEVICE T* distances() const { return all.distances + item * all.plan.n; }
 
   // Writes the record; whether a cluster is empty.
   DC_DEVICE bool record(int64_t iteration) const {
     const KMeansPlan& plan = all.plan;
-    double sums[4] = {};  // cross terms, own terms, squared counts, empty clusters
+    double sums[5] = {};  // cross terms, own terms, squared weights, weights, empty clusters
     for (int64_t k = threadIdx.x; k < plan.clusters; k += kThreads) {
-      const double size = static_cast<double>(members(k));
+      const double size = weight(k);
       sums[0] += all.terms[(item * plan.clusters + k) * 2];
       sums[1] += all.terms[(item * plan.clusters + k) * 2 + 1];
       sums[2] += size * size;
-      sums[3] += size == 0 ? 1 : 0;
+      sums[3] += size;
+      sums[4] += members(k) == 0 ? 1 : 0;
     }
     for (double& sum : sums) {
       sum = block_sum(sum);
@@ -132,17 +138,18 @@ struct Assignment {
       double* const record = all.history + (item * plan.max_iter + iteration) * 3;
       record[0] = objective > 0 ? objective : 0;
       record[1] = static_cast<double>(moved) / n;
-      record[2] = sums[2] * static_cast<double>(plan.clusters) / n / n;
-      all.empties[item * plan.max_iter + iteration] = static_cast<int64_t>(sums[3]);
+      record[2] = sums[2] * static_cast<double>(plan.clusters) / sums[3] / sums[3];
+      all.empties[item * plan.max_iter + iteration] = static_cast<int64_t>(sums[4]);
     }
-    return sums[3] > 0;
+    return sums[4] > 0;
   }
 
+  // The heaviest cluster; -1 where it has no second member.
   DC_DEVICE int64_t largest() const {
     Best best;
-    for (int64_t k = threadIdx.x; k < all.plan.clusters; k += kThreads) best.offer(static_cast<double>(members(k)), k);
+    for (int64_t k = threadIdx.x; k < all.plan.clusters; k += kThreads) best.offer(weight(k), k);
     best = block_best(best);
-    return best.value > 1 ? best.index : -1;
+    return members(best.index) > 1 ? best.index : -1;
   }
   // The farthest point of a cluster, or of all with more than one member; -1 where they lie on their centroids.
   DC_DEVICE int64_t farthest(int64_t of_cluster) const {
@@ -150,7 +157,8 @@ struct Assignment {
     for (int64_t i = threadIdx.x; i < all.plan.n; i += kThreads) {
       const int64_t label = labels()[i];
       const bool eligible = of_cluster < 0 ? members(label) > 1 : label == of_cluster;
-      if (eligible && distances()[i] > T(0)) best.offer(static_cast<double>(distances()[i]), i);
+      if (eligible && distances()[i] > T(0) && units_at(all.plan, item * all.plan.n + i) > 0)
+        best.offer(static_cast<double>(distances()[i]), i);
     }
     DC_SYNC();  // block_best's memory is free
     return block_best(best).index;
@@ -162,14 +170,19 @@ struct Assignment {
     for (int64_t j = threadIdx.x; j < plan.d; j += kThreads) {
       const T value = read(x[(item * plan.n + point) * plan.d + j]);
       const int64_t column = item * plan.d + j;
-      const auto whole =
-          static_cast<Integer>(fixed_point(value, all.clusters.mean[column], all.clusters.scale[column]));
+      const auto whole = static_cast<Integer>(fixed_point(
+          value, all.clusters.mean[column], weight_at(plan, item * plan.n + point), all.clusters.scale[column]));
       all.clusters.sums[(item * plan.clusters + from) * plan.d + j] -= whole;
       all.clusters.sums[(item * plan.clusters + to) * plan.d + j] += whole;
     }
     if (threadIdx.x == 0) {
       --count()[from];
       ++count()[to];
+      if (plan.weights != nullptr) {
+        const Integer units = units_at(plan, item * plan.n + point);
+        all.clusters.total[item * plan.clusters + from] -= units;
+        all.clusters.total[item * plan.clusters + to] += units;
+      }
       labels()[point] = to;
       distances()[point] = T(0);
     }
@@ -207,12 +220,13 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) move_centroids(const Lloyd<T> all) {
   const KMeansPlan& plan = all.plan;
   const int64_t cluster = thread_index() / kWarp, item = cluster / plan.clusters;
   if (cluster >= plan.batch * plan.clusters || all.clusters.done[item] != 0) return;
-  const int64_t count = signed_of(all.clusters.count[cluster]);
+  const double count = static_cast<double>(signed_of(all.clusters.count[cluster]));
   if (count == 0) return;
+  const double weight = cluster_weight(plan, all.clusters, cluster);
   const auto fresh = [&](int64_t j) {
     const double sum = static_cast<double>(signed_of(all.clusters.sums[cluster * plan.d + j]));
     const double mean = static_cast<double>(all.clusters.mean[item * plan.d + j]);
-    return mean + sum / all.clusters.scale[item * plan.d + j] / static_cast<double>(count);
+    return mean + sum / all.clusters.scale[item * plan.d + j] / weight;
   };
   double norm = 1;
   if (plan.spherical) {
@@ -226,9 +240,9 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) move_centroids(const Lloyd<T> all) {
     T& centroid = all.centroids[cluster * plan.d + j];
     const T value = static_cast<T>(fresh(j) / norm);
     const double difference = static_cast<double>(value) - static_cast<double>(centroid);
-    // The sums know their members to 1 / scale: what is less is their rounding, and a centroid that starts on its only
+    // The sums know a member to 1 / scale: what is less is their rounding, and a centroid that starts on its only
     // member stays there.
-    if (fabs(difference) * all.clusters.scale[item * plan.d + j] <= 1.0) continue;
+    if (fabs(difference) * all.clusters.scale[item * plan.d + j] * weight <= count) continue;
     step += difference * difference;
     centroid = value;
   }

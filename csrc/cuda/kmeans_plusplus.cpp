@@ -5,9 +5,11 @@
 namespace deepclust::cuda {
 
 // x [.., N, d] -> the indices of n_clusters distinct points [.., n_clusters], in the order drawn.
-Tensor kmeans_plusplus(const Tensor& x, int64_t n_clusters, int64_t seed) {
+Tensor kmeans_plusplus(const Tensor& x, int64_t n_clusters, int64_t seed, const std::optional<Tensor>& weights) {
   check_points("kmeans_plusplus", x);
   check_cluster_count("kmeans_plusplus", x, n_clusters);
+  check_weights("kmeans_plusplus", x, weights);
+  if (weights.has_value()) check_same_device("kmeans_plusplus", "x", x, "sample_weight", *weights);
   const DeviceScope scope(x);
   refuse_capture("kmeans_plusplus", scope.stream());
   const int64_t batch = batch_of(x, 2), n = x.size(x.dim() - 2), d = x.size(x.dim() - 1);
@@ -18,7 +20,9 @@ Tensor kmeans_plusplus(const Tensor& x, int64_t n_clusters, int64_t seed) {
   check_launch("kmeans_plusplus");
   if (const int64_t row = to_host(bad_row)[0]; row >= 0) refuse_row("kmeans_plusplus", "x", row % n);
   const Tensor centroids = empty({batch, n_clusters, d}, accumulator_dtype(x.scalar_type()), x);
-  draw_all_seeds(SeedingPlan({batch, n, d, n_clusters, dtype_of(x)}), points, seed, seeds, centroids, scope.stream());
+  const std::optional<Tensor> own = dense(weights);
+  const SeedingPlan plan({batch, n, d, n_clusters, dtype_of(x)}, weights_of(own));
+  draw_all_seeds(plan, points, seed, seeds, centroids, scope.stream());
   return seeds;
 }
 

@@ -29,8 +29,13 @@ void start_seeding(const SeedingPlan& plan, int64_t seed, void* workspace, RowFl
     using T = accumulator_t<decltype(zero)>;
     const SeedingMemory<T> memory(plan, workspace);
     auto* const start = &start_states<T>;
-    DC_LAUNCH(start, blocks_over(plan.batch * plan.n), kThreads, 0, static_cast<Stream>(stream))
-    (plan, memory.space, seed, unfinished);
+    const auto on = static_cast<Stream>(stream);
+    DC_LAUNCH(start, blocks_over(plan.batch * plan.n), kThreads, 0, on)(plan, memory.space, seed, unfinished);
+    if (plan.weights == nullptr || plan.batch == 0) return;
+    auto* const sum = &sum_distances<T>;
+    const int64_t* const everything = nullptr;
+    DC_LAUNCH(sum, static_cast<unsigned>(plan.batch * plan.blocks), kThreads, 0, on)
+    (memory.space.squared, plan.weights, plan.n, plan.blocks, everything, memory.space.sums);
   });
 }
 
@@ -44,7 +49,7 @@ void draw_rounds(const SeedingPlan& plan, const void* x, int64_t rounds, void* w
     const SeedingMemory<T> memory(plan, workspace);
     const SeedingSpace<T>& space = memory.space;
     const SeedingDraws<E> draws{plan, space, static_cast<const E*>(x), seeds, static_cast<T*>(centroids), unfinished};
-    const Search lower{x, centroids, nullptr, nullptr, space.weights, nullptr, space.range, nullptr};
+    const Search lower{x, centroids, nullptr, nullptr, space.squared, nullptr, space.range, nullptr};
     auto* const draw = &draw_seeds<E>;
     auto* const sum = &sum_distances<T>;
     for (int64_t round = 0; round < rounds; ++round) {
@@ -52,7 +57,7 @@ void draw_rounds(const SeedingPlan& plan, const void* x, int64_t rounds, void* w
       if (plan.clusters == 1) return;
       search_centroids(plan, lower, stream);
       DC_LAUNCH(sum, static_cast<unsigned>(plan.batch * plan.blocks), kThreads, 0, on)
-      (space.weights, plan.n, plan.blocks, space.range, space.sums);
+      (space.squared, plan.weights, plan.n, plan.blocks, space.range, space.sums);
     }
   });
 }

@@ -9,15 +9,17 @@
 namespace deepclust::cuda {
 
 struct SeedingPlan : AssignPlan {
-  int64_t blocks;  // of weights, a matrix
+  const double* weights;  // [batch, n] in [0, 1], or null: all 1
+  int64_t blocks;         // of kWeightBlock points, a matrix
 
-  explicit SeedingPlan(const AssignPlan& sizes) : AssignPlan(sizes), blocks(ceil_div(sizes.n, kWeightBlock)) {}
+  SeedingPlan(const AssignPlan& sizes, const double* weights)
+      : AssignPlan(sizes), weights(weights), blocks(ceil_div(sizes.n, kWeightBlock)) {}
   std::size_t workspace_bytes() const;
   // The rounds that K seeds take where none is rejected too often: a pass whenever they have doubled.
   int64_t rounds() const;
 };
 
-// `unfinished` counts the matrices that lack seeds.
+// `unfinished` counts the matrices that lack seeds. With weights, a pass over them that the first draw reads.
 void start_seeding(const SeedingPlan& plan, int64_t seed, void* workspace, RowFlag* unfinished, void* stream);
 
 // Draws on: seeds [batch, clusters], and x's rows there as centroids [batch, clusters, d]. Repeat until `unfinished` is

@@ -1,6 +1,6 @@
-// k-means++ seeding, the CPU's method (cpu/kmeans/kmeans_plusplus.h): draw a point by a stale upper bound of D^2,
-// compute its true one, accept with probability true / stale; bring all bounds up to date whenever the seeds have
-// doubled, or 32 draws of one seed were rejected.
+// k-means++ seeding, the CPU's method (cpu/kmeans/kmeans_plusplus.h): draw a point by its weight times a stale upper
+// bound of D^2, compute the true one, accept with probability true / stale; bring all bounds up to date whenever the
+// seeds have doubled, or 32 draws of one seed were rejected.
 //
 // A round is three launches. `draw_seeds`, one block a matrix, draws until a pass over all points is due, which is half
 // of all seeds at once in the last rounds; `nearest_centroids` lowers the weights by the seeds that wait;
@@ -33,13 +33,13 @@ struct SeedingState {
 
 template <typename T>
 struct SeedingSpace {
-  T* weights;            // [batch, n]
-  double* sums;          // [batch, blocks]
+  T* squared;            // [batch, n]: D^2, or what it was; 1 until the first draw by weight
+  double* sums;          // [batch, blocks]: of w D^2
   SeedingState* states;  // [batch]
   int64_t* range;        // [batch, 2]: the seeds that wait for a pass
 
   SeedingSpace(Workspace& memory, const SeedingPlan& plan)
-      : weights(memory.take<T>(plan.batch * plan.n)),
+      : squared(memory.take<T>(plan.batch * plan.n)),
         sums(memory.take<double>(plan.batch * plan.blocks)),
         states(memory.take<SeedingState>(plan.batch)),
         range(memory.take<int64_t>(plan.batch * 2)) {}
@@ -50,23 +50,24 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads)
     start_states(const SeedingPlan plan, const SeedingSpace<T> space, int64_t seed, RowFlag* unfinished) {
   const int64_t thread = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   const int64_t step = static_cast<int64_t>(gridDim.x) * kThreads;
-  for (int64_t i = thread; i < plan.batch * plan.n; i += step) space.weights[i] = static_cast<T>(INFINITY);
+  const T before = plan.weights == nullptr ? static_cast<T>(INFINITY) : T(1);
+  for (int64_t i = thread; i < plan.batch * plan.n; i += step) space.squared[i] = before;
   for (int64_t b = thread; b < plan.batch; b += step)
     space.states[b] = {RandomStream(static_cast<uint64_t>(seed), static_cast<uint64_t>(b)), 0, 0, 0};
   if (thread == 0) *unfinished = static_cast<RowFlag>(plan.batch);
 }
 
-// Walks along values [first, last) until their running sum passes `target`, which it lowers by what it passes. Where
-// rounding carries it past the end: the last value that is not 0. -1 where all are.
-template <typename T>
-DC_DEVICE int64_t walk(const T* values, int64_t first, int64_t last, double& target) {
+// Walks along the values at [first, last) until their running sum passes `target`, which it lowers by what it passes.
+// Where rounding carries it past the end: the last value that is not 0. -1 where all are.
+template <typename F>
+DC_DEVICE int64_t walk(const F& value_at, int64_t first, int64_t last, double& target) {
   DC_SHARED(int, crossing, 2);  // the first thread that passes the target; the last that holds more than 0
   DC_SHARED(double, passed, 1);
   int64_t found = -1;
   double found_target = target;
   for (int64_t i0 = first; i0 < last; i0 += kThreads) {
     const int64_t i = i0 + threadIdx.x;
-    const double value = i < last ? static_cast<double>(values[i]) : 0.0;
+    const double value = i < last ? value_at(i) : 0.0;
     if (threadIdx.x == 0) {
       crossing[0] = kThreads;
       crossing[1] = -1;
@@ -111,7 +112,7 @@ struct MatrixDraws {
   int64_t item;
   SeedingState state;
 
-  DC_DEVICE T* weights() const { return all.space.weights + item * all.plan.n; }
+  DC_DEVICE T* squared() const { return all.space.squared + item * all.plan.n; }
   DC_DEVICE double* sums() const { return all.space.sums + item * all.plan.blocks; }
   DC_DEVICE int64_t* seeds() const { return all.seeds + item * all.plan.clusters; }
   DC_DEVICE const E* row(int64_t i) const { return all.x + (item * all.plan.n + i) * all.plan.d; }
@@ -122,42 +123,69 @@ struct MatrixDraws {
     for (int64_t block = threadIdx.x; block < all.plan.blocks; block += kThreads) sum += sums()[block];
     return block_sum(sum);
   }
-  // The point where the running sum of the weights passes `target`.
+  DC_DEVICE double weight(int64_t i) const { return weighted(squared()[i], all.plan.weights, item * all.plan.n + i); }
+  // The point where the running sum of w D^2 passes `target`.
   DC_DEVICE int64_t find(double target) const {
-    const int64_t block = walk(sums(), 0, all.plan.blocks, target);
+    const int64_t block = walk([&](int64_t i) { return sums()[i]; }, 0, all.plan.blocks, target);
     if (block < 0) return -1;
     const int64_t end = (block + 1) * kWeightBlock;
-    return walk(weights(), block * kWeightBlock, end < all.plan.n ? end : all.plan.n, target);
+    return walk([&](int64_t i) { return weight(i); }, block * kWeightBlock, end < all.plan.n ? end : all.plan.n,
+                target);
   }
-  DC_DEVICE void set_weight(int64_t i, T value) const {
-    if (threadIdx.x == 0) weights()[i] = value;
+  DC_DEVICE void set_squared(int64_t i, T value) const {
+    if (threadIdx.x == 0) squared()[i] = value;
     DC_SYNC();
-    const double sum = sum_distance_block(weights(), all.plan.n, i / kWeightBlock);
+    const double sum = sum_distance_block(all.space.squared, all.plan.weights, all.plan.n, item, i / kWeightBlock);
     if (threadIdx.x == 0) sums()[i / kWeightBlock] = sum;
     DC_SYNC();
   }
-  // The weight of point i where the seeds that wait are counted in.
-  DC_DEVICE T true_weight(int64_t i) const {
+  // D^2 of point i where the seeds that wait are counted in.
+  DC_DEVICE T true_squared(int64_t i) const {
     DC_SHARED(T, least, kWarps);
-    T weight = weights()[i];
-    if (state.known == state.drawn) return weight;
+    T own = squared()[i];
+    if (state.known == state.drawn) return own;
     for (int64_t k = state.known + threadIdx.x; k < state.drawn; k += kThreads) {
       const T distance = row_distance(row(i), centroid(k), all.plan.d);
-      weight = distance < weight ? distance : weight;
+      own = distance < own ? distance : own;
     }
     DC_UNROLL
     for (int step = kWarp / 2; step > 0; step /= 2) {
-      const T other = __shfl_xor_sync(kFullMask, weight, step);
-      weight = other < weight ? other : weight;
+      const T other = __shfl_xor_sync(kFullMask, own, step);
+      own = other < own ? other : own;
     }
-    if (threadIdx.x % kWarp == 0) least[threadIdx.x / kWarp] = weight;
+    if (threadIdx.x % kWarp == 0) least[threadIdx.x / kWarp] = own;
     DC_SYNC();
     DC_UNROLL
-    for (int warp = 0; warp < kWarps; ++warp) weight = least[warp] < weight ? least[warp] : weight;
-    return weight;
+    for (int warp = 0; warp < kWarps; ++warp) own = least[warp] < own ? least[warp] : own;
+    return own;
+  }
+  // By weight; then D^2 is not known of any point.
+  DC_DEVICE int64_t first_by_weight() {
+    const int64_t seed = find(state.random.uniform() * total());
+    for (int64_t i = threadIdx.x; i < all.plan.n; i += kThreads) squared()[i] = static_cast<T>(INFINITY);
+    DC_SYNC();
+    return seed < 0 ? 0 : seed;
+  }
+  // Of the points that are no seeds and, where there is any of those, of weight above 0, each equally likely.
+  DC_DEVICE int64_t any_other_by_weight() {
+    const double* const weights = all.plan.weights + item * all.plan.n;
+    bool all_count = false;
+    const auto counts = [&](int64_t i) {
+      bool is = all_count || weights[i] > 0.0;
+      for (int64_t k = 0; is && k < state.drawn; ++k) is = seeds()[k] != i;
+      return is ? 1.0 : 0.0;
+    };
+    double candidates = 0;
+    for (int64_t i = threadIdx.x; i < all.plan.n; i += kThreads) candidates += counts(i);
+    candidates = block_sum(candidates);
+    all_count = candidates == 0;
+    double rank = static_cast<double>(
+        state.random.below(all_count ? all.plan.n - state.drawn : static_cast<int64_t>(candidates)));
+    return walk(counts, 0, all.plan.n, rank);
   }
   // Every point coincides with a seed: one of the others, each equally likely.
   DC_DEVICE int64_t any_other() {
+    if (all.plan.weights != nullptr) return any_other_by_weight();
     const int64_t rank = state.random.below(all.plan.n - state.drawn);
     // The lowest i with `rank` points before it that are no seeds; more seeds come in sight as i grows.
     for (int64_t i = rank;;) {
@@ -171,22 +199,20 @@ struct MatrixDraws {
   }
   // The next seed, or -1 where a pass must come first.
   DC_DEVICE int64_t draw() {
-    if (state.drawn == 0) return state.random.below(all.plan.n);
+    if (state.drawn == 0) return all.plan.weights != nullptr ? first_by_weight() : state.random.below(all.plan.n);
     for (;; ++state.rejected) {
       if (state.rejected == kRejections && state.known < state.drawn) return -1;
       const int64_t i = find(state.random.uniform() * total());
       if (i < 0) return any_other();
-      const double stale = static_cast<double>(weights()[i]);
-      const T weight = true_weight(i);
-      if (static_cast<double>(weight) == stale || state.random.uniform() * stale < static_cast<double>(weight))
-        return i;
-      set_weight(i, weight);
+      const T stale = squared()[i], fresh = true_squared(i);
+      if (fresh == stale || state.random.uniform() * static_cast<double>(stale) < static_cast<double>(fresh)) return i;
+      set_squared(i, fresh);
     }
   }
   DC_DEVICE void take(int64_t i) {
     if (threadIdx.x == 0) seeds()[state.drawn] = i;
     for (int64_t j = threadIdx.x; j < all.plan.d; j += kThreads) centroid(state.drawn)[j] = read(row(i)[j]);
-    set_weight(i, T(0));
+    set_squared(i, T(0));
     ++state.drawn;
     state.rejected = 0;
   }

@@ -1,10 +1,19 @@
 // k-means++ over a batch on the side of libtorch, shared by kmeans and kmeans_plusplus.
 #pragma once
 
+#include <optional>
+
 #include "../torch/cuda_arguments.h"
 #include "kmeans_plusplus.h"
 
 namespace deepclust::cuda {
+
+inline std::optional<Tensor> dense(const std::optional<Tensor>& t) {
+  return t.has_value() ? std::optional<Tensor>(dense(*t)) : std::nullopt;
+}
+inline const double* weights_of(const std::optional<Tensor>& weights) {
+  return weights.has_value() ? static_cast<const double*>(weights->data_ptr()) : nullptr;
+}
 
 // x [batch, n, d], dense and finite -> seeds [batch, clusters] in int64, and x's rows there, in the accumulator's
 // dtype. It waits for the device once, or once more for every round that rejected draws have asked for.

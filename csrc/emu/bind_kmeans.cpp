@@ -3,6 +3,8 @@
 
 #include <pybind11/stl.h>
 
+#include <optional>
+
 #include "../cuda/kmeans_assign.cu"
 #include "../cuda/kmeans_plusplus.cu"
 #include "arrays.h"
@@ -41,6 +43,18 @@ py::tuple kmeans_assign(const py::array& x, const py::array& centroids) {
   });
 }
 
+// Weights [batch, n] in float64, or none.
+class Weights {
+ public:
+  explicit Weights(const py::object& weights) {
+    if (!weights.is_none()) memory_.emplace(to_device<double>(weights.cast<py::array>(), "weights"));
+  }
+  const double* get() const { return memory_.has_value() ? memory_->get() : nullptr; }
+
+ private:
+  std::optional<DeviceBuffer<double>> memory_;
+};
+
 // Draws as the torch side does; how many rounds it took beyond those that K alone asks for.
 int64_t draw(const cuda::SeedingPlan& plan, const void* x, int64_t seed, int64_t* seeds, void* centroids) {
   const DeviceBuffer<unsigned char> memory(static_cast<int64_t>(plan.workspace_bytes()));
@@ -54,8 +68,9 @@ int64_t draw(const cuda::SeedingPlan& plan, const void* x, int64_t seed, int64_t
 }
 
 // x [batch, n, d] -> seeds [batch, K], their rows [batch, K, d], and the rounds beyond the usual ones.
-py::tuple kmeans_plusplus(const py::array& x, int64_t clusters, int64_t seed) {
-  const cuda::SeedingPlan plan(plan_of(x, clusters));
+py::tuple kmeans_plusplus(const py::array& x, int64_t clusters, int64_t seed, const py::object& weights) {
+  const Weights given(weights);
+  const cuda::SeedingPlan plan(plan_of(x, clusters), given.get());
   return with_stored(plan.dtype, [&](auto zero) -> py::tuple {
     using E = decltype(zero);
     using T = accumulator_t<E>;
@@ -71,8 +86,9 @@ py::tuple kmeans_plusplus(const py::array& x, int64_t clusters, int64_t seed) {
 // What the op returns, then the first rows that are not finite, of x and of the start, or -1: where there is one, the
 // rest is None.
 py::tuple kmeans(const py::array& x, const py::object& start, int64_t clusters, int64_t seed, int64_t max_iter,
-                 double tol, int64_t empty, bool spherical) {
-  const cuda::KMeansPlan plan(plan_of(x, clusters), max_iter, tol, empty, spherical);
+                 double tol, int64_t empty, bool spherical, const py::object& weights) {
+  const Weights given(weights);
+  const cuda::KMeansPlan plan(plan_of(x, clusters), max_iter, tol, empty, spherical, given.get());
   return with_stored(plan.dtype, [&](auto zero) -> py::tuple {
     using E = decltype(zero);
     using T = accumulator_t<E>;
@@ -95,7 +111,7 @@ py::tuple kmeans(const py::array& x, const py::object& start, int64_t clusters, 
     if (bad_row >= 0 || bad_start >= 0) return py::make_tuple(py::none(), bad_row, bad_start);
     if (start.is_none()) {
       const DeviceBuffer<int64_t> seeds(plan.batch * clusters);
-      draw(cuda::SeedingPlan(plan), points.get(), seed, seeds.get(), centroids.get());
+      draw(cuda::SeedingPlan(plan, given.get()), points.get(), seed, seeds.get(), centroids.get());
     }
     for (int64_t first = 0; first < max_iter && (first == 0 || flags->unfinished > 0); first += 4)
       cuda::iterate_kmeans(plan, points.get(), out, first, std::min(max_iter, first + 4), memory.get(), flags, nullptr);
@@ -112,8 +128,11 @@ py::tuple kmeans(const py::array& x, const py::object& start, int64_t clusters, 
 
 void bind_kmeans(py::module_& module) {
   module.def("kmeans_assign", &kmeans_assign);
-  module.def("kmeans_plusplus", &kmeans_plusplus);
-  module.def("kmeans", &kmeans);
+  module.def("kmeans_plusplus", &kmeans_plusplus, py::arg("x"), py::arg("clusters"), py::arg("seed"),
+             py::arg("weights") = py::none());
+  module.def("kmeans", &kmeans, py::arg("x"), py::arg("start"), py::arg("clusters"), py::arg("seed"),
+             py::arg("max_iter"), py::arg("tol"), py::arg("empty"), py::arg("spherical"),
+             py::arg("weights") = py::none());
 }
 
 }  // namespace deepclust::emu

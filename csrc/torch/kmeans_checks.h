@@ -30,6 +30,14 @@ inline void check_cluster_count(const char* op, const Tensor& x, int64_t n_clust
                   ": 'n_clusters' must be between 1 and x's ", rows, " rows, got ", n_clusters);
 }
 
+inline void check_weights(const char* op, const Tensor& x, const std::optional<Tensor>& weights) {
+  if (!weights.has_value()) return;
+  const auto sizes = x.sizes();
+  STD_TORCH_CHECK(weights->scalar_type() == ScalarType::Double &&
+                      has_sizes(*weights, std::vector<int64_t>(sizes.begin(), sizes.end() - 1)),
+                  op, ": 'sample_weight' must be a float64 tensor with a weight for every row of x");
+}
+
 inline void check_kmeans(const Tensor& x, const std::optional<Tensor>& start, int64_t n_clusters, int64_t max_iter,
                          double tol, int64_t empty_rule) {
   check_points("kmeans", x);

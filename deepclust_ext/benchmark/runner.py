@@ -9,6 +9,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -45,7 +46,8 @@ def main(ops: Sequence[str] = (), *, json_path: str | None = None, compiled: boo
     ops : sequence of str
         Names from `OPS`.
     json_path : str, optional
-        Where the figures go as JSON; `benchmarks/report.py` makes the README's table from it.
+        Where the figures go as JSON; `benchmarks/report.py` makes the README's table from it. What a file from this
+        machine holds of other ops stays in it.
     compiled : bool, default True
         Whether torch.compile is among the opponents; compiling them takes most of the time.
     device : str, default "cpu"
@@ -54,7 +56,7 @@ def main(ops: Sequence[str] = (), *, json_path: str | None = None, compiled: boo
     Returns
     -------
     int
-        0; 1 if a contestant disagrees.
+        0; 1 if a contestant disagrees in some case, which is then neither timed nor written; the others are.
 
     Raises
     ------
@@ -78,18 +80,25 @@ def main(ops: Sequence[str] = (), *, json_path: str | None = None, compiled: boo
                 absent |= set() if kind == "cpu" else case.cpu_only
                 opponents = {k: v for k, v in case.opponents.items() if k not in absent}
                 result = run_case(case, opponents, device)
-            results.append(result)
+            results.append(result | {"benchmark": op})
             _print_case(result)
-            if result["disagreement"]:
-                return 1
         # Growth with the size, on the CPU.
         for remark in module.remarks() if kind == "cpu" and hasattr(module, "remarks") else ():
             sys.stdout.write(f"{op}  {remark}\n")
     if json_path:
-        with open(json_path, "w", encoding="utf-8") as file:
-            json.dump({"machine": machine(device), "results": results}, file, indent=1)
-            file.write("\n")
-    return 0
+        timed = [result for result in results if not result["disagreement"]]
+        _write(Path(json_path), {"machine": machine(device), "results": timed}, measured=ops or OPS)
+    return int(any(result["disagreement"] for result in results))
+
+
+def _write(path: Path, found: dict[str, Any], *, measured: Sequence[str]) -> None:
+    """Write the figures; those that the file has of other ops, from this machine, stay."""
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if before["machine"] == found["machine"]:
+            kept = [result for result in before["results"] if result["benchmark"] not in measured]
+            found["results"] = sorted(kept + found["results"], key=lambda result: OPS.index(result["benchmark"]))
+    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, TypeVar
 
 import numpy as np
@@ -9,15 +10,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from deepclust_ext import _checks as check
 from deepclust_ext._isolation import own_torch_state
 from deepclust_ext._optional import require
-from deepclust_ext.cluster._rows import as_rows, as_tensor, without_torch
-from deepclust_ext.ops.kmeans import kmeans, unit_rows
+from deepclust_ext.cluster._rows import as_centroids, as_rows, as_tensor, without_torch
+from deepclust_ext.ops.kmeans import KMeansResult, kmeans, unit_rows
 from deepclust_ext.ops.kmeans_assign import kmeans_assign
 
 __all__ = ["KMeans"]
 
 _base: Any = require("sklearn.base")
+_exceptions: Any = require("sklearn.exceptions")
+_utils: Any = require("sklearn.utils")
 _validation: Any = require("sklearn.utils.validation")
 _Self = TypeVar("_Self", bound="KMeans")
 
@@ -26,35 +30,43 @@ Floats = npt.NDArray[Any]
 
 
 class KMeans(_base.ClassNamePrefixFeaturesOutMixin, _base.TransformerMixin, _base.ClusterMixin, _base.BaseEstimator):  # type: ignore[misc]
-    """Exact k-means on rows of features.
+    """Exact k-means on rows of features, as scikit-learn's estimator of that name.
 
-    float32 and float64 arrays are computed in their own precision, everything else in float64.
+    float32 and float64 arrays are computed in their own precision, everything else in float64. Sparse input is
+    refused.
 
     Parameters
     ----------
     n_clusters : int, default 8
         Clusters, at most as many as rows.
-    init : {"k-means++", "random"} or array of shape (n_clusters, n_features), default "k-means++"
-        The starting centroids.
+    init : {"k-means++", "random"}, callable or array of shape (n_clusters, n_features), default "k-means++"
+        The starting centroids; a callable gets X, n_clusters and a random_state, and returns an array.
     max_iter : int, default 100
         The most updates of the centroids.
     tol : float, default 0.0
         Stop when no centroid's squared step is longer; not scaled by the data.
-    n_init : int, default 1
-        Starts, of which the one with the lowest inertia counts; 1 where `init` is an array.
+    n_init : int or "auto", default 1
+        Starts, of which the one with the lowest inertia counts; 1 where `init` is an array. "auto" is 1 for "k-means++"
+        and arrays, and 10 otherwise.
     empty : {"split", "farthest", "keep"}, default "split"
         What becomes of a cluster without members; see `deepclust_ext.kmeans`.
     spherical : bool, default False
         Cluster by cosine: rows and centroids are brought to unit length, in `predict` and `transform` too.
-    seed : int, default 0
-        Seeds a generator of its own.
+    random_state : int, RandomState or None, default 0
+        An int seeds generators of its own; a RandomState, or numpy's global one for None, draws such an int.
+    verbose : int, default 0
+        Above 0, print a line for every iteration after a fit.
+    algorithm : {"lloyd", "elkan"}, default "lloyd"
+        As in scikit-learn, without an effect: both are exact, and so is the search here.
+    copy_x : bool, default True
+        As in scikit-learn, without an effect: X is never written to.
 
     Attributes
     ----------
     cluster_centers_ : ndarray, shape (n_clusters, n_features)
     labels_ : ndarray of int64, shape (n_samples,)
     inertia_ : float
-        Sum of squared distances to the nearest centroid.
+        Weighted sum of squared distances to the nearest centroid.
     n_iter_ : int
         Updates made.
     history_ : list of dict
@@ -95,10 +107,13 @@ class KMeans(_base.ClassNamePrefixFeaturesOutMixin, _base.TransformerMixin, _bas
         init: Any = "k-means++",
         max_iter: int = 100,
         tol: float = 0.0,
-        n_init: int = 1,
+        n_init: int | str = 1,
         empty: str = "split",
         spherical: bool = False,
-        seed: int = 0,
+        random_state: Any = 0,
+        verbose: int = 0,
+        algorithm: str = "lloyd",
+        copy_x: bool = True,
     ) -> None:
         self.n_clusters = n_clusters
         self.init = init
@@ -107,34 +122,46 @@ class KMeans(_base.ClassNamePrefixFeaturesOutMixin, _base.TransformerMixin, _bas
         self.n_init = n_init
         self.empty = empty
         self.spherical = spherical
-        self.seed = seed
+        self.random_state = random_state
+        self.verbose = verbose
+        self.algorithm = algorithm
+        self.copy_x = copy_x
 
     @own_torch_state()
-    def fit(self: _Self, X: Any, y: Any = None) -> _Self:  # noqa: ARG002
+    def fit(self: _Self, X: Any, y: Any = None, sample_weight: Any = None) -> _Self:  # noqa: ARG002
         """Cluster rows.
 
         Parameters
         ----------
         X : array-like, shape (n_samples, n_features)
         y : ignored
+        sample_weight : array-like, shape (n_samples,), optional
+            Weights of the rows; 1 where none are given.
 
         Returns
         -------
         KMeans
             This estimator.
+
+        Warns
+        -----
+        ConvergenceWarning
+            Fewer clusters than `n_clusters` have rows, as where fewer rows differ.
+        RuntimeWarning
+            `init` is an array, and `n_init` above 1.
         """
+        check.choice("KMeans", "algorithm", self.algorithm, ("lloyd", "elkan"))
         x = self._rows(X, reset=True)
-        result = kmeans(
-            x,
-            self.n_clusters,
-            init=self._start(x),
-            max_iter=self.max_iter,
-            tol=self.tol,
-            n_init=self.n_init,
-            empty=self.empty,
-            spherical=self.spherical,
-            seed=self.seed,
-        )
+        n_clusters = check.whole_number("KMeans", "n_clusters", self.n_clusters, at_least=1)
+        if len(x) < n_clusters:
+            raise ValueError(
+                f"KMeans: 'n_clusters' must be at most the number of points, {len(x)}, got {n_clusters}: "
+                f"n_samples={len(x)} should be >= n_clusters={n_clusters}"
+            )
+        if self.algorithm == "elkan" and n_clusters == 1:
+            message = "algorithm='elkan' doesn't make sense for a single cluster. Using 'lloyd' instead."
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+        result = self._best(x, self._weights(sample_weight, x))
         self.cluster_centers_ = result.centroids.numpy()
         self.labels_ = result.labels.numpy()
         self.inertia_ = result.inertia.item()
@@ -142,21 +169,31 @@ class KMeans(_base.ClassNamePrefixFeaturesOutMixin, _base.TransformerMixin, _bas
         self.history_ = [{name: value.item() for name, value in r._asdict().items()} for r in result.history]
         self.n_empty_ = int(result.n_empty)
         self._n_features_out = len(self.cluster_centers_)
+        if self.verbose:
+            self._print_history()
+        distinct = len(np.unique(self.labels_))
+        if distinct < len(self.cluster_centers_):
+            message = (
+                f"Number of distinct clusters ({distinct}) found smaller than n_clusters ({self.n_clusters}). "
+                "Possibly due to duplicate points in X."
+            )
+            warnings.warn(message, _exceptions.ConvergenceWarning, stacklevel=2)
         return self
 
-    def fit_predict(self, X: Any, y: Any = None) -> Labels:
+    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Labels:
         """Cluster rows and return their labels.
 
         Parameters
         ----------
         X : array-like, shape (n_samples, n_features)
         y : ignored
+        sample_weight : array-like, shape (n_samples,), optional
 
         Returns
         -------
         ndarray of int64, shape (n_samples,)
         """
-        return self.fit(X, y).labels_
+        return self.fit(X, y, sample_weight=sample_weight).labels_
 
     @own_torch_state()
     def predict(self, X: Any) -> Labels:
@@ -193,13 +230,14 @@ class KMeans(_base.ClassNamePrefixFeaturesOutMixin, _base.TransformerMixin, _bas
         return np.asarray(distances.numpy())
 
     @own_torch_state()
-    def score(self, X: Any, y: Any = None) -> float:  # noqa: ARG002
-        """Minus the sum of squared distances of rows to their nearest centroid.
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:  # noqa: ARG002
+        """Minus the weighted sum of squared distances of rows to their nearest centroid.
 
         Parameters
         ----------
         X : array-like, shape (n_samples, n_features)
         y : ignored
+        sample_weight : array-like, shape (n_samples,), optional
 
         Returns
         -------
@@ -207,7 +245,9 @@ class KMeans(_base.ClassNamePrefixFeaturesOutMixin, _base.TransformerMixin, _bas
         """
         _validation.check_is_fitted(self)
         x = self._rows(X, reset=False)
-        return -kmeans_assign(x, self._centroids(x)).squared_distances.double().sum().item()
+        squared = kmeans_assign(x, self._centroids(x)).squared_distances.double()
+        weights = self._weights(sample_weight, x)
+        return -(squared if weights is None else weights * squared).sum().item()
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -218,20 +258,60 @@ class KMeans(_base.ClassNamePrefixFeaturesOutMixin, _base.TransformerMixin, _bas
         x = as_rows(self, X, reset=reset)
         return unit_rows(x) if self.spherical and not reset else x
 
-    def _start(self, x: Tensor) -> str | Tensor:
-        if isinstance(self.init, str):
-            return self.init
-        try:
-            init = np.asarray(without_torch(self.init))
-        except ValueError:  # rows of different lengths
-            init = np.asarray(None)
-        if init.dtype.kind not in "fiub":
-            got = init.dtype if isinstance(self.init, (np.ndarray, Tensor)) else type(self.init).__name__
-            raise TypeError(
-                "KMeans: 'init' must be 'k-means++', 'random' or a real array of shape (n_clusters, n_features), "
-                f"got {got}"
+    def _weights(self, sample_weight: Any, x: Tensor) -> Tensor | None:
+        if sample_weight is None:
+            return None
+        sample_weight = without_torch(sample_weight)
+        return as_tensor(_validation._check_sample_weight(sample_weight, x.numpy(), dtype=np.float64))
+
+    def _best(self, x: Tensor, weights: Tensor | None) -> KMeansResult:
+        """The best start."""
+        self._n_init = self._starts()
+        seed = self.random_state
+        if not isinstance(seed, (int, np.integer)):
+            seed = _utils.check_random_state(seed).randint(np.iinfo(np.int32).max)
+        by_call = callable(self.init)
+        random = _utils.check_random_state(int(seed)) if by_call else None
+        best: KMeansResult | None = None
+        for _ in range(self._n_init if by_call else 1):
+            init = self.init(x.numpy(), self.n_clusters, random_state=random) if by_call else self.init
+            found = kmeans(
+                x,
+                self.n_clusters,
+                init=init if isinstance(init, str) else as_centroids(init, x, self.n_clusters),
+                max_iter=self.max_iter,
+                tol=self.tol,
+                n_init=1 if by_call else self._n_init,
+                empty=self.empty,
+                spherical=self.spherical,
+                sample_weight=weights,
+                seed=seed,
             )
-        return torch.from_numpy(init.astype(np.float32 if x.dtype == torch.float32 else np.float64))
+            best = found if best is None or found.inertia < best.inertia else best
+        assert best is not None
+        return best
+
+    def _starts(self) -> int:
+        drawn = isinstance(self.init, str)
+        if isinstance(self.n_init, str) and self.n_init == "auto":
+            return 10 if callable(self.init) or (drawn and self.init == "random") else 1
+        n_init = check.whole_number("KMeans", "n_init", self.n_init, at_least=1)
+        if drawn or callable(self.init) or n_init == 1:
+            return n_init
+        message = (
+            f"Explicit initial center position passed: performing only one init in KMeans instead of n_init={n_init}."
+        )
+        warnings.warn(message, RuntimeWarning, stacklevel=4)
+        return 1
+
+    def _print_history(self) -> None:
+        print("Initialization complete")
+        for i, record in enumerate(self.history_):
+            print(f"Iteration {i}, inertia {record['objective']}.")
+        if self.history_ and self.history_[-1]["moved"] == 0:
+            print(f"Converged at iteration {self.n_iter_ - 1}: strict convergence.")
+        elif self.n_iter_ < self.max_iter:
+            print(f"Converged at iteration {self.n_iter_ - 1}: center shift is within tolerance {self.tol}.")
 
     def _centroids(self, x: Tensor) -> Tensor:
         return as_tensor(self.cluster_centers_).to(x.dtype)

@@ -54,9 +54,9 @@ def append_rows(out: Path, content: bytes) -> None:
         file.write(content)
 
 
-def check_only_new(export: str | None, out: str | None) -> None:
+def check_only_new(whole: str | None, out: str | None) -> None:
     """Refuse what does not go with rows that are added to others."""
     if out == "-":
         raise UsageError("--only-new must come with a file in --out, got -")
-    if export:
-        raise UsageError("--only-new must come without --export, which shows one labelling of all images")
+    if whole:
+        raise UsageError("--only-new must come without --export and --format, which show the labels of all images")

@@ -24,7 +24,7 @@ RUN_TYPES: dict[str, Any] = {
     "max_pixels": int | None,
     "stretch": int | None,
     "frames": Literal["first", "all"],
-    "export": Literal["copy", "link"],
+    "export": Literal["copy", "link", "hardlink"],
 }
 
 
@@ -120,6 +120,10 @@ def _add_run_options(run: Any, recipe: Recipe, defaults: dict[str, Any]) -> None
         "--data", type=str, required=True, help="folder of images, file of images or embeddings, or name of a data set"
     )
     run.add_argument("--out", type=str, required=True, help="folder of the run")
+    run.add_argument(
+        "--backbone", type=str, help="embed images by this network of torchvision, timm or module:callable"
+    )
+    run.add_argument("--weights", type=str, help="its weights: a file, the name of some to download, or random")
     run.add_argument("--config", type=str, help=f"parameters to start from: {names}, or a YAML file")
     # Spelt out before this parser sees it: here for the help alone.
     run.add_argument(
@@ -154,7 +158,11 @@ def _add_run_options(run: Any, recipe: Recipe, defaults: dict[str, Any]) -> None
     )
     run.add_argument("--frames", type=RUN_TYPES["frames"], default="first", help="what of files with several frames")
     run.add_argument("--no-cache", action="store_true", help="do not keep scaled images beside OUT for the next run")
-    run.add_argument("--export", type=RUN_TYPES["export"], help="sort the files into OUT/clusters/K too")
+    run.add_argument(
+        "--export", type=RUN_TYPES["export"], help="sort the files into OUT/clusters/K too; link is a symbolic link"
+    )
+    run.add_argument("--format", type=str, help="write the labels as parquet or fiftyone (JSON) too, or as both")
+    run.add_argument("--tensorboard", action="store_true", help="curves for TensorBoard in OUT/tensorboard too")
     run.add_argument("--quiet", action="store_true", help="no progress, no table")
     run.add_argument("--progress", action="store_true", help="a progress bar even where there is no terminal")
 

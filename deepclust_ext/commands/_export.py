@@ -18,6 +18,8 @@ from deepclust_ext.runs import needs_space, write_csv
 
 # The folder of a run's own export, beside its labels.csv.
 EXPORT = "clusters"
+# Links are symbolic; hard links keep the image where its folder is tidied up, and need one file system.
+EXPORTS = ("copy", "link", "hardlink")
 # In it, the folder of images that are in no cluster, as they are unsure.
 UNSURE = "unsure"
 
@@ -28,7 +30,7 @@ def export_beside(table: Path) -> Path:
     return table.with_name(f"{table.stem}-{EXPORT}" if in_run else EXPORT)
 
 
-def check_export(source: Source, target: Path) -> None:
+def check_export(source: Source, target: Path, how: str) -> None:
     """Refuse a target that cannot be written, before the work and not after it.
 
     Parameters
@@ -37,11 +39,14 @@ def check_export(source: Source, target: Path) -> None:
         Must be a folder.
     target : Path
         The folder of the export.
+    how : str
+        Of `EXPORTS`.
 
     Raises
     ------
     UsageError
-        If the images are in the target, so that replacing it would take them away.
+        If the images are in the target, so that replacing it would take them away; or on another file system, where
+        there are no hard links to them.
     RunError
         If the target holds files that no export wrote.
     """
@@ -54,6 +59,12 @@ def check_export(source: Source, target: Path) -> None:
         raise UsageError(
             f"--export must not replace the images it sorts, got --data {source.data} in {str(target)!r}; "
             "choose another --out"
+        )
+    parent = next(each for each in (there, *there.parents) if each.exists())
+    if how == "hardlink" and here.stat().st_dev != parent.stat().st_dev:
+        raise UsageError(
+            f"--export hardlink must have --out on the file system of the images, got {source.data} and "
+            f"{str(target)!r}; --export copy or link will do"
         )
     ExportFolder(target).check()
 
@@ -73,10 +84,10 @@ def export(source: Source, images: Items, labels: npt.NDArray[np.int64], target:
         The cluster of each image; -1 goes to the folder `UNSURE`.
     target : Path
         The folder to make or replace.
-    how : {"copy", "link"}
-        Links are absolute.
+    how : {"copy", "link", "hardlink"}
+        Symbolic links are absolute.
     """
-    check_export(source, target)
+    check_export(source, target, how)
     folder = source.folder or Path()
 
     def paths() -> Iterator[tuple[str, Path]]:
@@ -86,6 +97,9 @@ def export(source: Source, images: Items, labels: npt.NDArray[np.int64], target:
     def write(original: Path, path: Path) -> None:
         if how == "link":
             path.symlink_to(os.path.abspath(original))
+        elif how == "hardlink":
+            # Of the file, not of a link to it.
+            os.link(os.path.realpath(original), path)
         else:
             shutil.copy2(original, path)
 

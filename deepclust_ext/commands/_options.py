@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deepclust_ext.commands._arguments import OWN_OPTIONS, RECIPES, Recipe, build_parser, option, sentence
+from deepclust_ext.commands._formats import parse_formats
 from deepclust_ext.commands._parser import Parser, UsageError
 from deepclust_ext.data import holds_embeddings
 from deepclust_ext.data.source import Source
@@ -35,6 +36,8 @@ class FitRequest:
     seeds: tuple[int, ...] | None
     resume: bool | str
     export: str | None
+    formats: tuple[str, ...]
+    tensorboard: bool
     quiet: bool
     progress: bool | None
     configured: bool
@@ -92,7 +95,11 @@ def parse_fit(name: str, words: list[str]) -> FitRequest:
         max_pixels=found.max_pixels,
         frames=found.frames,
         stretch=found.stretch,
+        backbone=found.backbone,
+        weights=found.weights,
     )
+    if found.weights is not None and found.backbone is None:
+        raise UsageError("--weights must come with --backbone, the network that they are of")
     return FitRequest(
         name=name,
         recipe=recipe,
@@ -102,6 +109,8 @@ def parse_fit(name: str, words: list[str]) -> FitRequest:
         seeds=None if found.seeds is None else parse_seeds(found.seeds),
         resume={"never": False, "always": True}.get(found.resume, found.resume),
         export=found.export,
+        formats=parse_formats(found.format),
+        tensorboard=found.tensorboard,
         quiet=found.quiet,
         progress=True if found.progress else False if found.quiet else None,
         configured=configured,
@@ -177,8 +186,9 @@ def _configuration(recipe: Recipe, words: list[str]) -> tuple[dict[str, Any], bo
     early = Parser(prog="deepclust fit", add_help=False)
     early.add_argument("--config")
     early.add_argument("--data")
+    early.add_argument("--backbone")
     found = early.parse_known_args(words)[0]
-    by_data = recipe.embeddings if holds_embeddings(found.data) else None
+    by_data = recipe.embeddings if found.backbone or holds_embeddings(found.data) else None
     name = found.config or by_data or recipe.config
     if name is None:
         return {}, False

@@ -24,6 +24,7 @@ SPELLINGS = {
     "min_confidence": "--min-confidence",
     "min_cluster_size": "--min-cluster-size",
     "max_cluster_size": "--max-cluster-size",
+    "weights=FILE": "--weights FILE",
 }
 
 

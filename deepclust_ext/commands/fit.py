@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from deepclust_ext._warnings import DeepclustWarning
@@ -14,13 +15,16 @@ from deepclust_ext.commands import _seeds
 from deepclust_ext.commands._arguments import RECIPES
 from deepclust_ext.commands._clusters import KEY, settle_clusters
 from deepclust_ext.commands._export import EXPORT, check_export, export, write_skipped
+from deepclust_ext.commands._formats import Labelled, write_formats
 from deepclust_ext.commands._options import FitRequest, parse_fit
 from deepclust_ext.commands._parser import UsageError
 from deepclust_ext.commands._run import SourcedRun, load
 from deepclust_ext.commands._show import DIAGNOSTICS, SCORES, diagnostic_cells, note, score_cells, seconds, table
+from deepclust_ext.commands._tensorboard import check_installed
 from deepclust_ext.data import Items
 from deepclust_ext.methods import Clusterer
 from deepclust_ext.runs import resume_mode
+from deepclust_ext.runs.directory import EMBEDDINGS, LABELS
 from deepclust_ext.training.progress import Show
 from deepclust_ext.training.warm_start import Earlier
 
@@ -46,8 +50,19 @@ def run(words: list[str]) -> int:
     request = parse_fit(words[0], words[1:])
     if request.export:
         for out in request.folders:
-            check_export(request.source, out / EXPORT)
-    images = load(request.source, beside=Path(request.out) if request.cache else None, quiet=request.quiet)
+            check_export(request.source, out / EXPORT, request.export)
+    if request.tensorboard:
+        check_installed()
+    if request.source.backbone is not None and "embeddings" not in request.recipe.kind.takes:
+        able = ", ".join(name for name, recipe in RECIPES.items() if "embeddings" in recipe.kind.takes)
+        raise UsageError(f"--backbone must come with a method that takes embeddings ({able}), got {request.name}")
+    images = load(
+        request.source,
+        beside=Path(request.out) if request.cache else None,
+        quiet=request.quiet,
+        runs=request.folders,
+        device=request.parameters["device"],
+    )
     request = settle_clusters(request, images)
     method = request.build()
     # Before the run folder is made: a mistake in the command line leaves nothing behind.
@@ -86,8 +101,14 @@ def fit_one(request: FitRequest, images: Items, out: Path, seed: int | None) -> 
     metrics : dict
         The content of metrics.json.
     """
-    choice = {} if request.choice is None else {KEY: request.choice}
-    with SourcedRun(out, resume_mode(request.resume), source=request.source, choice=choice) as folder:
+    mode, choice = resume_mode(request.resume), {} if request.choice is None else {KEY: request.choice}
+    options: dict[str, Any] = {
+        "source": request.source,
+        "images": images,
+        "tensorboard": request.tensorboard,
+        "choice": choice,
+    }
+    with SourcedRun(out, mode, **options) as folder:
         method = request.build(seed)
         method.fit(
             images,
@@ -97,9 +118,18 @@ def fit_one(request: FitRequest, images: Items, out: Path, seed: int | None) -> 
             progress=_progress(request, seed),
         )
         write_skipped(images, out)
+        if request.formats:
+            _write_formats(request, images, out)
         if request.export:
             export(request.source, images, method.labels_, out / EXPORT, request.export)
     return method.metrics_
+
+
+def _write_formats(request: FitRequest, images: Items, out: Path) -> None:
+    """Write what stands in the run folder in the other formats."""
+    with np.load(out / EMBEDDINGS, allow_pickle=False) as arrays:
+        found = Labelled(images.names, arrays["labels"], arrays["confidence"], arrays["embeddings"])
+    write_formats(request.formats, out / LABELS, found)
 
 
 def _progress(request: FitRequest, seed: int | None) -> Show:

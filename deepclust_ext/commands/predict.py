@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from deepclust_ext.commands._append import append_rows, check_only_new, labelled_names
-from deepclust_ext.commands._export import check_export, export, export_beside
+from deepclust_ext.commands._export import EXPORTS, check_export, export, export_beside
+from deepclust_ext.commands._formats import Labelled, parse_formats, write_formats
 from deepclust_ext.commands._parser import Parser, UsageError
 from deepclust_ext.commands._run import load, open_for_reading
 from deepclust_ext.commands._show import note
-from deepclust_ext.data import ImageData, Items, load_data
+from deepclust_ext.data import ImageData, Items, holds_embeddings, load_data
 from deepclust_ext.data.reading import FRAMES
 from deepclust_ext.data.source import Source
 from deepclust_ext.data.walk import list_files
+from deepclust_ext.embed import EmbeddedImages
 from deepclust_ext.methods import Clusterer
-from deepclust_ext.runs import atomic_writer, labels_csv
+from deepclust_ext.runs import RunError, atomic_writer, labels_csv
 
 
 def run(words: list[str]) -> int:
@@ -32,7 +35,9 @@ def run(words: list[str]) -> int:
     parser.add_argument("--max-pixels", type=int, help="read images of up to so many pixels")
     parser.add_argument("--stretch", type=int, help="value of 16-bit pixels that is white (default: as the run did)")
     parser.add_argument("--frames", choices=FRAMES, help="what of files with several frames (default: as the run did)")
-    parser.add_argument("--export", choices=("copy", "link"), help="sort the files into clusters/K beside OUT too")
+    parser.add_argument("--weights", help="the backbone's weights, if they are not where they were")
+    parser.add_argument("--export", choices=EXPORTS, help="sort the files into clusters/K beside OUT too")
+    parser.add_argument("--format", help="write the labels as parquet or fiftyone (JSON) beside OUT too, or as both")
     parser.add_argument("--min-confidence", type=float, help="less sure labels become -1 (default: as the run did)")
     parser.add_argument(
         "--only-new",
@@ -44,20 +49,28 @@ def run(words: list[str]) -> int:
     parser.add_argument("--quiet", action="store_true", help="print nothing")
     found = parser.parse_args(words)
     if found.only_new:
-        check_only_new(found.export, found.out)
+        check_only_new(found.export or found.format, found.out)
     folder = open_for_reading(found.run)
     out = folder.path / "predictions.csv" if found.out is None else Path(found.out)
     if found.out != "-":
         _check_out(out)
-    request = (folder.read_config().get("data") or {}).get("request") or {}
+    fitted_on = folder.read_config().get("data") or {}
+    request = fitted_on.get("request") or {}
     asked = {name: getattr(found, name) for name in ("image_size", "max_pixels", "frames", "stretch")}
     # What is not said is as it was for the run; runs of older versions say less.
     given = {name: request[name] if value is None else value for name, value in asked.items() if name in request}
     source = Source(found.data, found.split, **{n: v for n, v in {**asked, **given}.items() if v is not None})
+    if request.get("backbone") and not holds_embeddings(found.data):
+        source = replace(source, backbone=request["backbone"], weights=found.weights or request["weights"])
+    elif found.weights is not None:
+        raise UsageError("--weights must come with images for a run with a backbone")
     if found.export:
         if found.out == "-":
             raise UsageError("--export must come with a file in --out, got -")
-        check_export(source, export_beside(out))
+        check_export(source, export_beside(out), found.export)
+    formats = parse_formats(found.format)
+    if formats and found.out == "-":
+        raise UsageError("--format must come with a file in --out, got -")
 
     replaced = {"device": found.device, "min_confidence": found.min_confidence}
     known = labelled_names(out, folder, source, request) if found.only_new else set()
@@ -66,10 +79,21 @@ def run(words: list[str]) -> int:
         return _nothing_new(found.quiet, out)
     method = Clusterer.load(found.run, **{name: value for name, value in replaced.items() if value is not None})
     method.check_limits()
-    images = fitting(
-        load(source, min_images=1, beside=None if found.no_cache else folder.path, quiet=found.quiet, without=known),
-        method.image_shape_,
+    loaded = load(
+        source,
+        min_images=1,
+        beside=None if found.no_cache else folder.path,
+        quiet=found.quiet,
+        runs=[folder.path],
+        device=method.device,
+        without=known,
     )
+    if isinstance(loaded, EmbeddedImages) and loaded.network != fitted_on.get("network"):
+        raise RunError(
+            f"predict: the run in {found.run!r} was fitted on embeddings of a network with other weights than "
+            f"{source.weights or source.backbone!r} has; pass --weights with those"
+        )
+    images = fitting(loaded, method.image_shape_)
     if known:
         new = [i for i, name in enumerate(images.names) if name not in known]
         if not new:
@@ -87,6 +111,7 @@ def run(words: list[str]) -> int:
     else:
         with atomic_writer(out) as file:
             file.write(content)
+    write_formats(formats, out, Labelled(images.names, labels, placement.confidence))
     if found.export:
         export(source, images, labels, export_beside(out), found.export)
     if not found.quiet:

@@ -62,8 +62,9 @@ def run(words: list[str]) -> int:
     kind = words[0]
     options, rest = _parser(kind).parse_known_args(words[1:])
     request = parse_fit("deepcluster", rest)
-    if request.export:
-        raise UsageError("study: --export is no option of it")
+    for name, given in (("export", request.export), ("format", request.formats), ("tensorboard", request.tensorboard)):
+        if given:
+            raise UsageError(f"study: --{name} is no option of it")
     # "auto" is what a sweep does, and what a message about one that was stopped asks for.
     if request.resume not in ((False,) if kind == "alignment" else (False, "auto")):
         how = "an alignment starts anew" if kind == "alignment" else "a sweep always goes on where it stopped"

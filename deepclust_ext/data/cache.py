@@ -99,7 +99,7 @@ class PixelCache:
         arrays = {f"pixels{ndim}": np.stack(stack) for ndim, stack in stacks.items() if stack}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._make_room(size)
+            make_room(self.path, size)
             # Several runs may begin at once: each writes a file of its own, and the last one stays.
             own = self.path.with_name(f"{self.path.stem}-{os.getpid()}.npz")
             with atomic_writer(own) as file:
@@ -107,16 +107,6 @@ class PixelCache:
             os.replace(own, self.path)
         except OSError as error:
             warnings.warn(f"load_data: the cache cannot be written ({error})", DeepclustWarning, stacklevel=2)
-
-    def _make_room(self, size: int) -> None:
-        """Delete cache files, the least recently used first, until `size` bytes more fit."""
-        others = [path for path in self.path.parent.iterdir() if _NAME.fullmatch(path.name) and path != self.path]
-        others.sort(key=lambda path: path.stat().st_atime_ns)
-        total = sum(path.stat().st_size for path in others)
-        while others and total + size > MAX_BYTES:
-            oldest = others.pop(0)
-            total -= oldest.stat().st_size
-            oldest.unlink()
 
     def _load(self) -> dict[str, tuple[Stamp, list[Frame]]]:
         """What the cache file has; nothing if there is none or it is damaged."""
@@ -134,3 +124,14 @@ class PixelCache:
         except (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile):
             return {}
         return known
+
+
+def make_room(path: Path, size: int) -> None:
+    """Delete cache files beside `path`, the least recently used first, until `size` bytes more fit."""
+    others = [other for other in path.parent.iterdir() if _NAME.fullmatch(other.name) and other != path]
+    others.sort(key=lambda other: other.stat().st_atime_ns)
+    total = sum(other.stat().st_size for other in others)
+    while others and total + size > MAX_BYTES:
+        oldest = others.pop(0)
+        total -= oldest.stat().st_size
+        oldest.unlink()

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from deepclust_ext._optional import require
 from deepclust_ext.data.images import ROUNDING
+from deepclust_ext.data.square import Square
 
 # 16-bit pictures appear under several modes, one a byte order, and as "I" in older versions of Pillow.
 _DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
@@ -24,7 +25,7 @@ class Decoded(NamedTuple):
     highest: int | None
 
 
-def decode(picture: Any, image_size: int | None, *, white: int = _DEEP_WHITE) -> Decoded:
+def decode(picture: Any, image_size: int | Square | None, *, white: int = _DEEP_WHITE) -> Decoded:
     """Turn a PIL image into (H, W) grey or (H, W, 3) RGB uint8.
 
     Parameters
@@ -32,7 +33,7 @@ def decode(picture: Any, image_size: int | None, *, white: int = _DEEP_WHITE) ->
     picture : PIL.Image.Image
         Any mode. 16-bit values are divided by 257, floating point ones must be in [0, 1], transparent pixels
         are laid on white, and the EXIF orientation is applied.
-    image_size : int, optional
+    image_size : int or Square, optional
         Scale the shorter side to this (bilinear, antialiased) and keep the centre square.
     white : int
         The 16-bit value that becomes 255; what is above becomes 255 too.
@@ -51,9 +52,10 @@ def decode(picture: Any, image_size: int | None, *, white: int = _DEEP_WHITE) ->
     """
     pil_image = require("PIL.Image")
     picture = _upright(picture)
+    square = Square(image_size) if isinstance(image_size, int) else image_size
     box = None
-    if image_size is not None:
-        picture, box = _centre(picture, image_size)
+    if square is not None:
+        picture, box = _centre(picture, square)
     highest = None
     if picture.mode in _DEEP_MODES or picture.mode == "F":
         values = np.asarray(picture)
@@ -64,8 +66,9 @@ def decode(picture: Any, image_size: int | None, *, white: int = _DEEP_WHITE) ->
         canvas = pil_image.new("RGBA", picture.size, (255, 255, 255, 255))
         picture = pil_image.alpha_composite(canvas, picture)
     picture = picture.convert("L" if picture.mode in ("1", "L") else "RGB")
-    if box is not None:
-        picture = picture.resize((image_size, image_size), pil_image.Resampling.BILINEAR, box)
+    if square is not None:
+        kind = getattr(pil_image.Resampling, square.interpolation.upper())
+        picture = picture.resize((square.size, square.size), kind, box)
     pixels = np.asarray(picture, dtype=np.uint8)
     if pixels.ndim == 3 and (pixels == pixels[:, :, :1]).all():
         return Decoded(pixels[:, :, 0], highest)
@@ -110,25 +113,24 @@ def _to_bytes(values: NDArray[Any], mode: str, white: int) -> NDArray[np.uint8]:
     return np.asarray(scaled // (2 * white), dtype=np.uint8)
 
 
-def _centre(picture: Any, size: int) -> tuple[Any, tuple[float, float, float, float]]:
-    """Cut a picture to what its centre square of `size` is made from; the square's box in that.
+def _centre(picture: Any, square: Square) -> tuple[Any, tuple[float, float, float, float]]:
+    """Cut a picture to what its centre square is made from; the square's box in that.
 
     The cut comes before all else: scaled first, a thin picture would become enormous.
     """
     width, height = picture.size
-    short = min(width, height)
-    scaled = max(size, round(width * size / short)), max(size, round(height * size / short))
     cut: list[list[int]] = []
     box: list[list[float]] = []
-    for length, target in zip((width, height), scaled, strict=True):
+    for length, target in zip((width, height), square.scaled(width, height), strict=True):
         ratio = length / target
-        first = (target - size) // 2
+        first = square.first(target)
+        last = first + square.size
         # As far as the filter reaches beyond the square.
-        reach = math.ceil(max(ratio, 1.0)) + 1
+        reach = math.ceil(square.reach * max(ratio, 1.0)) + 1
         start = max(0, math.floor(first * ratio) - reach)
-        end = min(length, math.ceil((first + size) * ratio) + reach)
+        end = min(length, math.ceil(last * ratio) + reach)
         cut.append([start, end])
-        box.append([first * ratio - start, min((first + size) * ratio, length) - start])
+        box.append([first * ratio - start, min(last * ratio, length) - start])
     (left, right), (top, bottom) = cut
     if (left, top, right, bottom) != (0, 0, width, height):
         picture = picture.crop((left, top, right, bottom))

@@ -96,9 +96,9 @@ def load_folder(
         if frame.more:
             several.append(frame.name)
     if not pictures:
-        raise ValueError(_nothing_found(path, skipped))
-    _remark(path, reading, several, highest)
-    labels = _labels(path, names) if folder_labels else None
+        raise ValueError(nothing_found(path, skipped))
+    remark(path, reading, several, highest)
+    labels = classes_of(path, names) if folder_labels else None
     return ImageData(_stack(pictures), labels, tuple(names), tuple(sorted(skipped)), str(path))
 
 
@@ -118,7 +118,7 @@ def _read_all(
     every: dict[str, list[Frame]] = {}
     counter = FileCounter(progress, len(files))
     try:
-        with _pillow_limit(reading.max_pixels):
+        with pillow_limit(reading.max_pixels):
             for name, (frames, is_new) in zip(files, in_order(read, files), strict=True):
                 counter.step()
                 decoded += is_new
@@ -132,7 +132,7 @@ def _read_all(
 
 
 @contextlib.contextmanager
-def _pillow_limit(max_pixels: int | None) -> Iterator[None]:
+def pillow_limit(max_pixels: int | None) -> Iterator[None]:
     """Pillow's limit of pixels for the block: it is of the module, and a warning beyond it becomes an error."""
     pil_image: Any = require("PIL.Image")
     before = pil_image.MAX_IMAGE_PIXELS
@@ -170,7 +170,7 @@ def _check_size(
         )
 
 
-def _remark(path: Path, reading: Reading, several: list[str], highest: list[int | None]) -> None:
+def remark(path: Path, reading: Reading, several: list[str], highest: list[int | None]) -> None:
     """Say what of the files is not in the data, or hardly visible in it."""
     if several:
         files = "1 file has" if len(several) == 1 else f"{len(several)} files have"
@@ -201,7 +201,7 @@ def _stack(pictures: list[NDArray[np.uint8]]) -> Tensor:
     return images
 
 
-def _labels(path: Path, names: list[str]) -> Tensor:
+def classes_of(path: Path, names: list[str]) -> Tensor:
     """Number the first-level sub-folders."""
     loose = [name for name in names if "/" not in name]
     if loose:
@@ -214,7 +214,7 @@ def _labels(path: Path, names: list[str]) -> Tensor:
     return torch.tensor([numbers[name] for name in classes], dtype=torch.int64)
 
 
-def _nothing_found(path: Path, skipped: list[Any]) -> str:
+def nothing_found(path: Path, skipped: list[Any]) -> str:
     """Say that the folder holds no image, and what it holds instead."""
     message = f"load_data: the folder {str(path)!r} must hold images ({', '.join(sorted(EXTENSIONS))}), got none"
     if skipped:

@@ -46,8 +46,10 @@ class Budget:
                 self._changed.notify_all()
 
 
-def in_order(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """Yield `work(item)` of every item, in order, from threads on all cores; few are begun before they are asked for.
+def in_order(work: Callable[[T], R], items: Iterable[T], *, ahead: int = 0) -> Iterator[R]:
+    """Yield `work(item)` of every item, in order, from threads on all cores.
+
+    Few are begun before they are asked for, or as many as `ahead`: those who ask for many at once have them ready then.
 
     Pillow's decoders let other threads run while they work, so processes would gain nothing.
     """
@@ -57,7 +59,7 @@ def in_order(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         try:
             for item in items:
                 pending.append(pool.submit(work, item))
-                if len(pending) >= 2 * threads + 2:
+                if len(pending) >= max(2 * threads + 2, ahead):
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from deepclust_ext import _checks as check
 from deepclust_ext._optional import require
 from deepclust_ext.data.decode import Decoded, decode
+from deepclust_ext.data.square import Square
 
 FRAMES = ("first", "all")
 # Formats whose further frames are images of their own; the others hold previews or stereo pairs (MPO).
@@ -37,6 +38,8 @@ class Reading:
         What is taken of files with several frames.
     stretch : int, optional
         The value of 16-bit pixels that becomes white, 65535 by default.
+    square : Square, optional
+        Instead of `image_size`: the square that a network wants.
 
     Raises
     ------
@@ -48,6 +51,7 @@ class Reading:
     max_pixels: int | None = None
     frames: str = "first"
     stretch: int | None = None
+    square: Square | None = None
 
     def __post_init__(self) -> None:
         if self.max_pixels is not None:
@@ -55,6 +59,11 @@ class Reading:
         check.choice("load_data", "frames", self.frames, FRAMES)
         if self.stretch is not None:
             check.whole_number("load_data", "stretch", self.stretch, at_least=1, at_most=65535)
+
+    @property
+    def target(self) -> Square | None:
+        """What a picture becomes; None where it keeps its size."""
+        return Square(self.image_size) if self.square is None and self.image_size is not None else self.square
 
 
 @dataclass(frozen=True)
@@ -104,9 +113,10 @@ def read_file(root: Path, name: str, reading: Reading, reserve: Any) -> list[Fra
         if missing := _missing_decoder(path):
             return [Frame(name, reason=missing)]
         with pil_image.open(path) as picture:
-            if reading.image_size is not None:
+            square = reading.target
+            if square is not None:
                 # JPEG's decoder can halve the size on its own, thrice; twice what is needed keeps the scaling smooth.
-                picture.draft(None, (2 * reading.image_size, 2 * reading.image_size))
+                picture.draft(None, (2 * square.short, 2 * square.short))
             # Pixels as they are stored, then as RGB or RGBA, upright, and as an array: 16 bytes for each.
             with reserve(16 * picture.width * picture.height):
                 return list(_frames(picture, name, reading))
@@ -125,7 +135,7 @@ def _frames(picture: Any, name: str, reading: Reading) -> Iterator[Frame]:
     several = picture.format in FRAME_FORMATS
     count = getattr(picture, "n_frames", 1) if several and reading.frames == "all" else 1
     if count == 1:
-        found = decode(picture, reading.image_size, white=white)
+        found = decode(picture, reading.target, white=white)
         yield _frame(name, found, more=several and reading.frames == "first" and _has_more(picture))
         return
     digits = len(str(count - 1))
@@ -133,7 +143,7 @@ def _frames(picture: Any, name: str, reading: Reading) -> Iterator[Frame]:
         frame = f"{name}#{number:0{digits}}"
         try:
             picture.seek(number)
-            yield _frame(frame, decode(picture, reading.image_size, white=white))
+            yield _frame(frame, decode(picture, reading.target, white=white))
         except Exception as error:
             yield Frame(frame, reason=f"{type(error).__name__}: {error}")
 

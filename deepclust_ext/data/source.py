@@ -30,6 +30,8 @@ class Source:
         Take the names of sub-folders for classes.
     max_pixels, frames, stretch
         As in `load_data`.
+    backbone, weights : str, optional
+        The network that embeds the images, as in `embed.load_backbone`.
     """
 
     data: str
@@ -39,6 +41,8 @@ class Source:
     max_pixels: int | None = None
     frames: str = "first"
     stretch: int | None = None
+    backbone: str | None = None
+    weights: str | None = None
 
     def load(
         self,
@@ -48,7 +52,7 @@ class Source:
         progress: Show = False,
         without: Collection[str] = (),
     ) -> Items:
-        """Load the images or embeddings; `cache`, `progress` and `without` as in `load_items`."""
+        """Load the images, not embedded yet, or embeddings; `cache`, `progress` and `without` as in `load_items`."""
         return load_items(
             self.data,
             split=self.split,
@@ -75,7 +79,10 @@ class Source:
     def record(self) -> dict[str, Any]:
         """Plain values for config.yaml: a path is made absolute, as commands are run from anywhere."""
         data = self.data if self.data in KNOWN_NAMES else os.path.abspath(self.data)
-        return {**asdict(self), "data": data}
+        weights = (
+            self.weights if self.weights is None or not os.path.isfile(self.weights) else os.path.abspath(self.weights)
+        )
+        return {**asdict(self), "data": data, "weights": weights}
 
 
 def source_of(

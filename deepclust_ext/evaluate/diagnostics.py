@@ -17,13 +17,17 @@ SILHOUETTE_SEED = 0
 
 
 class Diagnostics(TypedDict):
-    """Label-free figures; `silhouette` is None without embeddings, or where it is not defined."""
+    """Label-free figures; `silhouette` is None without embeddings, or where it is not defined.
+
+    `silhouette_images` says over how many images it is the mean.
+    """
 
     n_clusters_used: int
     largest_share: float
     smallest_share: float
     occupancy_entropy: float
     silhouette: float | None
+    silhouette_images: int | None
 
 
 def occupancy(labels: object, n_clusters: int) -> Labels:
@@ -59,7 +63,9 @@ def occupancy(labels: object, n_clusters: int) -> Labels:
     return np.bincount(clusters, minlength=n_clusters).astype(np.int64)
 
 
-def diagnostics(labels: object, n_clusters: int, embeddings: object | None = None) -> Diagnostics:
+def diagnostics(
+    labels: object, n_clusters: int, embeddings: object | None = None, *, sample: int = SILHOUETTE_SAMPLE
+) -> Diagnostics:
     r"""Describe a clustering without labels: how full its clusters are, and how well apart.
 
     .. math:: \text{occupancy entropy} = -\sum_k p_k \ln p_k \,/\, \ln K
@@ -74,18 +80,21 @@ def diagnostics(labels: object, n_clusters: int, embeddings: object | None = Non
         K, the number of clusters asked for.
     embeddings : array or tensor, (N, d) float, optional
         Features in which the silhouette is measured, Euclidean.
+    sample : int
+        The most images whose silhouettes are taken: their time grows with the square of the number.
 
     Returns
     -------
     dict
         n_clusters_used, largest_share, smallest_share (0 if a cluster is empty), occupancy_entropy (0 for
-        K = 1), and silhouette: mean over all images, or over 2,000 drawn with a fixed seed if there are more;
-        None without embeddings, or if the sample holds fewer than two clusters or only singletons.
+        K = 1), and silhouette: mean over all images, or over `sample` drawn with a fixed seed if there are more, with
+        their number silhouette_images; both None without embeddings, or if the sample holds fewer than two clusters
+        or only singletons.
 
     Raises
     ------
     ValueError
-        If a label is out of range, or `embeddings` is not finite or of another length.
+        If a label is out of range, `embeddings` is not finite or of another length, or `sample` is below 2.
 
     Examples
     --------
@@ -96,6 +105,7 @@ def diagnostics(labels: object, n_clusters: int, embeddings: object | None = Non
     shares = counts / counts.sum()
     used = shares[shares > 0]
     entropy = float(-(used * np.log(used)).sum()) / math.log(n_clusters) if len(used) > 1 else 0.0
+    sample = check.whole_number("diagnostics", "sample", sample, at_least=2)
     silhouette = None
     if embeddings is not None:
         clusters = as_labels("diagnostics", "labels", labels)
@@ -104,13 +114,14 @@ def diagnostics(labels: object, n_clusters: int, embeddings: object | None = Non
             raise ValueError(
                 f"diagnostics: 'embeddings' must have a row per label ({len(clusters)}), got {len(features)}"
             )
-        silhouette = _silhouette(features, clusters)
+        silhouette = _silhouette(features, clusters, sample)
     return Diagnostics(
         n_clusters_used=len(used),
         largest_share=float(shares.max()),
         smallest_share=float(shares.min()),
         occupancy_entropy=entropy,
         silhouette=silhouette,
+        silhouette_images=None if silhouette is None else min(int(counts.sum()), sample),
     )
 
 
@@ -139,10 +150,10 @@ def churn(previous: object, labels: object) -> float:
     return 1.0 - acc_hungarian(before, after)
 
 
-def _silhouette(features: Array, clusters: Labels) -> float | None:
+def _silhouette(features: Array, clusters: Labels, sample: int) -> float | None:
     """Mean silhouette over a fixed sample; None if it holds fewer than two clusters or only singletons."""
-    if len(clusters) > SILHOUETTE_SAMPLE:
-        rows = np.random.default_rng(SILHOUETTE_SEED).choice(len(clusters), size=SILHOUETTE_SAMPLE, replace=False)
+    if len(clusters) > sample:
+        rows = np.random.default_rng(SILHOUETTE_SEED).choice(len(clusters), size=sample, replace=False)
         features, clusters = features[rows], clusters[rows]
     if not 1 < len(np.unique(clusters)) < len(clusters):
         return None

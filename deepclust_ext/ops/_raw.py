@@ -22,11 +22,11 @@ DHOGLoss = Callable[[Tensor, float, bool, bool, float], tuple[Tensor, Tensor, Te
 DHOGLossBackward = Callable[[Tensor, Tensor, Tensor, Tensor, bool], Tensor]
 JULELoss = Callable[[Tensor, Tensor, Tensor, float, float, int], tuple[Tensor, Tensor]]
 KMeans = Callable[
-    [Tensor, Tensor | None, int, int, int, float, int, bool],
+    [Tensor, Tensor | None, int, int, int, float, int, bool, Tensor | None],
     tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor],
 ]
 KMeansAssign = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-KMeansPlusPlus = Callable[[Tensor, int, int], Tensor]
+KMeansPlusPlus = Callable[[Tensor, int, int, Tensor | None], Tensor]
 KNN = Callable[[Tensor, Tensor | None, int, str], tuple[Tensor, Tensor]]
 AffinityWeights = Callable[[Tensor, float], tuple[Tensor, Tensor]]
 InitialClusters = Callable[[Tensor], Tensor]

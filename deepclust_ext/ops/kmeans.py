@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 
 from deepclust_ext import _checks as check
-from deepclust_ext.ops import _raw
 from deepclust_ext.ops._common import (
     accumulator_dtype,
     check_floating,
-    checked_by_value,
     refuse_capture,
     refuse_vmap,
 )
+from deepclust_ext.ops._kmeans import check_range, lower, random_rows, scaled_weights, settled
 from deepclust_ext.ops.kmeans_assign import check_pair, check_points
 
 __all__ = ["KMeansIteration", "KMeansResult", "kmeans"]
@@ -28,14 +27,14 @@ class KMeansIteration(NamedTuple):
     """One iteration, as the assignment found it; tensors of x's leading dimensions (no dimension for one matrix)."""
 
     objective: Tensor
-    """float64: sum of squared distances to the centroids that the assignment used, from the clusters' sums: right to
-    about 1e-13 of that of a single cluster. `inertia` has all its digits."""
+    """float64: weighted sum of squared distances to the centroids that the assignment used, from the clusters' sums:
+    right to about 1e-13 of that of a single cluster. `inertia` has all its digits."""
     moved: Tensor
     """float64: share of points that changed cluster; 1 at first, 0 once a matrix of a batch has settled."""
     empty: Tensor
-    """int64: clusters without a member."""
+    """int64: clusters without a member, or with points of weight 0 alone."""
     imbalance: Tensor
-    """float64: K sum n_k^2 / N^2, 1 for equal clusters and K for one that holds everything."""
+    """float64: K sum W_k^2 / W^2, 1 for clusters of equal weight and K for one that holds everything."""
 
 
 class KMeansResult(NamedTuple):
@@ -46,7 +45,7 @@ class KMeansResult(NamedTuple):
     labels: Tensor
     """(..., N), int64: the nearest of these centroids, the lowest where several are. A cluster may be empty."""
     inertia: Tensor
-    """(...): sum of squared distances to them."""
+    """(...): weighted sum of squared distances to them."""
     n_iter: Tensor
     """(...), int64: updates made."""
     history: list[KMeansIteration]
@@ -65,17 +64,18 @@ def kmeans(
     n_init: int = 1,
     empty: str = "split",
     spherical: bool = False,
+    sample_weight: Tensor | None = None,
     seed: int = 0,
 ) -> KMeansResult:
     r"""Cluster points by k-means: exact Lloyd iterations.
 
-    .. math:: \min_{c, a} \sum_i \lVert x_i - c_{a_i} \rVert^2
+    .. math:: \min_{c, a} \sum_i w_i \lVert x_i - c_{a_i} \rVert^2
 
-    Alternates the nearest centroid of every point (ties to the lowest) with the mean of every cluster, for at most
-    `max_iter` updates, and ends with an assignment to the last centroids. Nothing is subsampled and no N x K matrix
-    exists. Sums are exact integers and counts are int64, so that neither the number of points nor of threads shows in
-    the result. Levels of DEEPCLUST_SIMD agree to rounding, which may send a point that is nearly tied another way. Not
-    differentiable: the results are detached.
+    Alternates the nearest centroid of every point (ties to the lowest) with the weighted mean of every cluster, for at
+    most `max_iter` updates, and ends with an assignment to the last centroids. Nothing is subsampled and no N x K
+    matrix exists. Sums are exact integers and counts are int64, so that neither the number of points nor of threads
+    shows in the result. Levels of DEEPCLUST_SIMD agree to rounding, which may send a point that is nearly tied
+    another way. Not differentiable: the results are detached.
 
     Parameters
     ----------
@@ -85,11 +85,10 @@ def kmeans(
     n_clusters : int
         K, between 1 and N.
     init : {"k-means++", "random"} or Tensor of shape (..., K, d), default "k-means++"
-        The starting centroids. "k-means++" draws them one after another with probability proportional to the squared
-        distance from those before (plain, not greedy); "random" draws distinct points.
+        The starting centroids. "k-means++" draws them one after another with probability proportional to weight times
+        squared distance from those before (plain, not greedy); "random" draws distinct points, by weight.
     max_iter : int, default 20
-        The most updates of the centroids. Memory for a record of each, 32 bytes a matrix, is taken whether it is made
-        or not.
+        The most updates of the centroids. Memory for records grows with the updates made, not with this bound.
     tol : float, default 0.0
         Stop when no centroid's squared step is longer. 0 stops when none moves.
     n_init : int, default 1
@@ -101,6 +100,10 @@ def kmeans(
         different points than clusters, it stays as well.
     spherical : bool, default False
         Bring rows of `x` and centroids to unit length: clusters by cosine. A zero row stays zero.
+    sample_weight : Tensor, shape (..., N), floating-point, optional
+        Weights w of the points, at least 0 and below 1e300, one above 0 in every matrix; 1 where none are given. Their
+        scale does not matter but for `inertia` and `objective`. A point of weight 0 gets a label and is no member of a
+        cluster. Weights count to 2^-50 of the largest (2^-45 at 60,000 points).
     seed : int, default 0
         Seeds generators of their own; torch's global one is not touched.
 
@@ -115,7 +118,7 @@ def kmeans(
         `x` or `init` is not a floating-point tensor, an option not of its type.
     ValueError
         K is not between 1 and N, shapes do not fit together, an option is unknown or out of range, `x` or `init`
-        holds NaN or infinity, or the squared distances leave the range of floats.
+        holds NaN or infinity, weights are negative or all 0, or the squared distances leave the range of floats.
     RuntimeError
         A CUDA graph is being recorded.
 
@@ -136,7 +139,7 @@ def kmeans(
     >>> result.inertia.item(), [record.objective.item() for record in result.history][-1]
     (1.0, 1.0)
     """
-    for each in (x, init):
+    for each in (x, init, sample_weight):
         refuse_vmap("kmeans", "pass the batch itself, as x of shape (..., N, d)", each)
     points, clusters, start = _check(x, n_clusters, init)
     refuse_capture("kmeans", points)
@@ -150,6 +153,7 @@ def kmeans(
     check.flag("kmeans", "spherical", spherical)
     if start is not None and n_init != 1:
         raise ValueError(f"kmeans: 'n_init' must be 1 when 'init' is a tensor, got {n_init}")
+    weights, scale = scaled_weights(points, sample_weight)
     if spherical:
         points = unit_rows(points)
         start = None if start is None else unit_rows(start)
@@ -159,17 +163,15 @@ def kmeans(
     for number in range(n_init):
         # An odd step, so that no two starts of a seed coincide, and far from other seeds in use; brought to int64.
         own_seed = (seed + number * 0x9E3779B97F4A7C15 + 2**63) % 2**64 - 2**63
-        given = _random_rows(points, clusters, own_seed) if isinstance(init, str) and init == "random" else start
-        inputs = (points, given, clusters, own_seed, max_iter, tol, rule, spherical)
-        found: tuple[Tensor, ...] = checked_by_value("kmeans", _raw.kmeans, *inputs, centroids="init")
-        best = found if best is None else _lower(best, found)
+        random = isinstance(init, str) and init == "random"
+        given = random_rows(points, clusters, own_seed, weights) if random else start
+        found = settled(points, given, clusters, own_seed, max_iter, tol, rule, spherical, weights)
+        best = found if best is None else lower(best, found)
     assert best is not None
-    if not best[2].isfinite().all():
-        # Infinite distances are all alike: the labels would mean nothing.
-        raise ValueError(
-            f"kmeans: 'x' must have squared distances that {best[2].dtype} can sum, got values up to "
-            f"{points.abs().max():.3g}; divide it by a constant"
-        )
+    check_range(points, best[2])
+    if scale is not None:
+        best[2].mul_(scale)
+        best[4][..., 0].mul_(scale.unsqueeze(-1))
     return _result(best)
 
 
@@ -214,27 +216,6 @@ def _or_one(x: Tensor) -> Tensor:
     return torch.where(x == 0, torch.ones_like(x), x)
 
 
-def _random_rows(x: Tensor, n_clusters: int, seed: int) -> Tensor:
-    """Distinct points of every matrix."""
-    seed %= 2**64
-    generator = torch.Generator().manual_seed((seed ^ seed >> 32) % 2**32)  # it would look at these bits alone
-    batch, n = x.shape[:-2].numel(), x.shape[-2]
-    # On the CPU whatever the default device is, as the generator.
-    drawn = [torch.randperm(n, generator=generator, device="cpu")[:n_clusters] for _ in range(batch)]
-    indices = torch.stack(drawn) if drawn else torch.empty(0, n_clusters, dtype=torch.int64, device="cpu")
-    indices = indices.view(*x.shape[:-2], n_clusters, 1).to(x.device)
-    return x.gather(-2, indices.expand(*indices.shape[:-1], x.shape[-1]))
-
-
-def _lower(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Of two starts, the one of lower inertia, for each matrix of the batch; the first where they are equal."""
-    better = second[2] < first[2]
-    return tuple(
-        torch.where(better.view(better.shape + (1,) * (a.dim() - better.dim())), b, a)
-        for a, b in zip(first, second, strict=True)
-    )
-
-
 def _result(raw: tuple[Tensor, ...]) -> KMeansResult:
     centroids, labels, inertia, n_iter, history, empties = raw
     length = int(n_iter.max()) if n_iter.numel() else 0
@@ -256,6 +237,7 @@ def _(
     tol: float,
     empty: int,
     spherical: bool,
+    sample_weight: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     batch, dtype = x.shape[:-2], accumulator_dtype(x.dtype)
     return (
@@ -269,5 +251,5 @@ def _(
 
 
 @torch.library.register_fake("deepclust::kmeans_plusplus")
-def _(x: Tensor, n_clusters: int, seed: int) -> Tensor:
+def _(x: Tensor, n_clusters: int, seed: int, sample_weight: Tensor | None = None) -> Tensor:
     return x.new_empty((*x.shape[:-2], n_clusters), dtype=torch.int64)

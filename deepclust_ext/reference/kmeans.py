@@ -25,6 +25,7 @@ def kmeans(
     tol: float = 0.0,
     empty: str = "split",
     spherical: bool = False,
+    sample_weight: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, int, list[tuple[float, float, int, float]]]:
     """Centroids, labels, inertia, number of updates and history of one matrix x (N, d) from given centroids.
 
@@ -35,21 +36,25 @@ def kmeans(
     if spherical:
         x, centroids = (t / t.norm(dim=-1, keepdim=True).clamp_min(1e-30) for t in (x, centroids))
     n, clusters = len(x), len(centroids)
+    weights = torch.ones(n, dtype=torch.float64) if sample_weight is None else sample_weight.double()
+    counted = (weights > 0).long()
     previous = torch.full((n,), -1)
     history = []
     n_iter = 0
     for _ in range(max_iter):
         labels, squared = kmeans_assign(x, centroids)
-        counts = torch.bincount(labels, minlength=clusters)
-        imbalance = clusters * counts.double().square().sum().item() / n**2
+        counts = torch.zeros(clusters, dtype=torch.int64).index_add_(0, labels, counted)
+        sizes = torch.zeros(clusters, dtype=torch.float64).index_add_(0, labels, weights)
+        imbalance = clusters * sizes.square().sum().item() / weights.sum().item() ** 2
         moved = (labels != previous).double().mean().item()
-        history.append((squared.double().sum().item(), moved, int((counts == 0).sum()), imbalance))
+        history.append(((weights * squared).sum().item(), moved, int((counts == 0).sum()), imbalance))
         if empty != "keep":
-            _seed_empty(labels, squared.clone(), counts, empty)
+            _seed_empty(labels, squared * counted, counts, sizes, weights, empty)
         before = centroids.clone()
         for k in range(clusters):
             if counts[k] > 0:
-                mean = x[labels == k].double().mean(0)
+                members = labels == k
+                mean = (weights[members, None] * x[members].double()).sum(0) / weights[members].sum()
                 if spherical:
                     mean = mean / mean.norm() if mean.norm() > 1e-12 else before[k]
                 centroids[k] = mean.to(x.dtype)
@@ -58,15 +63,15 @@ def kmeans(
         if (centroids - before).double().square().sum(-1).max() <= tol:
             break
     labels, squared = kmeans_assign(x, centroids)
-    return centroids, labels, squared.double().sum(), n_iter, history
+    return centroids, labels, (weights * squared).sum(), n_iter, history
 
 
-def _seed_empty(labels: Tensor, squared: Tensor, counts: Tensor, rule: str) -> None:
-    """Give each empty cluster a point, in order; changes `labels`, `squared` and `counts`."""
+def _seed_empty(labels: Tensor, squared: Tensor, counts: Tensor, sizes: Tensor, weights: Tensor, rule: str) -> None:
+    """Give each empty cluster a point, in order; changes all but the weights."""
     for k in (counts == 0).nonzero().flatten().tolist():
         point = -1
         if rule == "split":
-            largest = int(counts.argmax())
+            largest = int(sizes.argmax())
             members = torch.where(labels == largest, squared, torch.zeros_like(squared))
             if counts[largest] > 1 and members.max() > 0:
                 point = int(members.argmax())
@@ -77,5 +82,7 @@ def _seed_empty(labels: Tensor, squared: Tensor, counts: Tensor, rule: str) -> N
             point = int(others.argmax())
         counts[labels[point]] -= 1
         counts[k] += 1
+        sizes[labels[point]] -= weights[point]
+        sizes[k] += weights[point]
         labels[point] = k
         squared[point] = 0

@@ -35,6 +35,8 @@ Self = TypeVar("Self", bound="RunDirectory")
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP})
 
 LABELS, METRICS, EMBEDDINGS = "labels.csv", "metrics.json", "embeddings.npz"
+# The embeddings that a run was fitted on, where it made them itself.
+FEATURES = "features.npz"
 
 
 def resume_mode(resume: bool | str) -> Mode:
@@ -173,7 +175,7 @@ class RunDirectory:
     def _clear_failed_start(self) -> None:
         """Delete what a run has written that ended before its first checkpoint, as on a full disk."""
         if self.holds_run and not holds_started_run(self.path):
-            for name in ("config.yaml", "log.jsonl"):
+            for name in ("config.yaml", "log.jsonl", FEATURES):
                 (self.path / name).unlink(missing_ok=True)
 
     def _file(self, name: str) -> Path:

@@ -83,7 +83,7 @@ class Training:
             # In mid-epoch nobody is asked: an end that the data decide is decided on whole epochs.
             while self.place.step > 0 or not self.learner.done(self.place):
                 self._train_epoch(guard, progress)
-                progress.epoch(self.journal.history[-1]["loss"], last=self.learner.done(self.place))
+                progress.epoch(self.journal.history[-1], last=self.learner.done(self.place))
 
     def _train_epoch(self, guard: StopGuard, progress: Progress) -> None:
         """Do the rest of the present epoch, then its bookkeeping."""

@@ -1,16 +1,21 @@
-"""Show how far a run is: a bar in a terminal, or a line of text every few seconds."""
+"""Show how far a run is: a bar in a terminal, or a line of text every few seconds; both fit into 80 columns."""
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TypeAlias
 
 from deepclust_ext._optional import require
+from deepclust_ext.training.learner import Record
 
 # Seconds between two lines: a run of minutes fills a screen of a log, not more.
 PERIOD = 10.0
+COLUMNS = 80
+# tqdm puts ": " behind the epoch and ", " before the figures.
+_BAR = "{desc}{percentage:3.0f}%|{bar}|{remaining}{postfix}"
 
 Show: TypeAlias = "bool | Callable[[str], object] | None"
 
@@ -32,8 +37,8 @@ class Progress:
     --------
     >>> with Progress(print, epochs=1, steps=2, done=1) as progress:
     ...     progress.step()
-    ...     progress.epoch(-0.5, last=True)  # doctest: +ELLIPSIS
-    epoch 1/1, 100 %, loss -0.5000, ...
+    ...     progress.epoch({"loss": -0.5, "occupancy_entropy": [0.9]}, last=True)  # doctest: +ELLIPSIS
+    epoch 1/1, 100 %, loss -0.5000, occupancy 0.90, ...
     """
 
     def __init__(self, show: Show, *, epochs: int, steps: int, done: int) -> None:
@@ -41,12 +46,16 @@ class Progress:
         self._say = show if callable(show) else None
         self._first, self._start = done, time.monotonic()
         self._said = self._start
-        self._loss = ""
+        self._figures: dict[str, str] = {}
         self._bar: Any = None
         if self._say is None and show is not False:
             # disable=None is tqdm's "only in a terminal". Where nothing is drawn, it need not be installed.
-            options = {"disable": None if show is None else False, "unit": "step", "leave": False}
-            self._bar = require("tqdm.auto").tqdm(total=epochs * steps, initial=done, **options)
+            options: dict[str, Any] = {"disable": None if show is None else False, "leave": False, "bar_format": _BAR}
+            auto = require("tqdm.auto")
+            if auto.notebook_tqdm is require("tqdm.std").tqdm:
+                # A notebook's bar would take them for pixels.
+                options["ncols"] = min(COLUMNS, shutil.get_terminal_size((COLUMNS, 24)).columns)
+            self._bar = auto.tqdm(total=epochs * steps, initial=done, **options)
         self._describe()
 
     def __enter__(self) -> Progress:
@@ -67,11 +76,14 @@ class Progress:
         if self.done < self.epochs * self.steps and time.monotonic() - self._said >= PERIOD:
             self._say_line()
 
-    def epoch(self, loss: float, *, last: bool) -> None:
-        """Show the mean loss of an epoch that has ended; the `last` may come before those that were planned."""
-        self._loss = f", loss {loss:.4f}"
+    def epoch(self, record: Record, *, last: bool) -> None:
+        """Show the figures of an epoch that has ended, by its record; the `last` may come before those planned.
+
+        Scores and churn stay until the next evaluation brings others.
+        """
+        self._figures |= figures_of(record)
         if self._bar is not None:
-            self._bar.set_postfix(loss=f"{loss:.4f}")
+            self._bar.set_postfix_str(", ".join(self._figures.values()).replace("occupancy", "occ"), refresh=False)
         self._describe()
         if last:
             self._say_line()
@@ -87,7 +99,58 @@ class Progress:
         if self._say is None:
             return
         total, spent = self.epochs * self.steps, self._said - self._start
-        left = spent / (self.done - self._first) * (total - self.done)
-        more = f", about {left:.0f} s left" if self.done < total else ""
-        epoch = (self.done - 1) // self.steps + 1
-        self._say(f"epoch {epoch}/{self.epochs}, {100 * self.done // total} %{self._loss}, {spent:.0f} s{more}")
+        parts = {
+            "epoch": f"epoch {(self.done - 1) // self.steps + 1}/{self.epochs}",
+            "share": f"{100 * self.done // total} %",
+            **self._figures,
+            "spent": duration(spent),
+        }
+        if self.done < total:
+            parts["left"] = f"about {duration(spent / (self.done - self._first) * (total - self.done))} left"
+        # What a line too long can do without, first to last.
+        for name in ("spent", "share", "churn", "ari", "acc_hungarian"):
+            if len(", ".join(parts.values())) > COLUMNS:
+                parts.pop(name, None)
+        self._say(", ".join(parts.values()))
+
+
+def figures_of(record: Record) -> dict[str, str]:
+    """What progress shows of an epoch: loss, occupancy, and scores, or else churn, where the labels were looked at.
+
+    Of several heads it is the one whose labels of two views agree best, as for the churn in the log; ties to the
+    lowest. The occupancy is the entropy as a share of ln K.
+
+    Examples
+    --------
+    >>> figures_of({"loss": -1.5, "occupancy_entropy": [0.5, 0.75], "nmi_views": [0.1, 0.2]})
+    {'loss': 'loss -1.5000', 'occupancy_entropy': 'occupancy 0.75'}
+    """
+    loss = float(record["loss"])
+    found = {"loss": f"loss {loss:.4f}" if abs(loss) < 1000 else f"loss {loss:.3e}"}
+    agreement = record.get("nmi_views") or [0.0]
+    head = max(range(len(agreement)), key=lambda h: (agreement[h], -h))
+
+    def of_head(values: list[Any]) -> Any:
+        return values[head if head < len(values) else 0]
+
+    if record.get("occupancy_entropy"):
+        found["occupancy_entropy"] = f"occupancy {of_head(record['occupancy_entropy']):.2f}"
+    if record.get("scores"):
+        scores = of_head(record["scores"])
+        found |= {key: f"{title} {scores[key]:.3f}" for title, key in (("ACC", "acc_hungarian"), ("NMI", "nmi"))}
+    elif record.get("churn") is not None:
+        found["churn"] = f"churn {record['churn']:.3f}"
+    return found
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, whichever is short to read.
+
+    Examples
+    --------
+    >>> duration(99), duration(600), duration(36000)
+    ('99 s', '10 min', '10.0 h')
+    """
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5970 else f"{seconds / 3600:.1f} h"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
@@ -13,11 +15,11 @@ def small(monkeypatch, generator):
     """Clusters far apart, on which every order of a sum comes to the same labels."""
     centres = 10 * torch.randn(5, 8, generator=generator)
     x = centres[torch.arange(300) % 5] + torch.randn(300, 8, generator=generator)
-    monkeypatch.setattr(kmeans, "points", lambda whitened: ("small", x))
+    monkeypatch.setattr(kmeans, "points", lambda kind: ("small", x))
     monkeypatch.setattr(kmeans, "CLUSTERS", {4: 1})
     monkeypatch.setattr(kmeans, "SIZES", (100, 300))
     monkeypatch.setattr(kmeans, "GROWTH_CLUSTERS", 4)
-    monkeypatch.setattr(kmeans, "peers", dict)
+    monkeypatch.setattr(kmeans, "peers", lambda n_iter: {})
     return x
 
 
@@ -34,6 +36,30 @@ def test_a_wrong_k_means_is_named_and_not_timed(small, monkeypatch):
     result = runner.run_contest(kmeans.cases()[0])
     assert result["disagreement"].startswith("torch: objective")
     assert result["microseconds"] == {}
+
+
+def test_a_disagreement_costs_only_its_own_case(small, monkeypatch, tmp_path):
+    """Figures of hours are not thrown away for one case, and the exit code tells."""
+    right = kmeans._torch
+    monkeypatch.setattr(kmeans, "_torch", lambda x, start: start if len(start) == 3 else right(x, start))
+    monkeypatch.setattr(kmeans, "CLUSTERS", {3: 1, 4: 1})
+    assert runner.main(["kmeans"], json_path=str(tmp_path / "bench.json")) == 1
+    labels = [result["label"] for result in json.loads((tmp_path / "bench.json").read_text())["results"]]
+    assert labels
+    assert all("K = 4" in label for label in labels)
+
+
+def test_ops_measured_apart_come_to_one_file(small, tmp_path):
+    path = tmp_path / "bench.json"
+    assert runner.main(["kmeans"], json_path=str(path)) == 0
+    found = json.loads(path.read_text())
+    other = {**found["results"][0], "op": "knn", "benchmark": "knn"}
+    path.write_text(json.dumps(found | {"results": [*found["results"], other]}))
+    runner.main(["kmeans"], json_path=str(path))
+    assert [result["benchmark"] for result in json.loads(path.read_text())["results"]] == ["kmeans"] * 3 + ["knn"]
+    path.write_text(json.dumps({"machine": {"cpu": "another"}, "results": [other]}))
+    runner.main(["kmeans"], json_path=str(path))
+    assert [result["benchmark"] for result in json.loads(path.read_text())["results"]] == ["kmeans"] * 3
 
 
 def test_plain_torch_keeps_the_centroid_of_an_empty_cluster(small):

@@ -114,6 +114,26 @@ def test_a_torch_without_cuda_skips_the_library():
     assert "is built without CUDA; install a torch for CUDA" in said.stdout
 
 
+def test_a_torch_for_another_cuda_skips_the_library():
+    build = deepclust_ext.build_info()
+    if build["cuda_library"] is None:
+        pytest.skip(f"_C_cuda is not loaded: {build['cuda_reason']}")
+    assert build["cuda_runtime"] == int(torch.version.cuda.split(".")[0])
+    code = "import torch; torch.version.cuda = '11.8'; import deepclust_ext; i = deepclust_ext.build_info(); "
+    code += "print(i['cuda_library'], i['cuda_runtime'], i['cuda_reason'])"
+    said = imports(code)
+    assert said.stderr == ""
+    assert said.stdout.startswith(f"None None _C_cuda is built for CUDA {build['cuda_runtime']}, and torch ")
+    assert "for CUDA 11.8; rebuild it: DEEPCLUST_CUDA=1 pip install" in said.stdout
+
+
+def test_the_runtime_of_a_library(tmp_path):
+    library = tmp_path / "_C_cuda.so"
+    for content, want in ((b"", None), (b"ELF libcudart.so\0", None), (b"ELF\0libcudart.so.12\0libc.so.6\0", 12)):
+        library.write_bytes(content)
+        assert _cuda.linked_runtime(str(library)) == want
+
+
 @pytest.mark.skipif(torch.version.cuda is None, reason="this torch loads no CUDA library")
 def test_a_broken_library_is_an_error(tmp_path):
     installed = Path(deepclust_ext.__file__).parent

@@ -14,7 +14,8 @@ PACKAGE = "deepclust_ext"
 BASE = {"_checks", "_isolation", "_optional", "_warnings", "_version", "_loader", "_cuda"}
 # The package itself gives the public names of ops, which is all that its importers may want of it.
 CORE = BASE | {PACKAGE, "nn", "data", "runs", "ops"}
-TRAINERS = CORE | {"evaluate", "training", "methods"}
+EMBEDDERS = CORE | {"embed"}
+TRAINERS = EMBEDDERS | {"evaluate", "training", "methods"}
 STUDIES = TRAINERS | {"study", "report", "cluster"}
 TOP = STUDIES | {"benchmark", "commands", "cli", "__main__"}
 # What a part may import: a part that is not here has no place in the order yet.
@@ -22,6 +23,7 @@ MAY_USE = {
     **dict.fromkeys(BASE, BASE),
     PACKAGE: BASE | {"ops"},
     **dict.fromkeys(("nn", "data", "runs", "ops"), CORE),
+    "embed": EMBEDDERS,
     "evaluate": CORE | {"evaluate"},
     "training": CORE | {"evaluate", "training"},
     "methods": TRAINERS,

@@ -161,3 +161,16 @@ def test_a_missing_library_says_how_to_build_it(tmp_path):
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import deepclust_ext"
     failed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "pip install --no-build-isolation -e ." in failed.stderr
+
+
+def test_a_checkout_that_hides_the_installed_package_says_where_that_is(tmp_path):
+    package, installed = tmp_path / "checkout" / "deepclust_ext", tmp_path / "site" / "deepclust_ext"
+    package.mkdir(parents=True)
+    installed.mkdir(parents=True)
+    for path in LIBRARY.parent.glob("_*.py"):
+        shutil.copy(path, package)
+    (installed / "_C.so").touch()
+    code = f"import sys; sys.path[:0] = {[str(package.parent), str(installed.parent)]!r}; import deepclust_ext"
+    failed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert f"{package}, which is not built, hides the installed package {installed}\n" in failed.stderr
+    assert f"run Python in another folder than {package.parent}" in failed.stderr

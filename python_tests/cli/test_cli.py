@@ -173,7 +173,8 @@ def test_a_log_shows_that_the_run_moves_and_a_second_call_its_table(tmp_path, fi
     code, out, err = fit(tmp_path / "run", labelled, *more)
     assert code == 0
     # Without a terminal a line at the end at least, and no bar.
-    assert re.search(r"^epoch 8/8, 100 %, loss -?\d+\.\d{4}, \d+ s$", err, re.MULTILINE)
+    shown = r"loss -?\d+\.\d{4}, occupancy \d\.\d\d, ACC \d\.\d{3}, NMI \d\.\d{3}, \d+ s"
+    assert re.search(rf"^epoch 8/8, 100 %, {shown}$", err, re.MULTILINE)
     assert "\r" not in out + err
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").iterdir() if path.name != ".lock"}
     code, again, err = fit(tmp_path / "run", labelled, *more)

@@ -10,7 +10,8 @@ import types
 
 import numpy as np
 import pytest
-from support.clidata import SETTINGS, pictures, single_thread, write_folder
+from sklearn.metrics import silhouette_score
+from support.clidata import SETTINGS, pictures, rows, single_thread, write_folder
 
 import deepclust_ext
 from deepclust_ext.cli import main
@@ -117,6 +118,107 @@ def test_without_labels_the_label_free_figures_remain(tmp_path, capfd, run):
     found = json.loads((tmp_path / "run" / "metrics.json").read_text())["evaluation"]
     assert found["probes"]["tested_on"] == "24 training images held out"
     assert "kmeans_pixels" in found
+
+
+@pytest.fixture(scope="module")
+def unlabelled(tmp_path_factory, run):
+    """A run on a folder without classes, with the classes of its files."""
+    folder = tmp_path_factory.mktemp("unlabelled")
+    write_folder(folder / "photos", nested=True)
+    words = ["fit", "dhog", "--config", str(run / "tiny.yaml"), "--data", str(folder / "photos"), "--quiet"]
+    assert main([*words, "--out", str(folder / "run")]) == 0
+    names = [row["path"] for row in rows(folder / "run" / "labels.csv")]
+    return folder, {name: name.split("/")[0] for name in names}
+
+
+def evaluation(folder, *more):
+    assert main(["evaluate", str(folder / "run"), *map(str, more)]) == 0
+    return json.loads((folder / "run" / "metrics.json").read_text())["evaluation"]
+
+
+def write_labels(path, table, header="path,label"):
+    path.write_text("\n".join([header, *(f"{name},{label}" for name, label in table)]) + "\n")
+    return path
+
+
+def test_label_free_figures_are_complete(unlabelled, capfd):
+    folder, _ = unlabelled
+    method = Method.load(folder / "run")
+    found = evaluation(folder)["diagnostics"]
+    assert found["nmi_views"] == pytest.approx(method.nmi_views_[method.selected_head_])
+    embeddings = np.load(folder / "run" / "embeddings.npz")["embeddings"]
+    assert found["silhouette"] == pytest.approx(float(silhouette_score(embeddings, method.labels_)), abs=1e-6)
+    out = capfd.readouterr().out
+    assert "NMI(z, z')" in out
+    assert "(silhouette of all 120)" in out
+
+
+def test_the_silhouette_of_many_is_a_sample_and_says_so(unlabelled, capfd, monkeypatch):
+    monkeypatch.setattr("deepclust_ext.commands.evaluate.SILHOUETTES", 50)
+    assert evaluation(unlabelled[0])["diagnostics"]["silhouette_images"] == 50
+    assert "(silhouette of 50 of 120, drawn with a fixed seed)" in capfd.readouterr().out
+
+
+def test_labels_that_come_later(unlabelled, tmp_path, capfd):
+    folder, kinds = unlabelled
+    everything = evaluation(folder, "--folder-labels")
+    capfd.readouterr()
+    # All of them, in another order and under other spellings: the same scores.
+    table = [(f"./{name}", kind) for name, kind in reversed(kinds.items())]
+    table[0] = (folder / "photos" / table[0][0], table[0][1])
+    found = evaluation(folder, "--labels", write_labels(tmp_path / "all.csv", table))
+    assert capfd.readouterr().err == ""
+    assert found["train"] == everything["train"]
+    assert found["kmeans_pixels"]["nmi"] == everything["kmeans_pixels"]["nmi"]
+    assert found["probes"]["knn"] == everything["probes"]["knn"]
+    assert found["labels"]["classes"] == ["kind0", "kind1", "kind2", "kind3"]
+    assert found["diagnostics"] == everything["diagnostics"]
+
+
+def test_labels_of_some_images_score_those_and_name_the_rest(unlabelled, tmp_path, capfd):
+    folder, kinds = unlabelled
+    some = list(kinds.items())[10:70]
+    strange = [("nowhere.png", "kind0"), ("kind0/gone.png", "kind0")]
+    path = write_labels(tmp_path / "some.csv", [*some, *strange, (next(iter(kinds)), "")], header="\ufeffpath,label")
+    found = evaluation(folder, "--labels", path)
+    err = capfd.readouterr().err
+    assert f"2 rows of {path} name no image of the run: 'nowhere.png', 'kind0/gone.png'" in err
+    assert "60 of 120 images have no label, and are in no score: " in err
+    method = Method.load(folder / "run")
+    names = list(kinds)
+    index = [names.index(name) for name, _ in some]
+    classes = np.unique([kind for _, kind in some], return_inverse=True)[1]
+    assert found["train"] == pytest.approx(scores(method.labels_[index], classes))
+    assert found["labels"]["unmatched"] == ["nowhere.png", "kind0/gone.png"]
+    assert (found["labels"]["n_images"], found["labels"]["n_unlabelled"]) == (60, 60)
+    assert found["probes"]["tested_on"] == "12 labelled images held out"
+    assert found["diagnostics"]["n_images"] == 120
+
+
+def test_few_labels_are_enough_for_scores(unlabelled, tmp_path, capfd):
+    folder, kinds = unlabelled
+    found = evaluation(folder, "--labels", write_labels(tmp_path / "few.csv", list(kinds.items())[:2]))
+    assert {"train", "probes", "neighbour_purity"} <= found.keys()
+    assert not {"kmeans_pixels", "clusterers"} & found.keys()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("file,label\na,b\n", "--labels must be a CSV file with the columns path and label, got file, label in"),
+        ("", "columns path and label, got none in"),
+        ("path,label\nx.png,a\ny.png,b\n", "at least two images of the run a label, got 0: the file names 'x.png'"),
+        ("path,label\n{0},a\n{1},b\n{0},c\n", "one label, got 'a' and, in line 4 of"),
+        (None, "--labels must be a file that can be read, got"),
+    ],
+)
+def test_labels_that_cannot_be_used(unlabelled, tmp_path, capfd, content, message):
+    folder, kinds = unlabelled
+    path = tmp_path / "labels.csv"
+    if content is not None:
+        path.write_text(content.format(*kinds))
+    assert main(["evaluate", str(folder / "run"), "--labels", str(path)]) == 2
+    assert message in capfd.readouterr().err
 
 
 @pytest.mark.filterwarnings("ignore:DHOG")

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
+from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from support.clidata import SETTINGS, rows, single_thread, write_folder
 from support.trees import content, save_png
+from tensorboard.backend.event_processing import event_accumulator
 
 from deepclust_ext.cli import main
 from deepclust_ext.commands import _export
 from deepclust_ext.commands._export_folder import ExportFolder
+from deepclust_ext.commands._tensorboard import Board
+from deepclust_ext.data import load_items
 from deepclust_ext.runs import RunError
 
 
@@ -203,6 +210,138 @@ def test_a_full_disk_keeps_the_earlier_export(tmp_path, fit, capfd, monkeypatch)
     assert fit(photos, tmp_path / "run", "--export", "copy", "--resume", "auto") == 2
     assert f"no space left to write '{tmp_path / 'run' / 'clusters'}'" in capfd.readouterr().err
     assert content(tmp_path / "run" / "clusters") == before
+
+
+# Other formats
+
+
+def inode(path):
+    return path.stat().st_ino
+
+
+def test_hard_links_are_the_files_themselves(tmp_path, fit):
+    photos = write_folder(tmp_path / "photos", 60)
+    (photos / "link.png").symlink_to(save_png(tmp_path / "elsewhere.png"))
+    run = tmp_path / "run"
+    for seed in ("0", "5"):
+        assert fit(photos, tmp_path / f"run{seed}", "--seed", seed, "--export", "hardlink") == 0
+    run = tmp_path / "run5"
+    clusters = table(run / "labels.csv")
+    assert exported(run / "clusters") == clusters
+    for name, cluster in clusters.items():
+        made = run / "clusters" / cluster / name
+        assert not made.is_symlink()
+        assert inode(made) == inode(photos / name)
+    # A second export replaces the first, and the images stay.
+    assert main(["predict", str(run), "--data", str(photos), "--quiet", "--export", "hardlink"]) == 0
+    assert main(["predict", str(run), "--data", str(photos), "--quiet", "--export", "hardlink"]) == 0
+    assert len(list(photos.iterdir())) == 61
+
+
+def test_hard_links_to_another_file_system_are_refused_before_the_work(tmp_path, fit, capfd, monkeypatch):
+    photos = write_folder(tmp_path / "photos", 20)
+    other = tmp_path / "other"
+    other.mkdir()
+    stat = Path.stat
+
+    class Elsewhere:
+        def __init__(self, known):
+            self.known = known
+
+        def __getattr__(self, name):
+            return self.known.st_dev + 1 if name == "st_dev" else getattr(self.known, name)
+
+    monkeypatch.setattr(Path, "stat", lambda p, **o: Elsewhere(stat(p, **o)) if p.name == "other" else stat(p, **o))
+    assert fit(photos, other / "run", "--export", "hardlink") == 2
+    assert "--export hardlink must have --out on the file system of the images" in capfd.readouterr().err
+    assert not (other / "run").exists()
+
+
+def test_parquet_has_paths_clusters_and_embeddings_and_is_data_again(tmp_path, fit):
+    photos = write_folder(tmp_path / "photos", 60)
+    (photos / "a,\u00e9.png").write_bytes((photos / "0000.png").read_bytes())
+    run = tmp_path / "run"
+    assert fit(photos, run, "--format", "parquet,fiftyone") == 0
+    made = pyarrow.parquet.read_table(run / "labels.parquet")
+    assert made.column_names == ["path", "cluster", "confidence", "embeddings"]
+    known = rows(run / "labels.csv")
+    assert made["path"].to_pylist() == [row["path"] for row in known]
+    assert made["cluster"].to_pylist() == [int(row["cluster"]) for row in known]
+    assert made["confidence"].to_pylist() == pytest.approx([float(row["confidence"]) for row in known], abs=1e-6)
+    embeddings = np.load(run / "embeddings.npz")["embeddings"]
+    again = load_items(run / "labels.parquet")
+    assert np.array_equal(again.values.numpy(), embeddings)
+    assert list(again.names) == [row["path"] for row in known]
+    assert main(["predict", str(run), "--data", str(photos), "--quiet", "--format", "parquet"]) == 0
+    assert pyarrow.parquet.read_table(run / "predictions.parquet").column_names == ["path", "cluster", "confidence"]
+
+
+def test_fiftyone_knows_images_by_their_paths_without_the_end(tmp_path, fit, capfd):
+    photos = write_folder(tmp_path / "photos", 40, nested=True)
+    run = tmp_path / "run"
+    assert fit(photos, run, "--format", "fiftyone") == 0
+    made = json.loads((run / "labels.fiftyone.json").read_text())
+    known = {row["path"].removesuffix(".png"): row["cluster"] for row in rows(run / "labels.csv")}
+    assert {name: made["classes"][target] for name, target in made["labels"].items()} == known
+    # Two files that FiftyOne could not tell apart.
+    (photos / "kind0" / "0000.jpg").write_bytes((photos / "kind0" / "0000.png").read_bytes())
+    assert fit(photos, tmp_path / "two", "--format", "fiftyone") == 2
+    assert "two images have the path 'kind0/0000' without its end" in capfd.readouterr().err
+    assert len(rows(tmp_path / "two" / "labels.csv")) == 41
+
+
+def test_formats_that_cannot_be_written_are_refused_before_the_work(tmp_path, fit, capfd, monkeypatch):
+    photos = write_folder(tmp_path / "photos", 20)
+    assert fit(photos, tmp_path / "run", "--format", "xml") == 2
+    assert "--format must be of parquet, fiftyone, separated by commas, got 'xml'" in capfd.readouterr().err
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    assert fit(photos, tmp_path / "run", "--format", "parquet") == 2
+    assert "pip install 'deepclust_ext[parquet]'" in capfd.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+# TensorBoard
+
+
+def drawn(folder):
+    """Tag to {step: value} of the newest state of the curves."""
+    events = event_accumulator.EventAccumulator(str(folder / "tensorboard")).Reload()
+    return {tag: {e.step: e.value for e in events.Scalars(tag)} for tag in events.Tags()["scalars"]}
+
+
+def test_curves_are_the_log(tmp_path, fit):
+    photos, run = write_folder(tmp_path / "photos", 60, nested=True), tmp_path / "run"
+    words = ("--folder-labels", "--tensorboard", "--evaluate-every", "1")
+    assert fit(photos, run, *words, "--set", "epochs=3") == 0
+    epochs = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    epochs = [record for record in epochs if record["event"] == "epoch"]
+    found = drawn(run)
+    assert found["loss"] == {r["epoch"]: pytest.approx(r["loss"]) for r in epochs}
+    assert found["scores/1/nmi"] == {r["epoch"]: pytest.approx(r["scores"][1]["nmi"]) for r in epochs}
+    assert "event" not in found
+    # A finished run that is looked at again draws nothing.
+    before = sorted(os.listdir(run / "tensorboard"))
+    assert fit(photos, run, *words, "--set", "epochs=3", "--resume", "auto") == 0
+    assert sorted(os.listdir(run / "tensorboard")) == before
+
+
+def test_curves_after_a_resume_drop_what_is_done_again(tmp_path):
+    board = Board(tmp_path)
+    for epoch in (1, 2, 3):
+        board.log("epoch", {"epoch": epoch, "loss": -1.0})
+    board.close()
+    board = Board(tmp_path)
+    board.log("resume", {"epoch": 1, "step": 0})
+    board.log("epoch", {"epoch": 2, "loss": -2.0})
+    board.close()
+    assert drawn(tmp_path)["loss"] == {1: -1.0, 2: -2.0}
+
+
+def test_without_tensorboard_its_extra_is_named_before_the_work(tmp_path, fit, capfd, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    assert fit(write_folder(tmp_path / "photos", 20), tmp_path / "run", "--tensorboard") == 2
+    assert "pip install 'deepclust_ext[tensorboard]'" in capfd.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_unsure_images_have_a_folder_of_their_own(tmp_path, fit, capfd):

@@ -39,7 +39,7 @@ CASES = [
 # Two slabs of depth, two tiles of centroids, two tiles of a scan, several empty clusters; more weights than a block
 # of them holds; and one point again and again, where every seed is any other.
 FEW, MANY = points(G, 40, 18).float(), points(G, 270, 1, spread=3.0)
-EQUAL = torch.ones(9, 1)
+EQUAL, WEIGHTS = torch.ones(9, 1), torch.arange(270, dtype=torch.float64).remainder(9) / 9
 GRID = points(G, 300, 2).float().round()  # copies, so that the index decides as well
 # Two ranges of the bank, the last tile of the second with one row; two slabs of columns.
 BANK, PLACES = points(G, 321, 18), torch.tensor([0, 320, 7])
@@ -53,6 +53,9 @@ SEARCH_CASES = [
     ("kmeans", (MANY, MANY, 270, 0, 1, 0.0, 2, False)),
     ("kmeans_plusplus", (points(G, 1100, 2, clusters=9, spread=0.01), 8, 1)),
     ("kmeans_plusplus", (EQUAL, 5, 0)),
+    ("kmeans", (FEW, torch.cat([FEW[:3], FEW[:3] + 50]), 6, 0, 2, 0.0, 0, False, WEIGHTS[:40])),
+    ("kmeans_plusplus", (MANY, 5, 1, WEIGHTS)),
+    ("kmeans_plusplus", (EQUAL, 5, 0, WEIGHTS[:9])),
     ("knn", (FEW, None, 3, "euclidean")),
     ("knn", (GRID, GRID[:2], 200, "euclidean")),
     ("bank_nll_entropy", (BANK[9:12].float(), BANK.float(), *BANK_ARGUMENTS, True, True, True)),

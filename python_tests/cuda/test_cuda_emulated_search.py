@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from support.emulated import SEARCHES, emu
@@ -73,12 +75,14 @@ def test_kmeans_agrees_with_the_cpu_to_the_bit():
             continue
         x, start = sample.tensors
         rule, iterations = ("split", "farthest", "keep").index(sample.kwargs.get("empty", "split")), 5
-        arguments = (x, start, start.shape[-2], 0, iterations, 0.0, rule, False)
-        want, got = torch.ops.deepclust.kmeans(*arguments), SEARCHES["kmeans"](*arguments)
-        for index in (0, 1, 3, 5):
-            assert torch.equal(got[index], want[index])
-        torch.testing.assert_close(got[2], want[2], rtol=1e-12, atol=1e-12)
-        torch.testing.assert_close(got[4], want[4], rtol=1e-9, atol=1e-9)
+        weights = torch.arange(x[..., 0].numel(), dtype=torch.float64).remainder(7).view(x.shape[:-1]) / 7
+        for own in (None, weights):
+            arguments = (x, start, start.shape[-2], 0, iterations, 0.0, rule, False, own)
+            want, got = torch.ops.deepclust.kmeans(*arguments), SEARCHES["kmeans"](*arguments)
+            for index in (0, 1, 3, 5):
+                assert torch.equal(got[index], want[index])
+            torch.testing.assert_close(got[2], want[2], rtol=1e-12, atol=1e-12)
+            torch.testing.assert_close(got[4], want[4], rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("distinct", [1, 4, 60])
@@ -87,7 +91,8 @@ def test_plusplus_draws_the_cpus_seeds(distinct):
     generator = torch.Generator().manual_seed(distinct)
     x = torch.randn(2, distinct, 3, generator=generator, dtype=torch.float64)
     x = x[:, torch.randint(distinct, (60,), generator=generator)] if distinct < 60 else x
-    for seed in (0, -3, 2**62):
+    weights = torch.arange(120, dtype=torch.float64).remainder(5).view(2, 60) / 5
+    for seed, own in itertools.product((0, -3, 2**62), (None, weights)):
         for clusters in (1, 2, 9, 60):
-            want = torch.ops.deepclust.kmeans_plusplus(x, clusters, seed)
-            assert torch.equal(SEARCHES["kmeans_plusplus"](x, clusters, seed), want)
+            want = torch.ops.deepclust.kmeans_plusplus(x, clusters, seed, own)
+            assert torch.equal(SEARCHES["kmeans_plusplus"](x, clusters, seed, own), want)

@@ -61,6 +61,17 @@ def test_silhouette_of_many_images_is_sampled_the_same_each_time():
     assert first != pytest.approx(float(silhouette_score(embeddings, labels)), abs=1e-9)
 
 
+def test_a_larger_sample_is_all_images_and_says_so():
+    labels, embeddings = two_blobs(2500)
+    exact = diagnostics(labels, 2, embeddings, sample=2500)
+    assert exact["silhouette"] == pytest.approx(float(silhouette_score(embeddings, labels)))
+    assert exact["silhouette_images"] == 2500
+    assert diagnostics(labels, 2, embeddings)["silhouette_images"] == 2000
+    assert diagnostics(labels, 2)["silhouette_images"] is None
+    with pytest.raises(ValueError, match="diagnostics: 'sample' must be at least 2, got 1"):
+        diagnostics(labels, 2, embeddings, sample=1)
+
+
 def test_singletons_have_no_silhouette():
     assert diagnostics([0, 1, 2], 3, np.eye(3))["silhouette"] is None
 

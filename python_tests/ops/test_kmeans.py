@@ -13,8 +13,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.opspecs import points
+from support.searches import same
 
 from deepclust_ext import kmeans, kmeans_assign, reference
+from deepclust_ext.ops import _kmeans
 
 EMPTY = ["split", "farthest", "keep"]
 INIT = ["k-means++", "random"]
@@ -239,9 +241,8 @@ def test_points_far_from_the_origin_keep_their_distances(generator):
     assert kmeans(x, 3).history[0].objective.item() < 1e4
 
 
-@pytest.mark.parametrize("value", [1e25, 1e-25])
-def test_distances_beyond_the_range_of_float32_still_give_labels(value):
-    x = torch.tensor([[-value], [value]])
+def test_distances_beyond_the_range_of_float32_still_give_labels():
+    x = torch.tensor([[-1e25], [1e25]])
     result = kmeans(x, 2)
     assert result.labels.min() >= 0
     assert result.labels.max() < 2
@@ -451,6 +452,18 @@ def nan_at(row):
             ValueError,
             r"'x' must have squared distances that torch.float32 can .* 2.6e\+31",
         ),
+        (
+            lambda x: kmeans(x * 1e-27, 2),
+            ValueError,
+            r"'x' must have squared distances that torch.float32 can .* 2.6e-26",
+        ),
+        (lambda x: kmeans(x.double() * 1e-170, 2), ValueError, r"squared distances that torch.float64 can .* 2.6e-169"),
+        (lambda x: kmeans(x, 2, sample_weight=[1.0]), TypeError, r"'sample_weight' must be a torch.Tensor, got list"),
+        (lambda x: kmeans(x, 2, sample_weight=x[0]), ValueError, r"a weight for every point, shape \(9,\), got \(3,\)"),
+        (lambda x: kmeans(x, 2, sample_weight=-x[:, 0]), ValueError, r"'sample_weight' must be at least 0 .* got -3"),
+        (lambda x: kmeans(x, 2, sample_weight=nan_at(2)[:, 1]), ValueError, r"at least 0 and below 1e300, got nan"),
+        (lambda x: kmeans(x, 2, sample_weight=torch.zeros(9)), ValueError, r"'sample_weight' must have a weight above"),
+        (lambda x: kmeans(x, 2, sample_weight=x[:, 0].to("meta")), ValueError, r"must be on x's device cpu, got meta"),
         (lambda x: kmeans(x, 2, n_init=0), ValueError, r"kmeans: 'n_init' must be at least 1, got 0"),
         (lambda x: kmeans(x, 2, tol=-1e-3), ValueError, r"kmeans: 'tol' must be at least 0, got -0.001"),
         (lambda x: kmeans(x, 2, tol=math.nan), ValueError, r"kmeans: 'tol' must be finite, got nan"),
@@ -480,6 +493,140 @@ def nan_at(row):
 def test_errors_name_the_argument(call, error, message):
     with pytest.raises(error, match=message):
         call(torch.arange(27.0).view(9, 3))
+
+
+def test_tiny_values_that_are_equal_or_fit_are_no_error(generator):
+    assert kmeans(torch.full((9, 3), 1e-30), 2).inertia.item() == 0
+    assert kmeans(torch.randn(50, 3, generator=generator) * 1e-18, 3).labels.unique().numel() == 3
+    assert kmeans(torch.randn(50, 3, generator=generator).bfloat16(), 50).inertia.item() == 0
+
+
+def test_records_grow(generator, monkeypatch):
+    """The same run for any first length of the record, and a bound that is not reached costs nothing."""
+    x = torch.stack([points(generator, 400, 3), points(generator, 400, 3, clusters=40)])
+    want = kmeans(x, 9, max_iter=100, n_init=3, seed=4)
+    assert want.n_iter.max() > 4
+    for first in (1, 2, 5):
+        monkeypatch.setattr(_kmeans, "_RECORD", first)
+        got = kmeans(x, 9, max_iter=2**31 - 1, n_init=3, seed=4)
+        assert torch.equal(got.centroids, want.centroids)
+        assert torch.equal(got.n_iter, want.n_iter)
+        assert same(got.history, want.history)
+
+
+def weights_for(generator, *sizes):
+    """Some 0, some alike, some far apart."""
+    return torch.rand(*sizes, generator=generator).square() * torch.randint(3, sizes, generator=generator) * 7
+
+
+@pytest.mark.parametrize("rule", EMPTY)
+@pytest.mark.parametrize("spherical", [False, True])
+def test_weights_match_the_reference(rule, spherical, generator):
+    x = points(generator, 200, 6)
+    weights = weights_for(generator, 200)
+    start = torch.cat([x[:9], x[:4] + 50])
+    exact = reference.kmeans(x, start, empty=rule, spherical=spherical, sample_weight=weights)
+    result = kmeans(x, 13, init=start, empty=rule, spherical=spherical, sample_weight=weights)
+    torch.testing.assert_close(result.centroids, exact[0], rtol=1e-9, atol=1e-9)
+    assert torch.equal(result.labels, exact[1])
+    assert result.inertia.item() == pytest.approx(exact[2].item(), rel=1e-9)
+    if not spherical:  # where rounding may move a centroid once more
+        assert result.n_iter.item() == exact[3]
+    for record, (objective, moved, empty, imbalance) in zip(result.history, exact[4], strict=not spherical):
+        assert record.objective.item() == pytest.approx(objective, rel=1e-9)
+        assert (record.moved.item(), record.empty.item()) == (pytest.approx(moved), empty)
+        assert record.imbalance.item() == pytest.approx(imbalance)
+
+
+@pytest.mark.parametrize("init", INIT)
+def test_weights_of_one_power_of_two_change_no_bit(init, generator):
+    x = points(generator, 300, 7).float()
+    plain = kmeans(x, 8, init=x[:8] if init == "random" else init)
+    for weight in (1.0, 0.25, 2.0**40):
+        result = kmeans(x, 8, init=x[:8], sample_weight=torch.full((300,), weight))
+        want = kmeans(x, 8, init=x[:8])
+        assert torch.equal(result.centroids, want.centroids)
+        assert torch.equal(result.labels, want.labels)
+        assert result.inertia.item() == pytest.approx(weight * want.inertia.item(), rel=1e-6)
+    assert plain.inertia > 0
+
+
+def test_whole_weights_are_copies_and_0_is_absence(generator):
+    x = points(generator, 300, 5)
+    counts = torch.randint(4, (300,), generator=generator)
+    start = x[counts > 0][:7]
+    result = kmeans(x, 7, init=start, sample_weight=counts.double(), empty="keep")
+    repeated = kmeans(x.repeat_interleave(counts, 0), 7, init=start, empty="keep")
+    torch.testing.assert_close(result.centroids, repeated.centroids, rtol=1e-12, atol=1e-12)
+    assert torch.equal(result.labels.repeat_interleave(counts), repeated.labels)
+    assert result.inertia.item() == pytest.approx(repeated.inertia.item(), rel=1e-12)
+    assert result.n_iter.item() == repeated.n_iter.item()
+    nearest = kmeans_assign(x, result.centroids)
+    assert torch.equal(result.labels, nearest.labels)  # a point of weight 0 has a label
+
+
+def test_weights_batched_threads_and_far_apart(generator, threads):
+    x = points(generator, 2, 700, 70).float()
+    weights = torch.stack([weights_for(generator, 700), 2.0 ** -torch.arange(700.0).remainder(60)])
+    want = kmeans(x, 9, sample_weight=weights, seed=3)
+    for count in (1, 3):
+        threads(count)
+        again = kmeans(x, 9, sample_weight=weights.double().t().contiguous().t(), seed=3)
+        assert torch.equal(again.centroids, want.centroids)
+        assert torch.equal(again.labels, want.labels)
+    alone = kmeans(x[0], 9, sample_weight=weights[0], seed=3)
+    assert torch.equal(alone.centroids, want.centroids[0])
+    assert torch.equal(alone.history[0].objective, want.history[0].objective[0])
+
+
+def test_a_cluster_of_points_without_weight_is_empty():
+    x = torch.tensor([[0.0], [1.0], [5.0], [9.0], [9.5]])
+    weights = torch.tensor([1.0, 1.0, 3.0, 0.0, 0.0])
+    start = torch.tensor([[1.0], [9.0]])
+    kept = kmeans(x, 2, init=start, sample_weight=weights, empty="keep", max_iter=1)
+    assert kept.centroids.tolist() == [[pytest.approx(16 / 5)], [9.0]]
+    assert kept.history[0].empty.item() == 1
+    for rule in ("split", "farthest"):  # the farthest that counts is 5
+        result = kmeans(x, 2, init=start, sample_weight=weights, empty=rule, max_iter=1)
+        assert result.centroids.tolist() == [[0.5], [5.0]]
+
+
+@pytest.mark.parametrize("init", INIT)
+def test_points_of_weight_0_start_nothing_while_others_are_left(init, generator):
+    x = points(generator, 60, 3)
+    weights = (torch.arange(60) % 3 == 0).double()
+    for seed in range(10):
+        drawn = kmeans(x, 20, init=init, sample_weight=weights, max_iter=0, seed=seed).centroids
+        assert sorted(drawn.tolist()) == sorted(x[::3].tolist())
+    drawn = kmeans(x, 25, init=init, sample_weight=weights, max_iter=0).centroids
+    assert len(drawn.unique(dim=0)) == 25
+    equal = kmeans(torch.ones(30, 2), 12, init=init, sample_weight=weights[:30], max_iter=2)
+    assert equal.inertia.item() == 0
+
+
+def test_draws_follow_the_weights():
+    """The first by weight: 1 to 3. Of 1 and 3 after 0, by weight times squared distance: 2 * 1 to 1 * 9."""
+    x, weights = torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([1.0, 2.0, 1.0], dtype=torch.float64) / 2
+    first, second, random = torch.zeros(3), torch.zeros(3), torch.zeros(3)
+    for seed in range(4000):
+        one, two = torch.ops.deepclust.kmeans_plusplus(x, 2, seed, weights).tolist()
+        first[one] += 1
+        if one == 0:
+            second[two] += 1
+        given = kmeans(x, 1, init="random", sample_weight=weights, max_iter=0, seed=seed).centroids
+        random[int((x == given).nonzero()[0, 0])] += 1
+    torch.testing.assert_close(first / 4000, torch.tensor([0.25, 0.5, 0.25]), rtol=0, atol=0.025)
+    torch.testing.assert_close(random / 4000, torch.tensor([0.25, 0.5, 0.25]), rtol=0, atol=0.025)
+    torch.testing.assert_close(second / second.sum(), torch.tensor([0.0, 2 / 11, 9 / 11]), rtol=0, atol=0.04)
+
+
+def test_raw_ops_refuse_weights_that_are_not_scaled():
+    x = torch.zeros(9, 3)
+    for weights in (torch.full((9,), 2.0), -torch.ones(9), torch.full((9,), math.nan)):
+        with pytest.raises(RuntimeError, match="kmeans: 'sample_weight' must be between 0 and 1"):
+            torch.ops.deepclust.kmeans(x, None, 2, 0, 4, 0.0, 0, False, weights.double())
+    with pytest.raises(RuntimeError, match="'sample_weight' must be a float64 tensor with a weight for every row"):
+        torch.ops.deepclust.kmeans_plusplus(x, 2, 0, torch.ones(9))
 
 
 def test_raw_ops_refuse_no_centroids():

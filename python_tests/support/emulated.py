@@ -73,8 +73,12 @@ def kmeans_assign(x: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(labels).view(x.shape[:-1]), torch.from_numpy(squared).view(x.shape[:-1])
 
 
-def kmeans_plusplus(x: Tensor, n_clusters: int, seed: int) -> Tensor:
-    seeds, _, _ = emu.kmeans_plusplus(matrices(x), n_clusters, seed)
+def weights_of(x: Tensor, sample_weight: Tensor | None) -> np.ndarray | None:
+    return None if sample_weight is None else to_numpy(sample_weight.reshape(-1, x.shape[-2]))
+
+
+def kmeans_plusplus(x: Tensor, n_clusters: int, seed: int, sample_weight: Tensor | None = None) -> Tensor:
+    seeds, _, _ = emu.kmeans_plusplus(matrices(x), n_clusters, seed, weights_of(x, sample_weight))
     return torch.from_numpy(seeds).view((*x.shape[:-2], n_clusters))
 
 
@@ -87,9 +91,11 @@ def kmeans(
     tol: float,
     empty: int,
     spherical: bool,
+    sample_weight: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
     start = None if centroids is None else matrices(centroids, accumulate=True)
-    found, bad_row, bad_start = emu.kmeans(matrices(x), start, n_clusters, seed, max_iter, tol, empty, spherical)
+    options = (n_clusters, seed, max_iter, tol, empty, spherical, weights_of(x, sample_weight))
+    found, bad_row, bad_start = emu.kmeans(matrices(x), start, *options)
     refuse("kmeans", "x", bad_row, x.shape[-2])
     refuse("kmeans", "centroids", bad_start, n_clusters)
     return tuple(torch.from_numpy(part).view((*x.shape[:-2], *part.shape[1:])) for part in found)

@@ -300,6 +300,7 @@ def _kmeans_samples(g: torch.Generator) -> list[Sample]:
         start((600,), 31, 60, empty="keep", max_iter=3),
         start((600,), 33, 9, spherical=True, tol=1e-3),
         start((0, 20), 3, 2),
+        start((301,), 17, 7, sample_weight=torch.arange(301.0).remainder(5)),
     ]
 
 
@@ -320,7 +321,13 @@ def _kmeans_raw(sample: Sample) -> list[tuple[Any, tuple[Any, ...]]]:
         (ops.kmeans.default, (x, start, start.shape[-2], 0, 4, 0.0, 0, False)),
         (ops.kmeans.default, (x, None, 2, 5, 3, 0.0, 1, True)),
         (ops.kmeans_plusplus.default, (x, 2, 7)),
+        (ops.kmeans.default, (x, None, 2, 5, 3, 0.0, 1, True, _weights(x))),
+        (ops.kmeans_plusplus.default, (x, 2, 7, _weights(x))),
     ]
+
+
+def _weights(x: Tensor) -> Tensor:
+    return torch.linspace(0, 1, x.shape[-2], dtype=torch.float64).expand(x.shape[:-1])
 
 
 def _kmeans_agrees(sample: Sample, got: Any, exact: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import types
 import warnings
 
@@ -20,7 +21,7 @@ from deepclust_ext.methods.dhog import DHOGLearner
 from deepclust_ext.training.agreement import information_of_counts, information_of_labels
 from deepclust_ext.training.optim import build_optimizer
 from deepclust_ext.training.place import Place, cosine, inverse_decay, scheduled, steps
-from deepclust_ext.training.progress import Progress
+from deepclust_ext.training.progress import Progress, figures_of
 from deepclust_ext.training.seeds import (
     derive_generator,
     derive_seed,
@@ -249,7 +250,7 @@ def test_lines_come_now_and_then_and_at_the_end(clock):
             clock.seconds += 2
             progress.step()
             if step % 10 == 9:
-                progress.epoch(-0.5, last=step == 19)
+                progress.epoch({"loss": -0.5}, last=step == 19)
     assert lines == [
         "epoch 1/2, 50 %, 10 s, about 20 s left",
         "epoch 2/2, 75 %, loss -0.5000, 20 s, about 10 s left",
@@ -262,7 +263,7 @@ def test_a_run_that_its_data_end_has_a_last_line(clock):
     with Progress(lines.append, epochs=9, steps=1, done=0) as progress:
         clock.seconds += 2
         progress.step()
-        progress.epoch(0.5, last=True)
+        progress.epoch({"loss": 0.5}, last=True)
     assert lines == ["epoch 1/9, 11 %, loss 0.5000, 2 s, about 16 s left"]
 
 
@@ -271,17 +272,70 @@ def test_without_a_bar_nothing_draws_one(monkeypatch):
     for show in (False, print):
         with Progress(show, epochs=1, steps=1, done=0) as progress:
             progress.step()
-            progress.epoch(0.25, last=True)
+            progress.epoch({"loss": 0.25}, last=True)
 
 
 def test_a_bar_is_shown_in_a_terminal_or_when_asked_for(capsys):
     for show, shown in ((None, False), (False, False), (True, True)):
         with Progress(show, epochs=1, steps=1, done=0) as progress:
             progress.step()
-            progress.epoch(0.25, last=True)
+            progress.epoch({"loss": 0.25}, last=True)
         out, err = capsys.readouterr()
         assert out == ""
         assert ("epoch 1/1" in err) is shown
+
+
+RECORD = {
+    "loss": -12.5,
+    "occupancy_entropy": [0.25, 0.975],
+    "nmi_views": [0.5, 0.75],
+    "scores": [{"acc_hungarian": 0.1, "nmi": 0.2}, {"acc_hungarian": 0.9634, "nmi": 0.91}],
+    "churn": 0.5,
+}
+
+
+def test_figures_are_those_of_the_head_whose_views_agree_best():
+    shown = list(figures_of(RECORD).values())
+    assert shown == ["loss -12.5000", "occupancy 0.97", "ACC 0.963", "NMI 0.910"]
+    # Without views, or of one head alone: the lowest.
+    assert figures_of({**RECORD, "nmi_views": []})["nmi"] == "NMI 0.200"
+    assert figures_of({**RECORD, "occupancy_entropy": [0.5]})["occupancy_entropy"] == "occupancy 0.50"
+    assert figures_of({"loss": 1.0, "churn": 0.5}) == {"loss": "loss 1.0000", "churn": "churn 0.500"}
+
+
+@pytest.mark.parametrize("epochs", [3, 100000])
+@pytest.mark.parametrize("loss", [-1.5, 12345678.0])
+def test_a_line_has_80_columns_at_most_and_keeps_loss_and_scores(clock, epochs, loss):
+    lines = []
+    with Progress(lines.append, epochs=epochs, steps=2, done=0) as progress:
+        clock.seconds += 4000
+        progress.step()
+        progress.step()
+        progress.epoch({**RECORD, "loss": loss}, last=True)
+        clock.seconds += 4000
+        progress.step()
+        # Scores stay until there are others.
+        progress.step()
+        progress.epoch({"loss": loss / 2}, last=True)
+    assert all(len(line) <= 80 for line in lines)
+    assert all(f"epoch {number}/{epochs}" in line for number, line in zip((1, 1, 2), lines, strict=False))
+    assert "NMI 0.910" in lines[-1]
+    assert "left" in lines[-1]
+    assert ("loss -0.7500" if loss < 0 else "loss 6.173e+06") in lines[-1]
+
+
+@pytest.mark.parametrize("columns", [80, 200, 50])
+def test_a_bar_has_80_columns_at_most(capfd, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with Progress(True, epochs=1000, steps=1, done=998) as progress:
+        for loss in (-1234.5, 0.5):
+            progress.step()
+            progress.epoch({**RECORD, "loss": loss}, last=loss > 0)
+    drawn = [part.strip("\n") for part in re.split(r"[\r\n]", capfd.readouterr().err)]
+    assert max(map(len, drawn)) <= min(columns, 80)
+    assert any("epoch 999/1000" in part or "epoch 1000/1000" in part for part in drawn)
+    if columns >= 80:
+        assert any("occ 0.97, ACC 0.963, NMI 0.910" in part for part in drawn)
 
 
 # Configurations

@@ -45,8 +45,8 @@ struct ColumnStatistics {
 
 struct AddMoves {
   template <typename L, typename T>
-  static DC_INLINE void run(const Matrix<const T>& x, const T* mean, const double* scale, const Move* moves,
-                            int64_t count, int64_t first, int64_t last, int64_t* sums, int64_t ld) {
+  static DC_INLINE void run(const Matrix<const T>& x, const T* mean, const double* scale, const double* weights,
+                            const Move* moves, int64_t count, int64_t first, int64_t last, int64_t* sums, int64_t ld) {
     using Longs = typename Register<L, int64_t>::type;
     constexpr int64_t kL = Register<L, double>::kLanes;
     Doubles<L> centre[kSumColumns / kL], factor[kSumColumns / kL];
@@ -64,10 +64,12 @@ struct AddMoves {
       const T* row = x.data + move.point * x.row_stride + first;
       int64_t* to = sums + move.to * ld + first;
       int64_t* from = move.from < 0 ? nullptr : sums + move.from * ld + first;
+      const Doubles<L> weight = broadcast<L, double>(weights == nullptr ? 1.0 : weights[move.point]);
       for (int64_t v = 0; v < vectors; ++v) {
         Doubles<L> value;
         load_doubles<L>(row + v * kL, last - first - v * kL, value);
-        const Doubles<L> shifted = (value - centre[v]) * factor[v] + kFixedPointMagic;
+        // The weight first, for the factor is a power of two: a fused multiply-add rounds no other way.
+        const Doubles<L> shifted = (value - centre[v]) * weight * factor[v] + kFixedPointMagic;
         const Longs whole = (Longs)shifted - kFixedPointBits;  // a cast between vectors of one size keeps the bits
         store<L, int64_t>(to + v * kL, load<L, int64_t>(to + v * kL) + whole);
         if (from == nullptr) continue;
@@ -79,7 +81,7 @@ struct AddMoves {
 
 struct CentredSquares {
   template <typename L, typename T>
-  static DC_INLINE double run(const T* x, const T* mean, int64_t d, int64_t begin, int64_t end) {
+  static DC_INLINE double run(const T* x, const T* mean, const double* weights, int64_t d, int64_t begin, int64_t end) {
     constexpr int64_t kL = Register<L, double>::kLanes, kParts = Register<L, double>::kParts;
     double total = 0.0;
     for (int64_t i = begin; i < end; ++i) {
@@ -93,8 +95,10 @@ struct CentredSquares {
           value -= centre;
           sum[p] += value * value;
         }
+      double row = 0.0;
       for (int64_t p = 0; p < kParts; ++p)
-        for (int64_t lane = 0; lane < kL; ++lane) total += sum[p][lane];
+        for (int64_t lane = 0; lane < kL; ++lane) row += sum[p][lane];
+      total += weights == nullptr ? row : weights[i] * row;
     }
     return total;
   }
@@ -107,22 +111,22 @@ void column_stats(const T* x, int64_t d, int64_t begin, int64_t end, const Colum
   dispatch<ColumnStatistics>(x, d, begin, end, stats);
 }
 template <typename T>
-void add_moves(const Matrix<const T>& x, const T* mean, const double* scale, const Move* moves, int64_t count,
-               int64_t first, int64_t last, int64_t* sums, int64_t ld) {
-  dispatch<AddMoves>(x, mean, scale, moves, count, first, last, sums, ld);
+void add_moves(const Matrix<const T>& x, const T* mean, const double* scale, const double* weights, const Move* moves,
+               int64_t count, int64_t first, int64_t last, int64_t* sums, int64_t ld) {
+  dispatch<AddMoves>(x, mean, scale, weights, moves, count, first, last, sums, ld);
 }
 template <typename T>
-double centred_squares(const T* x, const T* mean, int64_t d, int64_t begin, int64_t end) {
-  return dispatch<CentredSquares>(x, mean, d, begin, end);
+double centred_squares(const T* x, const T* mean, const double* weights, int64_t d, int64_t begin, int64_t end) {
+  return dispatch<CentredSquares>(x, mean, weights, d, begin, end);
 }
 
 template void column_stats(const float*, int64_t, int64_t, int64_t, const ColumnStats<float>&);
 template void column_stats(const double*, int64_t, int64_t, int64_t, const ColumnStats<double>&);
-template void add_moves(const Matrix<const float>&, const float*, const double*, const Move*, int64_t, int64_t, int64_t,
-                        int64_t*, int64_t);
-template void add_moves(const Matrix<const double>&, const double*, const double*, const Move*, int64_t, int64_t,
-                        int64_t, int64_t*, int64_t);
-template double centred_squares(const float*, const float*, int64_t, int64_t, int64_t);
-template double centred_squares(const double*, const double*, int64_t, int64_t, int64_t);
+template void add_moves(const Matrix<const float>&, const float*, const double*, const double*, const Move*, int64_t,
+                        int64_t, int64_t, int64_t*, int64_t);
+template void add_moves(const Matrix<const double>&, const double*, const double*, const double*, const Move*, int64_t,
+                        int64_t, int64_t, int64_t*, int64_t);
+template double centred_squares(const float*, const float*, const double*, int64_t, int64_t, int64_t);
+template double centred_squares(const double*, const double*, const double*, int64_t, int64_t, int64_t);
 
 }  // namespace deepclust::cpu

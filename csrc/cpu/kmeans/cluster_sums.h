@@ -36,13 +36,14 @@ struct ColumnStats {
 template <typename T>
 void column_stats(const T* x, int64_t d, int64_t begin, int64_t end, const ColumnStats<T>& stats);
 
-// Adds columns [first, last) of the moved points to sums [K, ld]; first is a multiple of kSumColumns.
+// Adds columns [first, last) of the moved points to sums [K, ld]; first is a multiple of kSumColumns. Where there are
+// weights [n] in [0, 1], a point counts by its own.
 template <typename T>
-void add_moves(const Matrix<const T>& x, const T* mean, const double* scale, const Move* moves, int64_t count,
-               int64_t first, int64_t last, int64_t* sums, int64_t ld);
+void add_moves(const Matrix<const T>& x, const T* mean, const double* scale, const double* weights, const Move* moves,
+               int64_t count, int64_t first, int64_t last, int64_t* sums, int64_t ld);
 
-// sum over points [begin, end) of |x - mean|^2.
+// sum over points [begin, end) of |x - mean|^2, weighted where there are weights [n].
 template <typename T>
-double centred_squares(const T* x, const T* mean, int64_t d, int64_t begin, int64_t end);
+double centred_squares(const T* x, const T* mean, const double* weights, int64_t d, int64_t begin, int64_t end);
 
 }  // namespace deepclust::cpu

@@ -1,5 +1,6 @@
-// k-means++ seeding, exactly distributed: each new seed is a point drawn with probability D^2 / sum D^2, D its distance
-// from the seeds before it. Plain, not greedy: one draw a seed.
+// k-means++ seeding, exactly distributed: each new seed is a point drawn with probability w D^2 / sum w D^2, D its
+// distance from the seeds before it and w its weight (1 where there are none); the first with probability w / sum w.
+// Plain, not greedy: one draw a seed.
 //
 // Kept up to date for every point after every seed, D^2 would cost K passes over x. It may be stale instead, as an
 // upper bound: draw a point by the stale value, compute its true one, and accept it with probability true / stale. That
@@ -19,27 +20,31 @@
 
 namespace deepclust::cpu {
 
-// Weights with the sums of blocks of them, in index order, to draw from.
+// Squared distances D^2, and sums of blocks of w D^2, in index order, to draw from.
 template <typename T>
 class Weights {
  public:
   static constexpr int64_t kBlock = kWeightBlock;
-  std::vector<T> weight;
+  std::vector<T> squared;
 
-  explicit Weights(int64_t n) : weight(static_cast<size_t>(n), std::numeric_limits<T>::infinity()) {
-    sums_.resize(ceil_div(weight.size(), kBlock));
+  Weights(int64_t n, const double* weights) : squared(static_cast<size_t>(n), T(1)), weights_(weights) {
+    sums_.resize(ceil_div(squared.size(), kBlock));
   }
-  int64_t size() const { return static_cast<int64_t>(weight.size()); }
+  int64_t size() const { return static_cast<int64_t>(squared.size()); }
   void sum_block(int64_t block) {
     double sum = 0.0;
     for (int64_t i = block * kBlock; i < std::min(size(), (block + 1) * kBlock); ++i) sum += at(i);
     sums_[static_cast<size_t>(block)] = sum;
   }
   void set(int64_t i, T value) {
-    weight[static_cast<size_t>(i)] = value;
+    squared[static_cast<size_t>(i)] = value;
     sum_block(i / kBlock);
   }
-  double at(int64_t i) const { return static_cast<double>(weight[static_cast<size_t>(i)]); }
+  bool counts(int64_t i) const { return weights_ == nullptr || weights_[i] > 0.0; }
+  double at(int64_t i) const {
+    const double own = static_cast<double>(squared[static_cast<size_t>(i)]);
+    return weights_ == nullptr ? own : weights_[i] > 0.0 ? weights_[i] * own : 0.0;
+  }
   double total() const {
     double sum = 0.0;
     for (const double part : sums_) sum += part;
@@ -73,6 +78,7 @@ class Weights {
   }
 
  private:
+  const double* weights_;
   std::vector<double> sums_;
 };
 

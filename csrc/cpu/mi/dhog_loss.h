@@ -13,8 +13,9 @@
 // For the push a view is gathered with its heads side by side, W_a [n, H C]: ten clusters a head would fill ten lanes
 // of a vector, eight heads side by side fill five whole ones. The pull reads probs as they lie. A task is one view of
 // one chunk of rows and writes only what is its own, so that two cores do not pass cache lines to and fro; partial
-// joints are added in task order. Traffic: probs A / 2 times, from cache; work: about A n (H C)^2 / 2 multiply-adds
-// each way, which bounds it.
+// joints are added in task order, in waves of as many tasks as kDhogWaveBytes hold, one at least. A pair's own joint
+// has one view that writes it: the views of a chunk share the memory of those. Traffic: probs A / 2 times, from cache;
+// work: about A n (H C)^2 / 2 multiply-adds each way, which bounds it.
 #pragma once
 
 #include <algorithm>
@@ -29,6 +30,7 @@ namespace deepclust::cpu {
 
 inline constexpr int64_t kDhogChunkRows = 512;
 inline constexpr int64_t kDhogMaxChunks = 8;
+inline constexpr int64_t kDhogWaveBytes = int64_t{256} << 20;  // of partial joints at once
 
 struct DhogPlan {
   int64_t views, heads, n, classes;
@@ -57,10 +59,19 @@ struct DhogPlan {
   }
   // The views after a on the circle that a is paired with: of every two views one has the other.
   int64_t later(int64_t a) const { return (views - 1) / 2 + (views % 2 == 0 && a < views / 2 ? 1 : 0); }
-  // What a task writes: the Gram matrix [H C, ld], then the pull joints [H, pairs, C, class_ld].
+  // What a task writes: the Gram matrix [H C, ld] and the pull joints [H, pairs, C, class_ld].
   int64_t push_size() const { return width * ld; }
   int64_t pull_stride() const { return classes * class_ld; }
-  int64_t partial_size() const { return push_size() + heads * pull_pairs() * pull_stride(); }
+  int64_t pull_size() const { return heads * pull_pairs() * pull_stride(); }
+  // Neighbouring tasks that share the memory of their pull joints.
+  int64_t sharing() const { return pooled ? 1 : views; }
+  // Tasks from `first` on that are one wave: within one share, or whole ones.
+  int64_t wave(int64_t first, int64_t bytes_of_element) const {
+    const int64_t fit = kDhogWaveBytes / bytes_of_element, share_end = (first / sharing() + 1) * sharing();
+    const int64_t whole = push_size() * sharing() + pull_size();
+    if (first % sharing() == 0 && fit / whole > 0) return std::min(tasks(), first + fit / whole * sharing()) - first;
+    return std::min(share_end - first, std::max<int64_t>(1, (fit - pull_size()) / push_size()));
+  }
 
   int64_t first_row(int64_t task) const { return task / views * chunk_rows; }
   int64_t last_row(int64_t task) const { return std::min(n, first_row(task) + chunk_rows); }
@@ -134,14 +145,12 @@ void sum_views(const DhogPlan& plan, const Probs<T>& probs, int64_t a, int64_t c
   }
 }
 
-// One task: the joints of view a = task % A with itself (push) and with the views after it (pull).
+// One task: adds the joints of view a = task % A with itself to push, and with the views after it to pull.
 template <typename T>
-void dhog_forward_task(const DhogPlan& plan, const Probs<T>& probs, int64_t task, T* partial) {
+void dhog_forward_task(const DhogPlan& plan, const Probs<T>& probs, int64_t task, T* push, T* pull) {
   const int64_t a = task % plan.views, first = plan.first_row(task), last = plan.last_row(task);
   const int64_t piece = plan.piece_rows(task), later = plan.later(a);
   const Buffer<T> wide(piece * plan.ld), sum(piece * plan.classes), panels(Panels<T>::size(piece, plan.classes));
-  T* pull = partial + plan.push_size();
-  std::fill(partial, partial + plan.partial_size(), T(0));
 
   for (int64_t begin = first; begin < last; begin += kDhogChunkRows) {
     const int64_t end = std::min(last, begin + kDhogChunkRows), rows = end - begin;
@@ -151,7 +160,7 @@ void dhog_forward_task(const DhogPlan& plan, const Probs<T>& probs, int64_t task
     for (int64_t row = plan.classes; row < plan.width; row += 8) {
       const int64_t count = std::min<int64_t>(8, plan.width - row);
       const int64_t columns = (row + count - 1) / plan.classes * plan.classes;
-      product(Matrix<const T>{wide.get() + row, rows, count, plan.ld, 1}, operand, 0, columns, partial + row * plan.ld,
+      product(Matrix<const T>{wide.get() + row, rows, count, plan.ld, 1}, operand, 0, columns, push + row * plan.ld,
               plan.ld, true);
     }
     for (int64_t head = 0; head < plan.heads && later > 0; ++head) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cmath>
+#include <optional>
 #include <vector>
 
 #include "../../torch/dispatch.h"
@@ -28,6 +29,27 @@ struct Matrices {
   const T* matrix(int64_t index) const {
     return static_cast<const T*>(tensor.data_ptr()) + index * rows * cols;
   }
+};
+
+// Weights [.., rows] in double, if any: a row of them for every matrix.
+class Weightings {
+ public:
+  // Raises where one is not between 0 and 1.
+  Weightings(const char* op, const std::optional<Tensor>& weights) {
+    if (!weights.has_value()) return;
+    tensor_ = weights->is_contiguous() ? *weights : torch::stable::contiguous(*weights);
+    rows_ = tensor_->size(tensor_->dim() - 1);
+    for (int64_t i = 0; i < tensor_->numel(); ++i)
+      STD_TORCH_CHECK(data()[i] >= 0.0 && data()[i] <= 1.0, op, ": 'sample_weight' must be between 0 and 1, got ",
+                      data()[i]);
+  }
+  const double* row(int64_t index) const { return tensor_.has_value() ? data() + index * rows_ : nullptr; }
+
+ private:
+  const double* data() const { return static_cast<const double*>(tensor_->data_ptr()); }
+
+  std::optional<Tensor> tensor_;
+  int64_t rows_ = 0;
 };
 
 template <typename T>
@@ -123,14 +145,20 @@ void assign_all(const Points<T>& points, const T* centroids, CodedCentroids<T>& 
               [&](int64_t begin, int64_t end) { assign_points(points, coded, begin, end, labels + begin); });
 }
 
-// distance [n] of all points to their centroids; the sum, in an order that the sizes fix.
+// distance [n] of all points to their centroids; the sum, weighted where there are weights [n], in an order that the
+// sizes fix.
 template <typename T>
-double all_label_distances(const ReadyPoints<T>& ready, const T* centroids, const int64_t* labels, T* distance) {
+double all_label_distances(const ReadyPoints<T>& ready, const T* centroids, const double* weights,
+                           const int64_t* labels, T* distance) {
   const Points<T>& points = ready.points;
   std::vector<double> sums(static_cast<size_t>(ceil_div(points.n, pass_rows(points.n))));
   ready.each_pass(points.n * points.d * 2, [&](int64_t task, int64_t begin, int64_t end) {
-    sums[static_cast<size_t>(task)] =
-        label_distances(points.x, centroids, points.d, labels + begin, begin, end, distance + begin);
+    double& sum = sums[static_cast<size_t>(task)];
+    sum = label_distances(points.x, centroids, points.d, labels + begin, begin, end, distance + begin);
+    if (weights == nullptr) return;
+    sum = 0.0;
+    for (int64_t i = begin; i < end; ++i)
+      if (weights[i] > 0.0) sum += weights[i] * static_cast<double>(distance[i]);
   });
   double total = 0.0;
   for (const double sum : sums) total += sum;

@@ -35,7 +35,7 @@ double finish_joint(const DhogPlan& plan, const T* block, int64_t stride, double
 
 // Joint number t of all: first the H * pairs pull joints, then the H (H - 1) / 2 push joints, row by row.
 template <typename T>
-void finish(const DhogPlan& plan, T* total, const DhogOutputs& out) {
+void finish(const DhogPlan& plan, const T* push_joints, const T* pull_joints, const DhogOutputs& out) {
   const int64_t pairs = plan.pull_pairs(), pulls = plan.heads * pairs, pushes = plan.heads * (plan.heads - 1) / 2;
   const int64_t size = plan.classes * plan.classes;
   T* push_grad = static_cast<T*>(out.push_grad);
@@ -50,14 +50,13 @@ void finish(const DhogPlan& plan, T* total, const DhogOutputs& out) {
     const Buffer<double> block_loss(ceil_div(plan.classes, kJointRows));
     if (t < pulls) {
       const double weight = 1.0 / static_cast<double>(plan.heads * pairs);
-      losses.get()[t] =
-          finish_joint(plan, total + plan.push_size() + t * plan.pull_stride(), plan.class_ld, out.lamb, true, weight,
-                       scratch.get(), block_loss.get(), static_cast<T*>(out.pull_grad) + t * size);
+      losses.get()[t] = finish_joint(plan, pull_joints + t * plan.pull_stride(), plan.class_ld, out.lamb, true, weight,
+                                     scratch.get(), block_loss.get(), static_cast<T*>(out.pull_grad) + t * size);
       return;
     }
     int64_t i = 1, j = t - pulls;
     while (j >= i) j -= i++;
-    const T* block = total + i * plan.classes * plan.ld + j * plan.classes;
+    const T* block = push_joints + i * plan.classes * plan.ld + j * plan.classes;
     const double divisor = static_cast<double>(out.push_by_index ? i + 1 : i);
     losses.get()[t] = finish_joint(plan, block, plan.ld, 1.0, false, -out.alpha / divisor, scratch.get(),
                                    block_loss.get(), push_grad + (i * plan.heads + j) * size);
@@ -90,16 +89,33 @@ Probs<T> view_of(const Tensor& t) {
 
 template <typename T>
 void forward(const Tensor& probs, const DhogPlan& plan, const DhogOutputs& out) {
-  const Buffer<T> partials(plan.tasks() * plan.partial_size());
-  parallel_tasks(plan.tasks(), plan.work(), [&](int64_t task) {
-    dhog_forward_task(plan, view_of<T>(probs), task, partials.get() + task * plan.partial_size());
-  });
-  T* total = partials.get();
-  for (int64_t task = 1; task < plan.tasks(); ++task) {
-    const T* __restrict__ partial = total + task * plan.partial_size();
-    for (int64_t i = 0; i < plan.partial_size(); ++i) total[i] += partial[i];
+  const int64_t push_size = plan.push_size(), pull_size = plan.pull_size(), sharing = plan.sharing();
+  const Buffer<T> push_total(push_size), pull_total(pull_size);
+  std::fill(push_total.get(), push_total.get() + push_size, T(0));
+  std::fill(pull_total.get(), pull_total.get() + pull_size, T(0));
+  const auto add = [](T* total, const T* __restrict__ part, int64_t size) {
+    for (int64_t i = 0; i < size; ++i) total[i] += part[i];
+  };
+  {
+    const int64_t most = plan.wave(0, sizeof(T));
+    const Buffer<T> push(most * push_size), pull(ceil_div(most, sharing) * pull_size);
+    for (int64_t first = 0, count; first < plan.tasks(); first += count) {
+      count = plan.wave(first, sizeof(T));
+      const int64_t share = first / sharing, begun = first % sharing == 0 ? 0 : 1;
+      const int64_t shares = ceil_div(first + count, sharing) - share;
+      std::fill(pull.get() + begun * pull_size, pull.get() + shares * pull_size, T(0));
+      parallel_tasks(count, plan.work() / plan.tasks() * count, [&](int64_t t) {
+        T* own = push.get() + t * push_size;
+        std::fill(own, own + push_size, T(0));
+        dhog_forward_task(plan, view_of<T>(probs), first + t, own,
+                          pull.get() + ((first + t) / sharing - share) * pull_size);
+      });
+      for (int64_t t = 0; t < count; ++t) add(push_total.get(), push.get() + t * push_size, push_size);
+      if ((first + count) % sharing != 0) continue;  // more is to come
+      for (int64_t s = 0; s < shares; ++s) add(pull_total.get(), pull.get() + s * pull_size, pull_size);
+    }
   }
-  finish(plan, total, out);
+  finish(plan, push_total.get(), pull_total.get(), out);
 }
 
 template <typename T>

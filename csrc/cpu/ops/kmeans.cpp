@@ -32,8 +32,8 @@ template <typename T>
 void add_all_moves(const Clusters<T>& state, const T* x, const std::vector<Move>& moves) {
   const int64_t count = static_cast<int64_t>(moves.size());
   parallel_tasks(ceil_div(state.d, kSumColumns), count * state.d * 4, [&](int64_t task) {
-    add_moves(Matrix<const T>{x, state.n, state.d, state.d, 1}, state.mean, state.scale, moves.data(), count,
-              task * kSumColumns, std::min(state.d, (task + 1) * kSumColumns), state.sums, state.ld);
+    add_moves(Matrix<const T>{x, state.n, state.d, state.d, 1}, state.mean, state.scale, state.weights, moves.data(),
+              count, task * kSumColumns, std::min(state.d, (task + 1) * kSumColumns), state.sums, state.ld);
   });
 }
 
@@ -54,8 +54,8 @@ double move_all_centroids(const Clusters<T>& state, bool spherical) {
 
 // One matrix: moves `centroids` and fills labels [n] and the records; returns the number of updates.
 template <typename T>
-int64_t lloyd(const ReadyPoints<T>& ready, T* centroids, int64_t clusters, const Options& options, int64_t* labels,
-              const Records& records) {
+int64_t lloyd(const ReadyPoints<T>& ready, const double* weights, T* centroids, int64_t clusters,
+              const Options& options, int64_t* labels, const Records& records) {
   const Points<T>& points = ready.points;
   const int64_t n = points.n, d = points.d, ld = round_up(d, kLanes<double>);
   const Buffer<double> scale(d);
@@ -65,11 +65,13 @@ int64_t lloyd(const ReadyPoints<T>& ready, T* centroids, int64_t clusters, const
   std::fill(labels, labels + n, -1);
   std::vector<double> squares(static_cast<size_t>(ceil_div(n, pass_rows(n))));
   ready.each_pass(n * d * 2, [&](int64_t task, int64_t begin, int64_t end) {
-    squares[static_cast<size_t>(task)] = centred_squares(points.x, points.mean, d, begin, end);
+    squares[static_cast<size_t>(task)] = centred_squares(points.x, points.mean, weights, d, begin, end);
   });
-  Clusters<T> state{clusters, n, d, ld, points.mean, scale.get(), 0.0, centroids, sums.get(), {}};
+  const double unit = weights == nullptr ? 1.0 : std::ldexp(1.0, -fixed_point_digits(n));
+  Clusters<T> state{clusters, n, d, ld, points.mean, scale.get(), weights, unit, 0.0, centroids, sums.get(), {}, {}};
   for (const double part : squares) state.squares += part;
   state.count.assign(static_cast<size_t>(clusters), 0);
+  state.total = state.count;
 
   CodedCentroids<T> coded(points, clusters);
   std::vector<Move> moves;
@@ -84,7 +86,7 @@ int64_t lloyd(const ReadyPoints<T>& ready, T* centroids, int64_t clusters, const
                   imbalance_of(state), empties);
     if (empties > 0 && options.empty != EmptyRule::kKeep) {
       std::vector<T> distance(static_cast<size_t>(n));
-      all_label_distances(ready, centroids, labels, distance.data());
+      all_label_distances(ready, centroids, weights, labels, distance.data());
       moves.clear();
       seed_empty_clusters(state, options.empty, distance, labels, moves);
       add_all_moves(state, points.x, moves);
@@ -101,12 +103,15 @@ int64_t lloyd(const ReadyPoints<T>& ready, T* centroids, int64_t clusters, const
 
 }  // namespace
 
-// (x [.., N, d], start [.., K, d] or none) -> centroids [.., K, d], labels [.., N], inertia [..], n_iter [..],
-// history [.., max_iter, 3] in float64 (objective, moved, imbalance), empty [.., max_iter] in int64.
+// (x [.., N, d], start [.., K, d] or none, weights [.., N] or none) -> centroids [.., K, d], labels [.., N], inertia
+// [..], n_iter [..], history [.., max_iter, 3] in float64 (objective, moved, imbalance), empty [.., max_iter] in int64.
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> kmeans(const Tensor& x, const std::optional<Tensor>& start,
                                                                   int64_t n_clusters, int64_t seed, int64_t max_iter,
-                                                                  double tol, int64_t empty_rule, bool spherical) {
+                                                                  double tol, int64_t empty_rule, bool spherical,
+                                                                  const std::optional<Tensor>& weights) {
   check_kmeans(x, start, n_clusters, max_iter, tol, empty_rule);
+  check_weights("kmeans", x, weights);
+  const Weightings weightings("kmeans", weights);
   const Matrices points(x), given(start.has_value() ? *start : x);
   const Options options{max_iter, tol, static_cast<EmptyRule>(empty_rule), spherical};
   const ScalarType dtype = accumulator_dtype(x.scalar_type());
@@ -121,6 +126,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> kmeans(const Tensor& 
     using T = decltype(zero);
     for (int64_t b = 0; b < points.batch; ++b) {
       T* centres = static_cast<T*>(centroids.mutable_data_ptr()) + b * n_clusters * d;
+      const double* weight = weightings.row(b);
       const ReadyPoints<T> ready("kmeans", points.matrix<T>(b), n, d);
       if (start.has_value()) {
         const T* first = given.matrix<T>(b);
@@ -128,7 +134,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> kmeans(const Tensor& 
         std::copy(first, first + n_clusters * d, centres);
       } else {
         std::vector<int64_t> seeds(static_cast<size_t>(n_clusters));
-        draw_seeds(ready, seed, b, n_clusters, seeds.data());
+        draw_seeds(ready, weight, seed, b, n_clusters, seeds.data());
         for (int64_t k = 0; k < n_clusters; ++k) {
           const T* row = ready.points.x + seeds[static_cast<size_t>(k)] * d;
           std::copy(row, row + d, centres + k * d);
@@ -137,10 +143,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> kmeans(const Tensor& 
       const Records records{static_cast<double*>(history.mutable_data_ptr()) + b * max_iter * 3,
                             static_cast<int64_t*>(empties.mutable_data_ptr()) + b * max_iter};
       int64_t* label = static_cast<int64_t*>(labels.mutable_data_ptr()) + b * n;
-      static_cast<int64_t*>(n_iter.mutable_data_ptr())[b] = lloyd(ready, centres, n_clusters, options, label, records);
+      static_cast<int64_t*>(n_iter.mutable_data_ptr())[b] =
+          lloyd(ready, weight, centres, n_clusters, options, label, records);
       const Buffer<T> distance(n);
       static_cast<T*>(inertia.mutable_data_ptr())[b] =
-          static_cast<T>(all_label_distances(ready, centres, label, distance.get()));
+          static_cast<T>(all_label_distances(ready, centres, weight, label, distance.get()));
     }
   });
   return {centroids, labels, inertia, n_iter, history, empties};

@@ -23,7 +23,7 @@ std::tuple<Tensor, Tensor> kmeans_assign(const Tensor& x, const Tensor& centroid
       CodedCentroids<T> coded(ready.points, centres.rows);
       int64_t* label = static_cast<int64_t*>(labels.mutable_data_ptr()) + b * points.rows;
       assign_all(ready.points, c, coded, label);
-      all_label_distances(ready, c, label, static_cast<T*>(distances.mutable_data_ptr()) + b * points.rows);
+      all_label_distances(ready, c, nullptr, label, static_cast<T*>(distances.mutable_data_ptr()) + b * points.rows);
     }
   });
   return {labels, distances};

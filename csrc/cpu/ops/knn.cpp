@@ -6,6 +6,7 @@
 #include "../../torch/dispatch.h"
 #include "../../torch/knn_checks.h"
 #include "../../torch/parallel.h"
+#include "knn_groups.h"
 
 namespace deepclust::cpu {
 namespace {
@@ -111,10 +112,20 @@ struct BadRow {
   int64_t row = -1;
 };
 
-// One graph, or one set of queries: values and indices [rows, k].
 template <typename T>
-BadRow neighbours(PackedPoints<T> points, PackedPoints<T>* queries, const std::string& metric, int64_t k, T* values,
-                  int64_t* indices) {
+struct Rows {
+  const T* data;
+  int64_t stride, count;
+};
+template <typename T>
+BadRow search(const Rows<T>& x, const Rows<T>* query, int64_t depth, const std::string& metric, int64_t k,
+              bool in_groups, T* values, int64_t* indices);
+
+// One graph, or one set of queries: values and indices [rows, k]. in_groups: where the rows gather in groups, they may
+// be searched group by group.
+template <typename T>
+BadRow neighbours(PackedPoints<T> points, PackedPoints<T>* queries, const std::string& metric, int64_t k,
+                  bool in_groups, T* values, int64_t* indices) {
   const bool squared = metric == "euclidean";
   const int64_t depth = points.depth;
   const Buffer<double> sums(depth);
@@ -135,6 +146,18 @@ BadRow neighbours(PackedPoints<T> points, PackedPoints<T>* queries, const std::s
 
   const Buffer<T> mean(depth);
   for (int64_t d = 0; d < depth; ++d) mean.get()[d] = static_cast<T>(sums.get()[d] / static_cast<double>(points.count));
+  if constexpr (std::is_same_v<T, float>)
+    if (in_groups && squared && queries == nullptr && points.count >= kGroupedRows) {
+      const Rows<T> all{points.rows, points.row_stride, points.count};
+      const auto graph = [&](const T* rows, int64_t count, T* found, int64_t* places) {
+        search<T>({rows, depth, count}, nullptr, depth, metric, k, false, found, places);
+      };
+      const auto ask = [&](const T* rows, int64_t count, int64_t k, T* found, int64_t* places) {
+        const Rows<T> asked{rows, depth, count};
+        search<T>(all, &asked, depth, metric, k, false, found, places);
+      };
+      if (grouped_graph(points, mean.get(), k, values, indices, graph, ask)) return {};
+    }
   const auto prepare = [&](const PackedPoints<T>& p) {
     const T* shift = squared || is_coded(p.packing) ? mean.get() : nullptr;
     return largest_of_pieces(
@@ -201,6 +224,19 @@ BadRow neighbours(PackedPoints<T> points, PackedPoints<T>* queries, const std::s
   return {};
 }
 
+// One graph of x, or one set of queries, packed as suits them best.
+template <typename T>
+BadRow search(const Rows<T>& x, const Rows<T>* query, int64_t depth, const std::string& metric, int64_t k,
+              bool in_groups, T* values, int64_t* indices) {
+  const Rows<T>& asked = query != nullptr ? *query : x;
+  const Packing packing = first_packing<T>(asked.count, x.count, depth, k, query == nullptr);
+  const Scratch<T> own(x.count, depth, packing), other(query != nullptr ? asked.count : 0, depth, packing);
+  const PackedPoints<T> points = own.points(x.data, x.stride, x.count, depth);
+  if (query == nullptr) return neighbours<T>(points, nullptr, metric, k, in_groups, values, indices);
+  PackedPoints<T> queries = other.points(asked.data, asked.stride, asked.count, depth);
+  return neighbours(points, &queries, metric, k, in_groups, values, indices);
+}
+
 }  // namespace
 
 // (x [.., n, d], query [.., q, d] or none) -> values, indices [.., n or q, k].
@@ -218,16 +254,13 @@ std::tuple<Tensor, Tensor> knn(const Tensor& x, const std::optional<Tensor>& que
   dispatch_accumulator(dtype, [&](auto zero) {
     using T = decltype(zero);
     const auto item = [&](int64_t b) {
-      const auto read = [&](const Tensor& t, const Scratch<T>& scratch) {
-        const T* data = static_cast<const T*>(t.data_ptr()) + b * t.stride(0);
-        return scratch.points(data, t.stride(1), t.size(1), depth);
+      const auto read = [&](const Tensor& t) {
+        return Rows<T>{static_cast<const T*>(t.data_ptr()) + b * t.stride(0), t.stride(1), t.size(1)};
       };
-      const Packing packing = first_packing<T>(queries.size(1), count, depth, k, !query);
-      const Scratch<T> own(count, depth, packing), other(query ? queries.size(1) : 0, depth, packing);
-      PackedPoints<T> asked = read(queries, query ? other : own);
-      bad[static_cast<size_t>(b)] = neighbours(read(points, own), query ? &asked : nullptr, metric, k,
-                                               static_cast<T*>(values.mutable_data_ptr()) + b * out,
-                                               static_cast<int64_t*>(indices.mutable_data_ptr()) + b * out);
+      const Rows<T> asked = read(queries);
+      bad[static_cast<size_t>(b)] = search(read(points), query ? &asked : nullptr, depth, metric, k, true,
+                                           static_cast<T*>(values.mutable_data_ptr()) + b * out,
+                                           static_cast<int64_t*>(indices.mutable_data_ptr()) + b * out);
     };
     // Small items side by side, large ones one after another on all threads.
     const int64_t work = queries.size(1) * count * depth;

@@ -14,7 +14,11 @@ struct Batched {
   int64_t batch, rows, cols, batch_stride, row_stride, col_stride;
 
   explicit Batched(const Tensor& t) : tensor(t) {
-    if (t.dim() > 3) tensor = torch::stable::reshape(t, {-1, t.size(t.dim() - 2), t.size(t.dim() - 1)});
+    if (t.dim() > 3) {
+      int64_t matrices = 1;  // not -1: where there are no samples, any number would do
+      for (int64_t i = 0; i + 2 < t.dim(); ++i) matrices *= t.size(i);
+      tensor = torch::stable::reshape(t, {matrices, t.size(t.dim() - 2), t.size(t.dim() - 1)});
+    }
     const int64_t dim = tensor.dim();
     batch = dim == 3 ? tensor.size(0) : 1;
     batch_stride = dim == 3 ? tensor.stride(0) : 0;
