@@ -1,5 +1,5 @@
 # Two commands do everything on a machine with Python 3.10+ (with venv), g++ and make:
-#   make demo    set up .venv, build, cluster 5,000 digits, print a table and where the results are
+#   make demo    set up .venv, build, cluster 5,000 digits, print a table and the page to look at them
 #   make test    set up .venv if needed, then run all tests
 PYTHON ?= python3
 VENV := .venv
@@ -16,6 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 demo: $(VENV)/.built
 	$(BIN)/deepclust fit dhog --config small --data mnist5k --out $(DEMO) --resume auto
+	$(BIN)/deepclust report $(DEMO)
 
 test: $(VENV)/.built
 	$(MAKE) --jobs=$(JOBS) emu

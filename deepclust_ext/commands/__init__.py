@@ -10,6 +10,7 @@ COMMANDS = {
     "compare": "finished runs, and sweeps over seeds, side by side",
     "embed": "embed images by a pretrained network",
     "report": "write one HTML page to look at a finished run",
+    "duplicates": "find images that are the same or nearly so",
     "study": "experiments with DeepCluster: random networks, halting, numbers of clusters",
     "bench": "time the kernels against plain PyTorch",
     "info": "versions, devices, processor features",

@@ -16,7 +16,7 @@ from deepclust_ext.methods.parameters import parameter_fields
 # These have options of their own, named in the order of their use.
 OWN_OPTIONS = {"n_clusters": "clusters", "seed": "seed"}
 RUN_TYPES: dict[str, Any] = {
-    "clusters": int,
+    "clusters": int | Literal["auto"],
     "seed": int,
     "resume": Literal["never", "auto", "always"],
     "split": Literal["train", "test", "all"],
@@ -129,7 +129,12 @@ def _add_run_options(run: Any, recipe: Recipe, defaults: dict[str, Any]) -> None
     run.add_argument(
         "--set", type=str, default=argparse.SUPPRESS, metavar="KEY=VALUE", help="set parameters by their Python names"
     )
-    run.add_argument("--clusters", type=int, default=defaults["n_clusters"], help="clusters to find")
+    run.add_argument(
+        "--clusters",
+        type=RUN_TYPES["clusters"],
+        default=defaults["n_clusters"],
+        help="clusters to find; auto looks for the number",
+    )
     seeds = run.add_mutually_exclusive_group()
     seeds.add_argument("--seed", type=int, default=defaults["seed"], help="all random numbers come from it")
     seeds.add_argument("--seeds", type=str, help="runs in OUT/seed-S for each of 0-4, say, and their mean and spread")
@@ -139,6 +144,7 @@ def _add_run_options(run: Any, recipe: Recipe, defaults: dict[str, Any]) -> None
         default="never",
         help="go on with the run in OUT: auto if there is one, always to insist on it",
     )
+    run.add_argument("--warm-start", type=str, metavar="RUN", help="keep the numbers of the clusters of a finished run")
     run.add_argument("--split", type=RUN_TYPES["split"], default="train", help="part of the data")
     run.add_argument(
         "--image-size", type=RUN_TYPES["image_size"], default=None, help="scale and crop images to this many pixels"
@@ -182,5 +188,8 @@ def _kind(hint: Any) -> str:
     """A type in words: "a whole number or null"."""
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
     parts = typing.get_args(hint) or (hint,)
-    texts = [words.get(part, str(part)) if isinstance(part, type) else str(part) for part in parts]
+    texts = []
+    for part in parts:
+        known = words.get(part, str(part)) if isinstance(part, type) else str(part)
+        texts += list(typing.get_args(part)) or [known]
     return " or ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)

@@ -17,11 +17,16 @@ from deepclust_ext.methods import Clusterer, load_config
 
 # A slip such as 0-40000000 is refused instead of filling the memory.
 MAX_SEEDS = 1000
+# In place of a number of clusters.
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
 class FitRequest:
-    """A command line of `fit`, understood; `typed` are the parameters that it names itself."""
+    """A command line of `fit`, understood; `typed` are the parameters that it names itself.
+
+    `choice` says what a number of clusters was chosen by, where that was left to us.
+    """
 
     name: str
     recipe: Recipe
@@ -38,6 +43,8 @@ class FitRequest:
     configured: bool
     cache: bool
     typed: frozenset[str]
+    warm_start: str | None = None
+    choice: dict[str, Any] | None = None
 
     @property
     def folders(self) -> list[Path]:
@@ -108,6 +115,7 @@ def parse_fit(name: str, words: list[str]) -> FitRequest:
         progress=True if found.progress else False if found.quiet else None,
         configured=configured,
         cache=not found.no_cache,
+        warm_start=found.warm_start,
         typed=frozenset(key for key in recipe.parameters if {option(key)} & {word.split("=")[0] for word in words}),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ def load(
     quiet: bool = False,
     runs: Sequence[Path] = (),
     device: Any = "auto",
+    without: Collection[str] = (),
 ) -> Items:
     """Load the images, embedded if the source has a backbone, and say which files could not be used.
 
@@ -47,10 +48,14 @@ def load(
         Run folders whose embeddings of the same files are taken.
     device : str or device
         Where images are embedded.
+    without : collection of str
+        Of a folder whose images are not embedded: files that are not read. (Of the others known ones cost nothing.)
     """
     cache = None if beside is None else beside.parent / FOLDER
     if source.backbone is None:
-        images: Items = source.load(min_images=min_images, cache=cache, progress=showing(quiet))
+        # A cache of the new files alone would take the place of that of all.
+        kept = None if without else cache
+        images: Items = source.load(min_images=min_images, cache=kept, progress=showing(quiet), without=without)
     else:
         images = _embedded(source, min_images, cache, quiet, runs, device)
     say_skipped(images)
@@ -112,12 +117,22 @@ class SourcedRun(RunDirectory):
     """A run folder whose config.yaml also says how the command line asked for the data; with curves if asked for.
 
     Embeddings that were made for the run are kept in it: made again on another machine, they may differ in their last
-    bits, and would be other data.
+    bits, and would be other data. `choice` is what a number of clusters was chosen by: config.yaml and metrics.json
+    have it too.
     """
 
-    def __init__(self, path: Path, mode: Mode, *, source: Source, images: Items, tensorboard: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        mode: Mode,
+        *,
+        source: Source,
+        images: Items,
+        tensorboard: bool = False,
+        choice: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
         super().__init__(path, mode)
-        self.source, self.images = source, images
+        self.source, self.images, self.choice = source, images, choice or {}
         self._board = Board(path) if tensorboard else None
 
     def log(self, event: str, **fields: Any) -> None:
@@ -137,9 +152,13 @@ class SourcedRun(RunDirectory):
         data = {**config["data"], "request": self.source.record()}
         if isinstance(self.images, EmbeddedImages):
             data["network"] = self.images.network
-        super().write_config({**config, "data": data})
+        super().write_config({**config, **self.choice, "data": data})
         if isinstance(self.images, EmbeddedImages):
             write_embedded(self.path / FEATURES, self.images)
+
+    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Add the choice."""
+        super().write_metrics({**metrics, **self.choice})
 
 
 def open_for_reading(path: str) -> RunDirectory:

@@ -13,6 +13,7 @@ import torch
 from deepclust_ext._warnings import DeepclustWarning
 from deepclust_ext.commands import _seeds
 from deepclust_ext.commands._arguments import RECIPES
+from deepclust_ext.commands._clusters import KEY, settle_clusters
 from deepclust_ext.commands._export import EXPORT, check_export, export, write_skipped
 from deepclust_ext.commands._formats import Labelled, write_formats
 from deepclust_ext.commands._options import FitRequest, parse_fit
@@ -25,6 +26,7 @@ from deepclust_ext.methods import Clusterer
 from deepclust_ext.runs import resume_mode
 from deepclust_ext.runs.directory import EMBEDDINGS, LABELS
 from deepclust_ext.training.progress import Show
+from deepclust_ext.training.warm_start import Earlier
 
 # More than any shipped configuration for the CPU has: so many without a GPU deserve a word.
 MANY_EPOCHS = 500
@@ -61,9 +63,12 @@ def run(words: list[str]) -> int:
         runs=request.folders,
         device=request.parameters["device"],
     )
+    request = settle_clusters(request, images)
     method = request.build()
     # Before the run folder is made: a mistake in the command line leaves nothing behind.
     method.check(images)
+    if request.warm_start is not None:
+        Earlier.of_run(request.warm_start, images)
     _remark(request, method, images)
     if request.seeds is None:
         metrics = fit_one(request, images, Path(request.out), None)
@@ -96,10 +101,22 @@ def fit_one(request: FitRequest, images: Items, out: Path, seed: int | None) -> 
     metrics : dict
         The content of metrics.json.
     """
-    mode = resume_mode(request.resume)
-    with SourcedRun(out, mode, source=request.source, images=images, tensorboard=request.tensorboard) as folder:
+    mode, choice = resume_mode(request.resume), {} if request.choice is None else {KEY: request.choice}
+    options: dict[str, Any] = {
+        "source": request.source,
+        "images": images,
+        "tensorboard": request.tensorboard,
+        "choice": choice,
+    }
+    with SourcedRun(out, mode, **options) as folder:
         method = request.build(seed)
-        method.fit(images, run=folder, resume=request.resume, progress=_progress(request, seed))
+        method.fit(
+            images,
+            run=folder,
+            resume=request.resume,
+            warm_start=request.warm_start,
+            progress=_progress(request, seed),
+        )
         write_skipped(images, out)
         if request.formats:
             _write_formats(request, images, out)
@@ -137,8 +154,14 @@ def result_table(name: str, metrics: dict[str, Any]) -> str:
 
 
 def limit_lines(metrics: dict[str, Any]) -> list[str]:
-    """A line on clusters that were merged or split, and one on images that are unsure."""
+    """Lines on numbers that were kept, on clusters that were merged or split, and on images that are unsure."""
     lines = []
+    if "warm_start" in metrics:
+        kept = metrics["warm_start"]
+        lines.append(
+            f"numbers: {kept['n_kept']} of {kept['n_images']} known images are in the cluster of the same number as in "
+            f"{kept['run']}; new clusters: {_listed(kept['new_clusters'])}, lost: {_listed(kept['lost_clusters'])}"
+        )
     if "sizes" in metrics:
         merged, split = (len(metrics["sizes"][key]) for key in ("merged", "split"))
         used = metrics["diagnostics"]["n_clusters_used"]
@@ -153,6 +176,11 @@ def limit_lines(metrics: dict[str, Any]) -> list[str]:
             rest = zip((title for title, _ in SCORES), score_cells(found["scores_of_the_rest"]), strict=True)
             lines[-1] += f"; the rest: {', '.join(f'{title} {cell}' for title, cell in rest)}"
     return lines
+
+
+def _listed(numbers: list[int]) -> str:
+    """Numbers with commas between them, or "none"."""
+    return ", ".join(map(str, numbers)) or "none"
 
 
 def pixels_title(metrics: dict[str, Any]) -> str:

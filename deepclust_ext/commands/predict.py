@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from deepclust_ext.commands._append import append_rows, check_only_new, labelled_names
 from deepclust_ext.commands._export import EXPORTS, check_export, export, export_beside
 from deepclust_ext.commands._formats import Labelled, parse_formats, write_formats
 from deepclust_ext.commands._parser import Parser, UsageError
@@ -15,6 +16,7 @@ from deepclust_ext.commands._show import note
 from deepclust_ext.data import ImageData, Items, holds_embeddings, load_data
 from deepclust_ext.data.reading import FRAMES
 from deepclust_ext.data.source import Source
+from deepclust_ext.data.walk import list_files
 from deepclust_ext.embed import EmbeddedImages
 from deepclust_ext.methods import Clusterer
 from deepclust_ext.runs import RunError, atomic_writer, labels_csv
@@ -37,10 +39,17 @@ def run(words: list[str]) -> int:
     parser.add_argument("--export", choices=EXPORTS, help="sort the files into clusters/K beside OUT too")
     parser.add_argument("--format", help="write the labels as parquet or fiftyone (JSON) beside OUT too, or as both")
     parser.add_argument("--min-confidence", type=float, help="less sure labels become -1 (default: as the run did)")
+    parser.add_argument(
+        "--only-new",
+        action="store_true",
+        help="label the images whose path is neither in OUT nor, of the run's own data, in its labels.csv; append them",
+    )
     parser.add_argument("--no-cache", action="store_true", help="do not keep scaled images beside RUN")
     parser.add_argument("--device", help="cpu or cuda (default: as the run did)")
     parser.add_argument("--quiet", action="store_true", help="print nothing")
     found = parser.parse_args(words)
+    if found.only_new:
+        check_only_new(found.export or found.format, found.out)
     folder = open_for_reading(found.run)
     out = folder.path / "predictions.csv" if found.out is None else Path(found.out)
     if found.out != "-":
@@ -49,8 +58,8 @@ def run(words: list[str]) -> int:
     request = fitted_on.get("request") or {}
     asked = {name: getattr(found, name) for name in ("image_size", "max_pixels", "frames", "stretch")}
     # What is not said is as it was for the run; runs of older versions say less.
-    known = {name: request[name] if value is None else value for name, value in asked.items() if name in request}
-    source = Source(found.data, found.split, **{n: v for n, v in {**asked, **known}.items() if v is not None})
+    given = {name: request[name] if value is None else value for name, value in asked.items() if name in request}
+    source = Source(found.data, found.split, **{n: v for n, v in {**asked, **given}.items() if v is not None})
     if request.get("backbone") and not holds_embeddings(found.data):
         source = replace(source, backbone=request["backbone"], weights=found.weights or request["weights"])
     elif found.weights is not None:
@@ -64,6 +73,10 @@ def run(words: list[str]) -> int:
         raise UsageError("--format must come with a file in --out, got -")
 
     replaced = {"device": found.device, "min_confidence": found.min_confidence}
+    known = labelled_names(out, folder, source, request) if found.only_new else set()
+    # Before anything is decoded.
+    if known and source.folder is not None and known.issuperset(list_files(source.folder)[0]):
+        return _nothing_new(found.quiet, out)
     method = Clusterer.load(found.run, **{name: value for name, value in replaced.items() if value is not None})
     method.check_limits()
     loaded = load(
@@ -73,6 +86,7 @@ def run(words: list[str]) -> int:
         quiet=found.quiet,
         runs=[folder.path],
         device=method.device,
+        without=known,
     )
     if isinstance(loaded, EmbeddedImages) and loaded.network != fitted_on.get("network"):
         raise RunError(
@@ -80,6 +94,11 @@ def run(words: list[str]) -> int:
             f"{source.weights or source.backbone!r} has; pass --weights with those"
         )
     images = fitting(loaded, method.image_shape_)
+    if known:
+        new = [i for i, name in enumerate(images.names) if name not in known]
+        if not new:
+            return _nothing_new(found.quiet, out)
+        images = images.subset(new)
     placement = method.place(images)
     labels = placement.labels(method.min_confidence)
     content = labels_csv(images.names, labels, placement.confidence, placement.columns())
@@ -87,15 +106,26 @@ def run(words: list[str]) -> int:
         sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
         return 0
-    with atomic_writer(out) as file:
-        file.write(content)
+    if found.only_new:
+        append_rows(out, content)
+    else:
+        with atomic_writer(out) as file:
+            file.write(content)
     write_formats(formats, out, Labelled(images.names, labels, placement.confidence))
     if found.export:
         export(source, images, labels, export_beside(out), found.export)
     if not found.quiet:
         used = len(set(placement.clusters.tolist()))
         unsure = f", {(labels < 0).sum()} unsure" if method.min_confidence is not None else ""
-        print(f"{len(images)} {images.kind}, {used} of {method.n_found} clusters{unsure}; labels: {out}")
+        which = "new " if found.only_new else ""
+        print(f"{len(images)} {which}{images.kind}, {used} of {method.n_found} clusters{unsure}; labels: {out}")
+    return 0
+
+
+def _nothing_new(quiet: bool, out: Path) -> int:
+    """Say that all images have a label."""
+    if not quiet:
+        print(f"0 new images; labels: {out}")
     return 0
 
 

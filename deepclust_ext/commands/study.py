@@ -16,7 +16,7 @@ import torch
 
 from deepclust_ext._optional import require
 from deepclust_ext.commands._arguments import option
-from deepclust_ext.commands._options import FitRequest, parse_fit
+from deepclust_ext.commands._options import AUTO, FitRequest, parse_fit
 from deepclust_ext.commands._parser import Parser, UsageError
 from deepclust_ext.commands._run import load
 from deepclust_ext.commands._show import figure, note, table
@@ -69,6 +69,8 @@ def run(words: list[str]) -> int:
     if request.resume not in ((False,) if kind == "alignment" else (False, "auto")):
         how = "an alignment starts anew" if kind == "alignment" else "a sweep always goes on where it stopped"
         raise UsageError(f"study: --resume must be left out, as {how}")
+    if request.parameters["n_clusters"] == AUTO:
+        raise UsageError("study: --clusters must be a number, got auto")
     _check_swept(request, kind, options)
     _check_out(request.out)
     return _alignment(request, options) if kind == "alignment" else _sweep(request, kind, options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ def load_folder(
     folder_labels: bool = False,
     cache: Path | None = None,
     progress: Show = False,
+    without: Collection[str] = (),
 ) -> ImageData:
     """Read every image below a folder, sorted by relative path.
 
@@ -51,6 +52,8 @@ def load_folder(
         Folder of `PixelCache`, used where images are scaled.
     progress : bool, None or callable
         As `FileCounter` takes it.
+    without : collection of str
+        Names of files that are left out, as they are known already.
 
     Returns
     -------
@@ -76,6 +79,7 @@ def load_folder(
     """
     reading = reading or Reading()
     files, skipped = list_files(path)
+    files = [name for name in files if name not in without]
     names: list[str] = []
     pictures: list[NDArray[np.uint8]] = []
     highest: list[int | None] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,7 @@ def load_items(
     stretch: int | None = None,
     cache: str | os.PathLike[str] | None = None,
     progress: Show = False,
+    without: Collection[str] = (),
 ) -> ImageData | EmbeddingData:
     """Load images as `load_data` does, or embeddings.
 
@@ -148,6 +150,8 @@ def load_items(
         of numbers are mapped, not read, where they can be, and no dtype is changed.
     split, image_size, channels, folder_labels, y, min_images, max_pixels, frames, stretch, cache, progress
         As in `load_data`; `image_size` and `channels` do not apply to embeddings.
+    without : collection of str
+        Of a folder: paths of files that are left out.
 
     Returns
     -------
@@ -174,6 +178,7 @@ def load_items(
         "folder_labels": folder_labels,
         "cache": None if cache is None else Path(cache),
         "progress": progress,
+        "without": without,
     }
     loaded = _load(data, split, reading, folder_options)
     if isinstance(loaded, ImageData):

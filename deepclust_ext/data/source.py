@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -44,8 +44,15 @@ class Source:
     backbone: str | None = None
     weights: str | None = None
 
-    def load(self, *, min_images: int = 2, cache: Path | None = None, progress: Show = False) -> Items:
-        """Load the images, not embedded yet, or embeddings; `cache` and `progress` as in `load_data`."""
+    def load(
+        self,
+        *,
+        min_images: int = 2,
+        cache: Path | None = None,
+        progress: Show = False,
+        without: Collection[str] = (),
+    ) -> Items:
+        """Load the images, not embedded yet, or embeddings; `cache`, `progress` and `without` as in `load_items`."""
         return load_items(
             self.data,
             split=self.split,
@@ -57,6 +64,7 @@ class Source:
             stretch=self.stretch,
             cache=cache,
             progress=progress,
+            without=without,
         )
 
     def has_test(self) -> bool:

@@ -136,7 +136,7 @@ def take_off_head(net: nn.Module) -> str:
         if names:
             parent, _, last = names[-1].rpartition(".")
             setattr(layers[parent], last, nn.Identity())
-            return names[-1]
+            return str(names[-1])
     raise ValueError(f"embed: 'backbone' must end in a layer for classes, got {type(net).__name__}")
 
 

@@ -1,6 +1,7 @@
 """Evaluation: scores against classes, diagnostics without them, probes of features, a baseline."""
 
 from deepclust_ext.evaluate.baseline import kmeans_pixels
+from deepclust_ext.evaluate.cluster_count import Candidate, ClusterCount, count_clusters
 from deepclust_ext.evaluate.clusterers import CLUSTERERS, cluster_features, compare_clusterers, transfer
 from deepclust_ext.evaluate.diagnostics import Diagnostics, churn, diagnostics, occupancy
 from deepclust_ext.evaluate.layer_probes import probe_layers, sgd_probe
@@ -13,6 +14,8 @@ from deepclust_ext.evaluate.scores import acc_hungarian, acc_majority, ari, nmi,
 
 __all__ = [
     "CLUSTERERS",
+    "Candidate",
+    "ClusterCount",
     "Diagnostics",
     "acc_hungarian",
     "acc_majority",
@@ -22,6 +25,7 @@ __all__ = [
     "cluster_features",
     "compare_clusterers",
     "contingency",
+    "count_clusters",
     "diagnostics",
     "hungarian_mapping",
     "kmeans_pixels",

@@ -53,7 +53,7 @@ class Method(Clusterer):
         fitted = None if state is None else state.get("fitted")
         known = None
         if folder is not None and state is not None and fitted is not None:
-            known = results.saved_results(folder, state, images, self.limits)
+            known = results.saved_results(folder, state, images, self.limits, self._earlier)
         if known is None:
             if fitted is None:
                 training.train(guard, progress)
@@ -96,6 +96,7 @@ class Method(Clusterer):
             history=journal.history,
             selection=learner.selection,
             limits=self.limits,
+            earlier=self._earlier,
         )
         if folder is not None:
             results.write_results(folder, images.names, found)

@@ -84,7 +84,7 @@ class Direct(Clusterer):
         fitted = None if state is None else state.get("fitted")
         known = None
         if folder is not None and state is not None and fitted is not None:
-            known = results.saved_results(folder, state, images, self.limits)
+            known = results.saved_results(folder, state, images, self.limits, self._earlier)
         if known is not None and state is not None and folder is not None:
             load_weights(self.net_, state, str(folder.path))
             return known
@@ -105,6 +105,7 @@ class Direct(Clusterer):
             selection=None,
             baseline=self.baseline,
             limits=self.limits,
+            earlier=self._earlier,
         )
         if folder is not None:
             results.write_results(folder, images.names, made)

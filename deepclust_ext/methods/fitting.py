@@ -18,6 +18,7 @@ from deepclust_ext.runs import Interrupted, RunDirectory, StopGuard
 from deepclust_ext.training import results
 from deepclust_ext.training.journal import Journal, opened
 from deepclust_ext.training.progress import Show
+from deepclust_ext.training.warm_start import Earlier
 
 Self = TypeVar("Self", bound="Clusterer")
 
@@ -35,6 +36,8 @@ class Clusterer(Limited, Estimator):
     takes: ClassVar[tuple[str, ...]] = ("images",)
     # Whether scores stand beside those of k-means on the same images.
     baseline: ClassVar[bool] = True
+    # Clusters of an earlier run, whose numbers the fit that is going on keeps.
+    _earlier: Earlier | None
 
     # What one of them defines
 
@@ -117,6 +120,7 @@ class Clusterer(Limited, Estimator):
         *,
         run: str | os.PathLike[str] | RunDirectory | None = None,
         resume: bool | str = False,
+        warm_start: str | os.PathLike[str] | None = None,
         progress: Show = None,
     ) -> Self:
         """Cluster the images, or embeddings, and label them.
@@ -132,6 +136,9 @@ class Clusterer(Limited, Estimator):
         resume : bool or "auto"
             False wants a new run folder, True one that holds a run, "auto" takes either. A finished run is
             loaded.
+        warm_start : path, optional
+            The folder of a finished run on some of the same images, known by their names. All is fitted anew, but a
+            cluster that is one of that run's keeps its number.
         progress : bool, None or callable
             Show a progress bar or not; None shows it in a terminal only. A callable, such as `print`, gets a
             line of text every few seconds instead.
@@ -155,6 +162,7 @@ class Clusterer(Limited, Estimator):
             raise ValueError(f"{self._name}.fit: 'resume' needs 'run', the folder to go on in")
         images, augmentation, net = self._checked(data, y)
         device = _checks.device(self._name, self.device)
+        self._earlier = None if warm_start is None else Earlier.of_run(warm_start, images)
         with (
             opened(run, resume) as folder,
             StopGuard(enabled=folder is not None) as guard,
@@ -166,6 +174,7 @@ class Clusterer(Limited, Estimator):
             known = self.work(_on(images, device), augmentation, journal, guard, progress)
             self.net_.eval()
             self._take(known)
+            self._earlier = None
             results.warn_of(known.metrics)
             if guard.requested is not None:
                 raise Interrupted(guard.requested)

@@ -48,7 +48,10 @@ def cards(facts: Sequence[ClusterFacts], shown: Shown, known: Known, run: Run) -
     return (
         '<p class="controls"><label>Order <select id="order"><option value="number">number</option>'
         f'<option value="size">size</option>{purity}<option value="sure">mean confidence</option></select></label></p>'
-        '<p class="note">Select an image to see its nearest neighbours.</p>'
+        '<p class="note">Select an image to see its nearest neighbours. A cluster is called clear where at least 85 % '
+        f"of {'its images are of one class and 85 % of ' if known.classes is not None else ''}its images' nearest "
+        "neighbours are in it too, mixed where it is less than 60 %, and small where it has less than a tenth of the "
+        "mean size.</p>"
         f'<div class="cards" id="cards">{"".join(found)}</div>'
     )
 
@@ -58,10 +61,11 @@ def worst(near: Near | None) -> str:
     if near is None or len(near.worst) == 0:
         return ""
     what = "class" if near.by_class else "cluster"
+    lines = [(row, ",".join(map(str, near.indices[row].tolist()))) for row in near.worst.tolist()]
     rows = "".join(
-        f'<div class="query"><div class="thumbs one" data-show="{row}"></div><div class="thumbs" data-marked="{what}" '
-        f'data-of="{row}" data-show="{",".join(map(str, near.indices[row].tolist()))}"></div></div>'
-        for row in near.worst.tolist()
+        f'<div class="query"><div class="thumbs one" data-show="{row}"></div><div><div class="thumbs" '
+        f'data-marked="{what}" data-of="{row}" data-show="{found}"></div></div></div>'
+        for row, found in lines
     )
     return (
         f'<p class="note">The {len(near.worst)} images whose nearest neighbours in the embedding are least often of '

@@ -146,7 +146,9 @@ def verdict(facts: ClusterFacts, names: tuple[str, ...], n_images: int, n_cluste
         return "empty", "No image is in this cluster."
     parts = []
     if facts.classes:
-        first, *others = [f"{names[c]} ({100 * share:.0f} %)" for c, share in facts.classes if share >= 0.05] or ["?"]
+        first, *others = [f"class {names[c]} ({100 * share:.0f} %)" for c, share in facts.classes if share >= 0.05] or [
+            "?"
+        ]
         lead = "Nearly all" if facts.purity and facts.purity >= 0.9 else "Mostly" if facts.purity and (
             facts.purity >= 0.6) else "Several classes:"  # fmt: skip
         parts.append(f"{lead} {first}" + (f", with {', '.join(others)}" if others else "") + ".")

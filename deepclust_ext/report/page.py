@@ -141,8 +141,10 @@ class Content:
         run = self.run
         data = run.config.get("data") or {}
         shape = data.get("image_shape") or []
-        what = "embeddings" if len(shape) == 1 else "images"
-        size = f" of {'x'.join(map(str, shape))}" if shape else ""
+        what = "embeddings" if len(shape) == 1 else "grey images" if shape[:1] == [1] else "images"
+        size = (
+            f" of {shape[0]} dimensions" if len(shape) == 1 else f" of {shape[2]} x {shape[1]} pixels" if shape else ""
+        )
         seconds = run.metrics.get("seconds")
         took = "" if seconds is None else f", {duration(float(seconds))}"
         epochs = f"{len(run.epochs)} epochs" if run.epochs else "no training"

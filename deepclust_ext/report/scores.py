@@ -122,7 +122,7 @@ def score_table(rows: Sequence[ScoreRow]) -> str:
     best = {
         key: max((row.values.get(key) for row in rows if row.values.get(key) is not None), default=None)  # type: ignore[type-var]
         for key in keys
-        if key in SCORES
+        if key in SCORES and len(rows) > 1
     }
     body = []
     for row in rows:

@@ -15,9 +15,9 @@ from deepclust_ext.report.known import Pictures, Pixels
 
 COLUMNS = 32
 PER_SHEET = COLUMNS * COLUMNS
-# All sheets together, before base64 adds a third: the page is to stay below 20 MB.
-MAX_BYTES = 11 * 2**20
-QUALITIES = (88, 70, 50, 30)
+# JPEG's quality, and what all sheets together may take with it before base64 adds a third: the page is to stay below
+# 20 MB, and small where it can.
+QUALITIES = ((95, 2 * 2**20), (85, 6 * 2**20), (70, 11 * 2**20), (50, 11 * 2**20), (30, 11 * 2**20))
 BACKGROUND = 128
 
 
@@ -45,17 +45,15 @@ class Sheets:
 
 
 def tile_side(side: int | None, count: int) -> int:
-    """The side of a tile: small images whole times larger, large ones smaller the more there are.
+    """The side of a tile: small images as they are, large ones smaller the more there are.
 
     Examples
     --------
-    >>> tile_side(8, 1797), tile_side(28, 5000), tile_side(None, 400), tile_side(None, 6000)
-    (40, 28, 96, 48)
+    >>> tile_side(8, 1797), tile_side(None, 400), tile_side(128, 6000)
+    (8, 96, 48)
     """
     most = 96 if count <= 1_000 else 64 if count <= 2_500 else 48
-    if side is None or side > most:
-        return most
-    return side * max(1, 40 // side)
+    return most if side is None else min(side, most)
 
 
 def make_sheets(pictures: Pictures, rows: Sequence[int]) -> Sheets:
@@ -75,9 +73,9 @@ def make_sheets(pictures: Pictures, rows: Sequence[int]) -> Sheets:
         tiles.append(None if pixels is None else tile(pixels, side))
     colour = any(each is not None and each.ndim == 3 for each in tiles)
     pages = [_page(tiles[first : first + PER_SHEET], side, colour) for first in range(0, len(tiles), PER_SHEET)]
-    for quality in QUALITIES:
+    for quality, limit in QUALITIES:
         files = tuple(_jpeg(page, quality) for page in pages)
-        if sum(map(len, files)) <= MAX_BYTES:
+        if sum(map(len, files)) <= limit:
             break
     return Sheets(side, files, frozenset(missing))
 
@@ -86,9 +84,8 @@ def tile(pixels: Pixels, side: int) -> Pixels:
     """An image (H, W) or (H, W, 3) whole in a square (side, side), grey beside it where it is none."""
     height, width = pixels.shape[:2]
     longer = max(height, width)
-    if longer <= side:
-        scaled = np.repeat(np.repeat(pixels, side // longer, 0), side // longer, 1)
-    else:
+    scaled = pixels
+    if longer > side:
         image: Any = require("PIL.Image")
         size = max(1, round(width * side / longer)), max(1, round(height * side / longer))
         scaled = np.asarray(image.fromarray(pixels).resize(size, image.Resampling.BOX))

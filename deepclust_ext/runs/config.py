@@ -131,7 +131,7 @@ def _release(version: str) -> str:
     return ".".join(version.split("+")[0].split(".")[:2])
 
 
-def compare_configs(saved: Mapping[str, Any], asked: Mapping[str, Any], *, where: str) -> None:
+def compare_configs(saved: Mapping[str, Any], asked: Mapping[str, Any], *, where: str, changes: str = "") -> None:
     """Raise unless the run that was saved and the run that is asked for are the same.
 
     The source of the data may differ (a folder may have moved): its digest decides.
@@ -142,6 +142,8 @@ def compare_configs(saved: Mapping[str, Any], asked: Mapping[str, Any], *, where
         Two results of `make_config`.
     where : str
         The run folder, for the message.
+    changes : str
+        More of what changed, in sentences.
 
     Raises
     ------
@@ -171,7 +173,7 @@ def compare_configs(saved: Mapping[str, Any], asked: Mapping[str, Any], *, where
         )
     if differences:
         raise ResumeMismatchError(
-            f"resume: the run in {where!r} is another one: {'; '.join(differences)}. "
+            f"resume: the run in {where!r} is another one: {'; '.join(differences)}. {changes}"
             "Use the same settings and data, or a new folder"
         )
 

@@ -73,7 +73,8 @@ def probability_of(
     ):
         # On the CPU, where sums have one order.
         each = probabilities[head].cpu()
-        batches.append(torch.zeros_like(each).index_add_(1, into, each).gather(1, own[:, None]).squeeze(1).float())
+        summed = each.new_zeros((len(each), int(into.max()) + 1)).index_add_(1, into, each)
+        batches.append(summed.gather(1, own[:, None]).squeeze(1).float())
     return torch.cat(batches)
 
 

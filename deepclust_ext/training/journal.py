@@ -12,6 +12,7 @@ from deepclust_ext.runs import CheckpointError, RunDirectory, compare_configs, r
 from deepclust_ext.runs.config import make_config, warn_of_changes
 from deepclust_ext.training.files import Identity, check_stamp
 from deepclust_ext.training.learner import Record, State
+from deepclust_ext.training.warm_start import changed_names
 
 
 @contextlib.contextmanager
@@ -67,7 +68,9 @@ class Journal:
             folder.write_config(config)
             return None
         saved = folder.read_config()
-        compare_configs(saved, config, where=str(folder.path))
+        known = saved.get("data") or {}
+        changes = "" if known.get("digest") == config["data"]["digest"] else changed_names(folder.path, images)
+        compare_configs(saved, config, where=str(folder.path), changes=changes)
         if saved["parameters"] != config["parameters"]:
             # Those that no training depends on: the file shows what the results will be made with.
             saved["parameters"] = config["parameters"]

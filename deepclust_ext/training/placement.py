@@ -73,8 +73,8 @@ class Centers:
         """How many clusters splits added, less those that were merged away."""
         if self.regrouping is None:
             return 0
-        merged = self.regrouping.into != torch.arange(len(self.regrouping.into))
-        return len(self.regrouping.split) - int(merged.sum())
+        into = self.regrouping.into
+        return len(self.regrouping.split) + len(into.unique()) - len(into)
 
     def place(self, rows: Tensor, clusters: Tensor, posterior: Tensor) -> Placement:
         """Place items among the clusters.
@@ -118,23 +118,17 @@ class Centers:
         )
 
 
-def find_centers(
-    rows: Tensor, clusters: Tensor, given: Tensor | None, regrouping: Regrouping, n_clusters: int
-) -> Centers:
+def find_centers(rows: Tensor, clusters: Tensor, given: Tensor | None, regrouping: Regrouping) -> Centers:
     """The centroids of final clusters (N,) of rows (N, p).
 
     Those that a method gives (K or fewer, p) stand, but for the clusters that were merged or split; means for the rest.
     """
-    n_final = n_clusters + len(regrouping.split)
-    points = centroids_of(rows, clusters, n_final).float()
+    points = centroids_of(rows, clusters, regrouping.n_numbers).float()
     if given is not None:
-        changed = torch.zeros(n_final, dtype=torch.bool)
-        moved = regrouping.into != torch.arange(n_clusters)
-        changed[:n_clusters] = moved
-        changed[regrouping.into[moved]] = True
-        changed[regrouping.split.flatten()] = True
-        kept = (~changed[: len(given)]).nonzero().flatten()
-        points[kept] = given.float()[kept]
+        into = regrouping.into[: len(given)]
+        alone = torch.bincount(regrouping.into, minlength=len(points)) == 1
+        alone[regrouping.split.flatten()] = False
+        points[into[alone[into]]] = given.float()[alone[into]]
     return Centers(points, given is not None, regrouping)
 
 

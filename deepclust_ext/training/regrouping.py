@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -63,14 +63,23 @@ class Regrouping:
             found[new] = found[old]
         return found
 
+    def renumbered(self, numbers: Tensor) -> Regrouping:
+        """The same with other numbers (G,) for the final clusters."""
+        return replace(self, into=numbers[self.into], split=numbers[self.split])
+
     def state(self) -> dict[str, Tensor]:
         """Tensors for a file, of which `Regrouping(**state)` is this one."""
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
     def record(self) -> dict[str, Any]:
-        """What metrics say of it: [small, cluster that it joined], [cluster, new cluster split from it]."""
+        """What metrics say of it: [small, cluster that it joined] and [cluster, new cluster split from it]."""
         joined = (self.into != torch.arange(len(self.into))).nonzero().flatten().tolist()
         return {"merged": [[k, int(self.into[k])] for k in joined], "split": self.split.tolist()}
+
+    @property
+    def n_numbers(self) -> int:
+        """One more than the largest number of a cluster."""
+        return int(torch.cat([self.into, self.split.flatten()]).max()) + 1
 
 
 def regroup(

@@ -21,6 +21,7 @@ from deepclust_ext.training.learner import Conclusion, Record, State
 from deepclust_ext.training.placement import Centers, Placement, find_centers, in_space
 from deepclust_ext.training.regrouping import Limits, Regrouping, regroup
 from deepclust_ext.training.seeds import derive_generator
+from deepclust_ext.training.warm_start import Earlier
 from deepclust_ext.training.watch import collapse_reason
 
 # k-means on pixels is a yardstick: a sample keeps it to seconds, and the run is scored on the same images.
@@ -100,6 +101,7 @@ def make_results(
     selection: str | None = "nmi",
     baseline: bool = True,
     limits: Limits | None = None,
+    earlier: Earlier | None = None,
 ) -> Found:
     """Label the training images with what a run has come to, and describe the labels.
 
@@ -127,6 +129,8 @@ def make_results(
         Score k-means on the images beside it.
     limits : Limits, optional
         What is asked of the final clusters. Diagnostics and scores count unsure images as well.
+    earlier : Earlier, optional
+        Clusters whose numbers are to be kept.
     """
     net, limits = conclusion.net, limits or Limits()
     heads, confidences, embeddings = (part.numpy() for part in label_heads(net, augmentation, data.values))
@@ -145,7 +149,15 @@ def make_results(
     rows = in_space(net, torch.from_numpy(embeddings))
     sizes = {"min_size": limits.min_cluster_size, "max_size": limits.max_cluster_size}
     regrouping, clusters = regroup(rows, found, n_clusters, **sizes, seed=seed)
-    centers = find_centers(rows, clusters, conclusion.centroids, regrouping, n_clusters)
+    about: dict[str, Any] = {"sizes": regrouping.record()} if regrouping.changes else {}
+    if earlier is not None:
+        numbers, about["warm_start"] = earlier.numbers(clusters.numpy(), regrouping.n_numbers)
+        if regrouping.changes:
+            about["sizes"] = {
+                key: numbers[np.array(pairs, dtype=int)].tolist() for key, pairs in about["sizes"].items()
+            }
+        regrouping, clusters = regrouping.renumbered(torch.from_numpy(numbers)), torch.from_numpy(numbers)[clusters]
+    centers = find_centers(rows, clusters, conclusion.centroids, regrouping)
     own = conclusion.labels is not None or regrouping.changes
     if own and conclusion.centroids is None:
         merged = regrouping.into[found]
@@ -168,9 +180,8 @@ def make_results(
         "collapsed": collapse_reason(int((raw > 0).sum()), float(raw.max()), n_clusters),
         "confidence": "margin" if centers.by_margin else "posterior",
         "heads": described,
+        **about,
     }
-    if regrouping.changes:
-        metrics["sizes"] = regrouping.record()
     results = Results(
         placement.labels(limits.min_confidence),
         placement.confidence,
@@ -231,15 +242,19 @@ def write_results(folder: RunDirectory, names: tuple[str, ...], found: Found) ->
     folder.write_metrics(results.metrics)
 
 
-def saved_results(folder: RunDirectory, state: State, images: Items, limits: Limits) -> Results | None:
+def saved_results(
+    folder: RunDirectory, state: State, images: Items, limits: Limits, earlier: Earlier | None
+) -> Results | None:
     """What a finished run has found, or None where its results must be made again.
 
-    That is so if a result file is gone, if other limits are asked for, or if classes are given that the run was not
-    scored against.
+    That is so if a result file is gone, if other limits or numbers are asked for, or if classes are given that the run
+    was not scored against.
     """
     if not folder.holds_results or limits != Limits(*(state["parameters"].get(name) for name in Limits._fields)):
         return None
     results = Results.of_state(state["fitted"])
+    if results.metrics.get("warm_start", {}).get("run") != (None if earlier is None else earlier.source):
+        return None
     if images.labels is not None:
         scores = evaluate.scores(results.clusters, images.labels.cpu().numpy())
         if scores != results.metrics.get("scores"):

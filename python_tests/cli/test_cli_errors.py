@@ -82,7 +82,7 @@ def test_command_lines_that_make_no_sense(tmp_path, images, refused):
     refused(["fit", "dgog", "--data", images], "got 'dgog'")
     refused(["fit", "dhog", "--data", images], "required: --out; see deepclust fit dhog --help")
     refused(fit(images, out, "--clusters", "61"), r"'--clusters' must be at most the number of images \(60\), got 61")
-    refused(fit(images, out, "--clusters", "two"), "--clusters must be a whole number, got two")
+    refused(fit(images, out, "--clusters", "two"), "--clusters must be a whole number or auto, got two")
     refused(fit(images, out, "--over-clusters", "2.5"), "--over-clusters must be a whole number or null, got 2.5")
     refused(fit(images, out, "--resume", "perhaps"), "--resume must be never, auto or always, got perhaps")
     refused(fit(images, out, "--image-size", "x"), "--image-size must be a whole number or null, got x")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -578,3 +579,75 @@ def test_similarities_through_codes_are_those_of_the_plain_filter(metric, d, spr
         monkeypatch.delenv("DEEPCLUST_NO_INT8")
         assert torch.equal(coded.values, plain.values)
         assert torch.equal(coded.indices, plain.indices)
+
+
+def far_apart(kind):
+    """Rows that one centre does not suit, or copies: enough for the searches by group and without copies."""
+    x = points(2100, 40)
+    rows = torch.arange(len(x))
+    if kind == "bad rows":
+        x[137], x[1999], x[2000] = 1e6, -1e5, -1e5
+    elif kind == "two groups":
+        x[::2] += 30
+    elif kind == "three groups and strays":
+        x += 25 * (rows % 3).unsqueeze(1)
+        x[[5, 700, 701]] += 200
+        x[9] = x[10] + 9  # far for its group, and nearer to others' rows than they are
+    elif kind == "groups that meet":
+        x += 12 * (rows % 2).unsqueeze(1)
+        x[::40] = 6 + points(53, 40, 5)
+    elif kind == "zero rows":
+        x[::2] = 0
+    elif kind == "copies":
+        x = x[:70].repeat(30, 1)[points(2100, 1).flatten().argsort()]
+    elif kind == "copies in groups":
+        x[::3] = 50
+        x[1::3] += 30
+        x[7] = 1e7
+    return x
+
+
+KINDS = ["bad rows", "two groups", "three groups and strays", "groups that meet", "zero rows", "copies"]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "copies in groups"])
+@pytest.mark.parametrize(
+    ("metric", "dtype"), [("euclidean", torch.float32), ("cosine", torch.float32), ("inner", torch.float64)]
+)
+def test_groups_strays_and_copies_change_nothing(kind, metric, dtype):
+    """Queries know of neither: a row finds what it finds as a query, less itself."""
+    x = far_apart(kind).to(dtype)
+    for k in (1, 20) if metric == "euclidean" else (20,):
+        values, indices = knn(x, k, metric=metric)
+        asked_values, asked = knn(x, min(len(x), k + 60), query=x, metric=metric)
+        others = asked != torch.arange(len(x)).unsqueeze(1)
+        kept = others.int().cumsum(1) <= k
+        assert torch.equal(indices, asked[others & kept].view(-1, k))
+        assert torch.equal(values, asked_values[others & kept].view(-1, k))
+
+
+def test_the_row_that_is_not_finite_among_copies():
+    x = far_apart("zero rows")
+    x[1001, 3] = x[1777, 0] = torch.nan
+    with pytest.raises(ValueError, match="knn: 'x' must be finite, got NaN or infinity in row 1001; drop"):
+        knn(x, 5)
+
+
+@pytest.mark.timing
+@pytest.mark.parametrize("kind", ["one bad row", "two groups", "zero rows"])
+def test_rows_that_are_hard_to_tell_apart_cost_little(kind):
+    """A row of 1e6 made it five times slower, two groups 30 apart three and a half."""
+    plain = points(8000, 64)
+    hard = plain.clone()
+    if kind == "one bad row":
+        hard[137] = 1e6
+    else:
+        hard[::2] = 0 if kind == "zero rows" else hard[::2] + 30
+    torch.set_num_threads(1)
+    times: dict[str, list[float]] = {"plain": [], "hard": []}
+    for _ in range(3):
+        for name, x in (("plain", plain), ("hard", hard)):
+            start = time.thread_time()
+            knn(x, 20)
+            times[name].append(time.thread_time() - start)
+    assert min(times["hard"]) < 1.7 * min(times["plain"])

@@ -113,7 +113,7 @@ class Browser:
     def open(self, path):
         """Open a file, and wait until its script says that it is ready."""
         self.call("Page.navigate", url=path.resolve().as_uri())
-        self.wait("document.documentElement.dataset.ready === 'yes'")
+        self.wait("document.documentElement?.dataset.ready === 'yes'")
 
     def run(self, script):
         """The value of an expression in the page."""

@@ -300,7 +300,7 @@ def _kmeans_samples(g: torch.Generator) -> list[Sample]:
         start((600,), 31, 60, empty="keep", max_iter=3),
         start((600,), 33, 9, spherical=True, tol=1e-3),
         start((0, 20), 3, 2),
-        start((301,), 17, 7, sample_weight=torch.arange(301.0).remainder(5)),
+        start((301,), 17, 7, max_iter=5, sample_weight=torch.arange(301.0).remainder(5)),
     ]
 
 

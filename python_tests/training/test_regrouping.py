@@ -116,7 +116,7 @@ def test_a_posterior_counts_unless_the_parts_of_a_split_are_closer():
     rows, labels = rows_of([60, 60, 9])
     joined = labels.clamp_min(1) - 1  # 0 and 1 are one cluster, at 2 in the mean, and 2 another
     regrouping, clusters = regroup(rows, joined, 2, max_size=100)
-    centers = find_centers(rows, clusters, None, regrouping, 2)
+    centers = find_centers(rows, clusters, None, regrouping)
     found = centers.place(rows, clusters, torch.full((129,), 0.9))
     own, other = centers.points[clusters], centers.points[torch.where(clusters == 0, 2, 0)]
     margins = 1 - (rows - own).norm(dim=1) / (rows - other).norm(dim=1)
@@ -130,7 +130,7 @@ def test_given_centroids_stay_unless_their_cluster_changed():
     rows, labels = rows_of([50, 3, 20, 30])
     given = torch.stack([rows[labels == k].mean(0) + 0.01 for k in range(4)])
     regrouping, clusters = regroup(rows, labels, 5, min_size=5, max_size=40)
-    centers = find_centers(rows, clusters, given, regrouping, 5)
+    centers = find_centers(rows, clusters, given, regrouping)
     assert centers.by_margin
     assert torch.equal(centers.points[3], given[3])
     gone = regrouping.into[1]

@@ -46,7 +46,7 @@ std::optional<Copies> find_copies(const T* rows, int64_t stride, int64_t count, 
     for (end = begin; end < order.size() && order[end].first == order[begin].first;) ++end;
     int64_t rank = 0;
     int32_t last = -1;
-    for (size_t at = begin; at < end && static_cast<int64_t>(end - begin) > k + 1; ++at) {
+    for (size_t at = begin; at<end&& static_cast<int64_t>(end - begin)> k + 1; ++at) {
       const int32_t i = order[at].second;
       if (!equal(i, order[begin].second)) continue;
       if (rank++ <= k) last = i;

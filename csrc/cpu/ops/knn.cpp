@@ -6,6 +6,7 @@
 #include "../../torch/dispatch.h"
 #include "../../torch/knn_checks.h"
 #include "../../torch/parallel.h"
+#include "../knn/copies.h"
 #include "knn_groups.h"
 
 namespace deepclust::cpu {
@@ -237,6 +238,32 @@ BadRow search(const Rows<T>& x, const Rows<T>* query, int64_t depth, const std::
   return neighbours(points, &queries, metric, k, in_groups, values, indices);
 }
 
+// One graph, or one set of queries, where the rows of a graph may be copies of each other or gather in groups.
+template <typename T>
+BadRow search_rows(const Rows<T>& x, const Rows<T>* query, int64_t depth, const std::string& metric, int64_t k,
+                   T* values, int64_t* indices) {
+  const std::optional<Copies> copies =
+      query == nullptr && x.count >= kGroupedRows ? find_copies(x.data, x.stride, x.count, depth, k) : std::nullopt;
+  if (!copies.has_value()) return search(x, query, depth, metric, k, true, values, indices);
+  const int64_t count = static_cast<int64_t>(copies->kept.size());
+  const Buffer<T> rows(count * depth), found(count * k);
+  const Buffer<int64_t> places(count * k);
+  for (int64_t i = 0; i < count; ++i) {
+    const T* const row = x.data + copies->kept[static_cast<size_t>(i)] * x.stride;
+    std::copy(row, row + depth, rows.get() + i * depth);
+  }
+  const BadRow bad = search<T>({rows.get(), depth, count}, nullptr, depth, metric, k, true, found.get(), places.get());
+  if (bad.row >= 0) return {bad.arg, copies->kept[static_cast<size_t>(bad.row)]};
+  for (int64_t i = 0; i < x.count; ++i) {
+    const int64_t like = copies->like[static_cast<size_t>(i)] * k;
+    for (int64_t c = 0; c < k; ++c) {
+      values[i * k + c] = found.get()[like + c];
+      indices[i * k + c] = copies->kept[static_cast<size_t>(places.get()[like + c])];
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 // (x [.., n, d], query [.., q, d] or none) -> values, indices [.., n or q, k].
@@ -258,9 +285,9 @@ std::tuple<Tensor, Tensor> knn(const Tensor& x, const std::optional<Tensor>& que
         return Rows<T>{static_cast<const T*>(t.data_ptr()) + b * t.stride(0), t.stride(1), t.size(1)};
       };
       const Rows<T> asked = read(queries);
-      bad[static_cast<size_t>(b)] = search(read(points), query ? &asked : nullptr, depth, metric, k, true,
-                                           static_cast<T*>(values.mutable_data_ptr()) + b * out,
-                                           static_cast<int64_t*>(indices.mutable_data_ptr()) + b * out);
+      bad[static_cast<size_t>(b)] = search_rows(read(points), query ? &asked : nullptr, depth, metric, k,
+                                                static_cast<T*>(values.mutable_data_ptr()) + b * out,
+                                                static_cast<int64_t*>(indices.mutable_data_ptr()) + b * out);
     };
     // Small items side by side, large ones one after another on all threads.
     const int64_t work = queries.size(1) * count * depth;

@@ -82,6 +82,7 @@ function fillBoxes() {
     const rows = box.dataset.show.split(",").map(Number);
     const frame = box.dataset.marked ? sameAs(Number(box.dataset.of), box.dataset.marked) : undefined;
     showThumbs(box, rows, box.dataset.marked ? rows.length : page.sheet ? 14 : 6, frame);
+    if (box.dataset.marked) box.before(make("p", { className: "note", text: `${page.names[box.dataset.of]}: ${describe(box.dataset.of)}` }));
   }
   for (const swatch of document.querySelectorAll("[data-cluster]")) {
     swatch.style.background = colourOf(Number(swatch.dataset.cluster));

@@ -33,6 +33,7 @@
       const pen = canvas.getContext("2d");
       pen.setTransform(ratio, 0, 0, ratio, 0, 0);
       pen.clearRect(0, 0, size, size);
+      pen.imageSmoothingEnabled = !page.sheet || page.sheet.side > 40;
       const images = asImages && asImages.checked && page.sheet;
       const radius = points.length > 3000 ? 2 : points.length > 800 ? 2.7 : 3.5;
       const side = Math.max(12, Math.min(28, size / 22));

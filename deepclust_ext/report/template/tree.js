@@ -82,7 +82,7 @@
     const rows = imagesOf(node, Infinity), counts = new Map();
     for (const row of rows) counts.set(page.classes[row], (counts.get(page.classes[row]) || 0) + 1);
     const [best, number] = [...counts].sort((a, b) => b[1] - a[1] || a[0] - b[0])[0] || [null, 0];
-    return best === null ? text : `${text}, ${Math.round((100 * number) / rows.length)} % ${page.classNames[best]}`;
+    return best === null ? text : `${text}, ${Math.round((100 * number) / rows.length)} % class ${page.classNames[best]}`;
   }
 
   // The slider is logarithmic: 10 or 11 clusters is a choice, 1000 or 1001 is none.
