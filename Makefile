@@ -55,10 +55,11 @@ bench: $(VENV)/.built
 	$(BIN)/deepclust bench --json build/bench.json
 	$(BIN)/python benchmarks/report.py build/bench.json README.md benchmarks/results/speed.md
 
-# The API reference, from the docstrings.
+# The API reference, from the docstrings. A package's __all__ says what is in it.
+DOCUMENTED := $(filter-out %.commands %.benchmark,$(subst /,.,$(patsubst %/__init__.py,%,$(wildcard deepclust_ext/__init__.py deepclust_ext/*/__init__.py))))
 docs: $(VENV)/.built
 	@$(BIN)/python -c "import pdoc" 2> /dev/null || $(BIN)/python -m pip install --quiet "pdoc>=15"
-	$(BIN)/python -m pdoc --docformat numpy --math --output-directory build/docs deepclust_ext '!.*\._'
+	$(BIN)/python -W ignore::UserWarning:pdoc -m pdoc --docformat numpy --math --output-directory build/docs $(DOCUMENTED)
 	@echo "API reference: build/docs/index.html"
 
 # For a machine with a GPU: the ops' tests there, the same under compute-sanitizer's four tools, and the kernels' times.

@@ -24,7 +24,6 @@ MORE = {
     "vcami": ["--over-clusters", "6"],
     "super-and": ["--round-epochs", "5"],
     "deepcluster": ["--epochs", "3"],
-    "jule": ["--clusters", "2", "--eta", "0.2"],
 }
 
 
