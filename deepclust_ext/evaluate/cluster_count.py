@@ -48,7 +48,8 @@ class ClusterCount(NamedTuple):
     candidates: list[Candidate]
     """The best first."""
     curve: list[tuple[int, float, float]]
-    """(n, affinity, gap): that of the merge that leaves fewer than n large clusters, of all rows; the mean gap."""
+    """(n, affinity, gap) from 2 to the most large clusters there are: the affinity, among all rows, of the merge that
+    leaves fewer than n of them, and the mean gap."""
 
 
 class _Tree(NamedTuple):
@@ -163,7 +164,11 @@ def count_clusters(
             stability = float(np.mean(agreements))
             candidates.append(Candidate(n_clusters, gap, stability, int((largest == n_clusters).sum())))
     candidates.sort(key=lambda each: -each.gap * max(each.stability, 0.0))
-    curve = [(i + 2, float(whole.affinities[i + 2]), float(gap)) for i, gap in enumerate(mean)]
+    curve = [
+        (n, affinity, float(mean[n - 2]))
+        for n, affinity in enumerate(whole.affinities[: at_most + 1].tolist())
+        if math.isfinite(affinity)
+    ]
     best = candidates[0].n_clusters if candidates else 1
     return ClusterCount(best, len(gaps), candidates[:n_candidates], curve)
 
