@@ -17,7 +17,7 @@ TERMS = {
     "over_pull": ("Pull of over-clusters", "The same of the heads with more clusters."),
     "gmi": ("Global information", "Bound on what a code knows of its image: it should grow."),
     "lmi": ("Local information", "Bound on what a code knows of the places in its image: it should grow."),
-    "cmi": ("Information of labels", "What the labels of two views share: it should grow, to ln K at most."),
+    "cmi": ("Information of labels", "What the labels of two views share: it should grow."),
     "over": ("Information of over-clusters", "The same of the twins with more clusters."),
     "gmm": ("Divergence from the mixture", "How far codes are from the Gaussian of their class."),
     "reg": ("Divergence from uniform", "How sure the labels are."),

@@ -71,5 +71,6 @@ def test_the_wheel_holds_both_libraries_and_no_source(tree, tmp_path):
     assert "-cp310-abi3-" in wheel.name
     names = zipfile.ZipFile(wheel).namelist()
     assert {"deepclust_ext/_C.so", "deepclust_ext/_C_cuda.so", "deepclust_ext/py.typed"} <= set(names)
+    assert {f"deepclust_ext/report/template/page.{kind}" for kind in ("html", "css")} <= set(names)
     assert {name.split("/")[0].split("-")[0] for name in names} == {"deepclust_ext"}
     assert not [name for name in names if name.endswith((".cpp", ".h", ".cu", ".cuh")) or "csrc" in name]

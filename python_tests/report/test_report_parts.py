@@ -334,4 +334,4 @@ def test_json_cannot_end_its_element():
 def test_colours():
     found = palette(300)
     assert len(set(found)) > 290
-    assert class_colours(3, np.array([2, -1, 0]), found) == [found[2], "#8a8a8a", found[0]]
+    assert class_colours(4, np.array([2, -1, 0, 1]), found) == [found[2], found[3], found[0], "#8a8a8a"]
