@@ -19,7 +19,14 @@ SIDE, BATCH = 128, 64
 
 
 class Features(nn.Module):
-    """(B, 3, SIDE, SIDE), normalised, to (B, 1280)."""
+    """(B, 3, SIDE, SIDE), normalised, to (B, 1280); a backbone for `deepclust embed` and `fit`."""
+
+    preprocessing = {  # noqa: RUF012
+        "size": SIDE,
+        "interpolation": "bicubic",
+        "mean": (127 / 255,) * 3,
+        "std": (128 / 255,) * 3,
+    }
 
     def __init__(self) -> None:
         super().__init__()

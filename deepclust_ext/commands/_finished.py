@@ -59,10 +59,10 @@ class Group:
 
 
 def read_labels(folder: Path) -> Labels:
-    """The labels (N,) that a finished run wrote."""
+    """The clusters (N,) that a finished run wrote, also of images that it was unsure of."""
     try:
         with np.load(folder / EMBEDDINGS, allow_pickle=False) as arrays:
-            return np.asarray(arrays["labels"], dtype=np.int64)
+            return np.asarray(arrays["clusters" if "clusters" in arrays else "labels"], dtype=np.int64)
     except (OSError, KeyError, ValueError) as error:
         raise RunError(f"run folder: {str(folder / EMBEDDINGS)!r} cannot be read ({error})") from error
 

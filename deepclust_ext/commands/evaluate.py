@@ -236,7 +236,7 @@ def _embeddings(folder: Path, method: Clusterer, images: Items) -> npt.NDArray[n
     """The run's own embeddings, or new ones if the file is gone or another's."""
     try:
         with np.load(folder / "embeddings.npz", allow_pickle=False) as arrays:
-            if np.array_equal(arrays["labels"], method.clusters_):
+            if np.array_equal(arrays["labels"], method.labels_):
                 return np.asarray(arrays["embeddings"])
     except (OSError, KeyError, ValueError):
         pass

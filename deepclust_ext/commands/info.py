@@ -18,6 +18,7 @@ PACKAGES = {
     "pillow": "train",
     "jsonargparse": "train",
     "tqdm": "train",
+    "timm": "backbones",
     "matplotlib": "report",
 }
 

@@ -72,7 +72,11 @@ class FilePictures:
         budget = Budget(DECODE_BYTES)
 
         def decoded(name: str) -> Pixels | None:
-            reading = Reading(side, self.reading.max_pixels, self.reading.frames, self.reading.stretch)
+            # Files that are smaller than a thumbnail stay as they are: scaled up they would be blurred.
+            whole = self.side is not None and self.side <= side
+            reading = Reading(
+                None if whole else side, self.reading.max_pixels, self.reading.frames, self.reading.stretch
+            )
             file = name.rpartition("#")[0] if reading.frames == "all" and "#" in name else name
             frames = read_file(self.folder, file, reading, budget.reserve)
             return next((frame.pixels for frame in frames if frame.name == name), None)
@@ -151,7 +155,9 @@ def known_of(run: Run, *, data: str | None = None, images: str | None = None, fo
 def _of_folder(run: Run, source: Source, own: FilePictures | None) -> Known:
     """Of a folder of images, of which nothing is decoded here."""
     reading = Reading(source.image_size, source.max_pixels, source.frames, source.stretch)
-    pictures = own or FilePictures(Path(source.data), run.names, reading)
+    shape = (run.config.get("data") or {}).get("image_shape") or [0]
+    side = max(shape[1:], default=None) if source.image_size is None else None
+    pictures = own or FilePictures(Path(source.data), run.names, reading, side)
     if not _any_there(pictures):
         return Known(remarks=(_gone(source),))
     if not source.folder_labels or any("/" not in name for name in run.names):

@@ -121,8 +121,8 @@ def _tree(run: Run, tree: Tree | None) -> str:
         "<h3>The tree of merges</h3><p>The run's embedding, merged from chains of nearest neighbours "
         f"({len(tree.sizes):,} of them) to {'one cluster' if fewest == 1 else f'{fewest} clusters'}{of}. Move the "
         "slider to cut the tree at any number of clusters: where a merge joins two kinds of images, the cut before it "
-        "is a good one. A few strays may be a cluster of their own here, where the labels count them to another: cut at "
-        "one more for each.</p>"
+        "is a good one. A few strays may be a cluster of their own here, where the labels count them to another: cut "
+        "at one more for each.</p>"
         '<div id="tree"><p class="controls"><label>Clusters <input type="range" id="cut" min="0" max="1000" step="1">'
         f'</label> <input type="number" id="count" min="{fewest}" max="{len(tree.sizes)}" value="{start}" '
         'aria-label="Number of clusters"></p><div id="pairs"></div><div id="groups"></div></div>'

@@ -109,7 +109,10 @@ def _page(tiles: Sequence[Pixels | None], side: int, colour: bool) -> Pixels:
 
 
 def _jpeg(page: Pixels, quality: int) -> bytes:
-    """Encode a sheet; without subsampling, so that tiles do not run into each other."""
+    """Encode a sheet; without subsampling, so that tiles do not run into each other.
+
+    Pillow's `optimize` is left out: its buffer is too small for sheets of noise.
+    """
     buffer = io.BytesIO()
-    require("PIL.Image").fromarray(page).save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True)
+    require("PIL.Image").fromarray(page).save(buffer, "JPEG", quality=quality, subsampling=0)
     return buffer.getvalue()

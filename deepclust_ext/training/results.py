@@ -236,9 +236,14 @@ def write_results(folder: RunDirectory, names: tuple[str, ...], found: Found) ->
     """Write labels.csv, embeddings.npz and metrics.json."""
     results = found.results
     folder.write_labels(names, results.labels, results.confidence, found.placement.columns())
-    folder.write_embeddings(
-        {"embeddings": found.embeddings, "labels": results.labels, "confidence": results.confidence}
-    )
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "embeddings": found.embeddings,
+        "labels": results.labels,
+        "confidence": results.confidence,
+    }
+    if results.clusters is not None and (results.labels < 0).any():
+        arrays["clusters"] = results.clusters
+    folder.write_embeddings(arrays)
     folder.write_metrics(results.metrics)
 
 

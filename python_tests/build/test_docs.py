@@ -49,6 +49,26 @@ def test_the_fit_commands_of_the_readme_are_understood():
         parse_fit(name, shlex.split(words)).build()
 
 
+def test_the_first_command_of_the_readme_runs(tmp_path, monkeypatch):
+    """From photographs and a file of weights to labels and folders, at a size for tests."""
+    import torch
+    from support.clidata import rows, write_folder
+    from torchvision.models import resnet50
+
+    from deepclust_ext.cli import main
+
+    command = re.search(r"^deepclust (fit .*)$", README.read_text(), re.MULTILINE)[1]
+    assert {"--backbone", "--weights", "--export"} < set(command.split())
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "photos", 20)
+    torch.save(resnet50().state_dict(), "resnet50.pth")
+    assert main([*shlex.split(command), "--image-size", "32", "--device", "cpu"]) == 0
+    found = rows(tmp_path / "runs" / "photos" / "labels.csv")
+    assert len(found) == 20
+    for row in found:
+        assert (tmp_path / "runs" / "photos" / "clusters" / row["cluster"] / row["path"]).is_file()
+
+
 def test_scores_in_the_readme_are_those_of_the_results():
     """A row of a method stands in the page of results too, beside columns that the README leaves out."""
     rows = re.findall(r"^\| .*? \|((?: \d\.\d{3} \+- \d\.\d{3} \|){3})$", README.read_text(), re.MULTILINE)

@@ -75,6 +75,9 @@ def test_unsure_rows_are_in_no_cluster(tmp_path):
     assert [float(row["distance"]) for row in table] == pytest.approx(placed.distance, rel=1e-5)
     assert [int(row["runner_up"]) for row in table] == placed.runner_up.tolist()
     assert (placed.runner_up != placed.clusters).all()
+    with np.load(tmp_path / "run" / "embeddings.npz") as arrays:
+        assert np.array_equal(arrays["labels"], model.labels_)
+        assert np.array_equal(arrays["clusters"], model.clusters_)
 
 
 @pytest.mark.parametrize("kind", [ToyMerge, ToyPrior])

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from support.opspecs import rows
 
-from deepclust_ext import dhog_loss, mi_loss
+from deepclust_ext import dhog_loss, mi_loss, reference
 
 
 @pytest.fixture
@@ -130,3 +133,34 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert int(output) < 86 + 64
+
+
+def test_memory_follows_the_joints():
+    """With 60 x 27 MB, one copy of all joints for every view, it would not fit."""
+    code = """
+import torch, deepclust_ext
+from support.fuzz import limit_memory
+torch.set_num_threads(1)
+limit_memory(400 * 2**20)
+probs = torch.rand(60, 120, 1, 2, generator=torch.Generator().manual_seed(0)).softmax(-1).requires_grad_()
+found = deepclust_ext.dhog_loss(probs, pooling="mean")
+found.loss.backward()
+print(bool(probs.grad.isfinite().all()))
+try:
+    deepclust_ext.dhog_loss(torch.full((2, 3000, 1, 3), 1 / 3))
+except RuntimeError as error:
+    print(error)
+"""
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    ended = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=False)
+    assert ended.stdout.startswith("True\n"), ended.stderr[-2000:]
+    assert re.search(r"no memory for \d+ MB|allocate memory", ended.stdout.splitlines()[1])
+
+
+@pytest.mark.parametrize("pooling", ["pooled", "mean"])
+def test_joints_so_large_that_few_tasks_run_at_once(pooling, generator):
+    probs = rows(generator, 14, 24, 2, 100)
+    got = dhog_loss(probs.float(), pooling=pooling)
+    loss, _, push = reference.dhog_loss(probs, pooling=pooling)
+    torch.testing.assert_close(got.loss.double(), loss, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(got.push.double(), push, rtol=1e-4, atol=1e-5)

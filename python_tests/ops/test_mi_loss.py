@@ -198,3 +198,12 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert int(output) < 128 + 64
+
+
+def test_batches_without_samples():
+    """Several leading dimensions: any number of them fits no elements."""
+    p = torch.zeros(2, 3, 0, 4, requires_grad=True)
+    for loss in (mi_loss(p, torch.zeros(2, 3, 0, 5), symmetric=False), mi_loss(p, p), mi_loss(p[:0], p[:0])):
+        assert torch.equal(loss, torch.zeros(loss.shape))
+    mi_loss(p, p).sum().backward()
+    assert p.grad.shape == p.shape

@@ -1,0 +1,92 @@
+"""What a build does with the compilers and flags that users have."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.skipif(not (ROOT / "csrc").is_dir(), reason="needs the sources")
+KERNELS = sorted(path for path in (ROOT / "csrc/cpu").glob("*/*.cpp") if path.parent.name != "ops")
+CROSS = "aarch64-linux-gnu-g++"
+
+
+def in_setup(code: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """`code` where setup.py is imported."""
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import setup; {code}"
+    return subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **environ}, capture_output=True, text=True, check=False
+    )
+
+
+def script(folder: Path, name: str, text: str = "") -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+    (folder / name).chmod(0o755)
+
+
+def test_a_compiler_that_is_named_must_be_there():
+    said = in_setup("setup.check_compiler()", CXX="no-such-g++ -m64")
+    assert said.returncode == 1
+    assert said.stderr.strip().splitlines() == [
+        "deepclust_ext: CXX names a compiler that is not there ('no-such-g++').",
+        "  unset CXX   (or install it)",
+    ]
+
+
+def test_any_compiler_will_do(tmp_path):
+    script(tmp_path / "bin", "g++")
+    found = "print(setup.check_compiler(), __import__('os').environ.get('CXX'))"
+    said = in_setup(found, CXX="", PATH=str(tmp_path / "bin"))
+    assert said.stdout == "g++ g++\n"  # torch would look for c++
+    said = in_setup(found, CXX="", PATH=str(tmp_path / "none"))
+    assert "deepclust_ext: no C++ compiler found.\n  apt-get install g++" in said.stderr
+
+
+def test_an_old_setuptools_is_one_sentence():
+    said = in_setup("import setuptools; setuptools.__version__ = '68.1.2'; setup.check_setuptools()")
+    assert said.stderr.strip().splitlines() == [
+        "deepclust_ext: setuptools 68.1.2 is too old: it must be 77 or newer.",
+        "  pip install --upgrade 'setuptools>=77'   (or drop --no-build-isolation)",
+    ]
+    assert in_setup("setup.check_setuptools()").returncode == 0
+
+
+def test_a_machine_in_cflags_is_undone_for_gpp_alone(tmp_path, monkeypatch):
+    script(tmp_path, "gcc-like", "echo '#define __GNUC__ 12'")
+    script(tmp_path, "clang-like", "echo '#define __clang__ 1'")
+    code = f"print([setup.machine_flags({str(tmp_path)!r} + '/' + name) for name in ('gcc-like', 'clang-like')])"
+    said = in_setup(f"import platform; platform.machine = lambda: 'x86_64'; {code}")
+    assert said.stdout == "[['-march=x86-64', '-mtune=generic'], []]\n"
+    assert in_setup(f"import platform; platform.machine = lambda: 'aarch64'; {code}").stdout == "[[], []]\n"
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+def test_fast_math_is_undone_and_refused(tmp_path):
+    source = tmp_path / "one.cpp"
+    source.write_text('#include "common/macros.h"\n#include <cmath>\nbool f(double x) { return std::isnan(x); }\n')
+
+    def compiled(*flags: str) -> subprocess.CompletedProcess[str]:
+        command = ["g++", *flags, "-I", ROOT / "csrc", "-c", source, "-o", tmp_path / "one.o"]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    ours = in_setup("print(' '.join(setup.CXX_FLAGS))").stdout.split()
+    for flag in ("-ffast-math", "-Ofast", "-ffinite-math-only"):
+        refused = compiled(flag, "-std=c++20")
+        assert refused.returncode != 0
+        assert "compile it without -ffast-math" in refused.stderr
+        assert compiled(flag, *ours).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which(CROSS) is None, reason=f"needs {CROSS}")
+@pytest.mark.parametrize("source", KERNELS, ids=lambda path: path.stem)
+def test_kernels_compile_for_arm(source, tmp_path):
+    """macOS and Graviton: one level, of plain code."""
+    command = [CROSS, "-std=c++20", "-O1", "-Wall", "-Werror", "-Wno-psabi", "-c", source, "-o", tmp_path / "one.o"]
+    subprocess.run(command, check=True)
