@@ -635,7 +635,7 @@ def test_the_row_that_is_not_finite_among_copies():
 
 @pytest.mark.timing
 @pytest.mark.parametrize("kind", ["one bad row", "two groups", "zero rows"])
-def test_rows_that_are_hard_to_tell_apart_cost_little(kind):
+def test_rows_that_are_hard_to_tell_apart_cost_little(kind, threads):
     """A row of 1e6 made it five times slower, two groups 30 apart three and a half."""
     plain = points(8000, 64)
     hard = plain.clone()
@@ -643,7 +643,7 @@ def test_rows_that_are_hard_to_tell_apart_cost_little(kind):
         hard[137] = 1e6
     else:
         hard[::2] = 0 if kind == "zero rows" else hard[::2] + 30
-    torch.set_num_threads(1)
+    threads(1)
     times: dict[str, list[float]] = {"plain": [], "hard": []}
     for _ in range(3):
         for name, x in (("plain", plain), ("hard", hard)):
