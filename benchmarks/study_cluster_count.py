@@ -129,6 +129,8 @@ def write_page(done: dict[str, dict[str, Any]]) -> None:
     verdicts = []
     for title, made in (("Images", False), ("Gaussian mixtures", True)):
         rows = [row for name, row in done.items() if name.startswith("Gaussians") == made]
+        if not rows:
+            continue
         right = sum(row["taken"] == row["true"] for row in rows)
         near = sum(abs(row["taken"] - row["true"]) <= 1 for row in rows)
         among = sum(row["true"] in [number for number, _ in row["candidates"]] for row in rows)
@@ -137,7 +139,7 @@ def write_page(done: dict[str, dict[str, Any]]) -> None:
             f"among the candidates {among} of {len(rows)}."
         )
     if missing:
-        verdicts.append(f"Not run yet: {'; '.join(missing)}.")
+        verdicts.append(f"Not run yet: {len(missing)} data sets, the first {missing[0]}.")
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text(INTRODUCTION + "\n".join(lines) + "\n\n" + "\n\n".join(verdicts) + "\n", encoding="utf-8")
 
