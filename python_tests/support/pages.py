@@ -71,7 +71,11 @@ def commands(text: str) -> list[list[str]]:
 
 
 def shortened(words: list[str]) -> list[str]:
-    """The words after `deepclust`, with what makes them short."""
+    """The words after `deepclust`, with what makes them short: a small network, and no weights to be had first."""
+    words = list(words)
+    for option, value in (("--backbone", "resnet18"), ("--weights", "random")):
+        if option in words:
+            words[words.index(option) + 1] = value
     if words[0] == "fit":
         return [*words, *SHORT[words[1]].split()]
     if words[0] == "study":
@@ -81,12 +85,12 @@ def shortened(words: list[str]) -> list[str]:
 
 def write_data(folder: Path) -> None:
     """The data that the pages name: folders of images, embeddings, labels made by hand, sets by name."""
-    for name, n, seed, size in (("digits", 80, 0, 28), ("photos", 60, 1, 32), ("new_photos", 20, 2, 32)):
+    for name, n, seed, size in (("digits", 80, 0, 28), ("photos", 80, 1, 32), ("new_photos", 20, 2, 32)):
         (folder / name).mkdir()
         for number, image in enumerate(pictures(n, seed, size)[0]):
             colour = image if name == "digits" else np.stack([image, image // 2, 255 - image], axis=2)
             Image.fromarray(colour).save(folder / name / f"{number:04d}.png")
-    lines = ["path,label", *(f"{number:04d}.png,kind {kind}" for number, kind in enumerate(pictures(60, 1, 32)[1]))]
+    lines = ["path,label", *(f"{number:04d}.png,kind {kind}" for number, kind in enumerate(pictures(80, 1, 32)[1]))]
     (folder / "labels_by_hand.csv").write_text("\n".join(lines) + "\n")
     for name, n in (("embeddings", 150), ("new_embeddings", 30)):
         rng = np.random.default_rng(n)
