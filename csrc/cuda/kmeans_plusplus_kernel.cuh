@@ -161,10 +161,11 @@ struct MatrixDraws {
   }
   // By weight; then D^2 is not known of any point.
   DC_DEVICE int64_t first_by_weight() {
-    const int64_t seed = find(state.random.uniform() * total());
-    for (int64_t i = threadIdx.x; i < all.plan.n; i += kThreads) squared()[i] = static_cast<T>(INFINITY);
-    DC_SYNC();
-    return seed < 0 ? 0 : seed;
+    const int64_t found = find(state.random.uniform() * total()), seed = found < 0 ? 0 : found;
+    // The seed's own is written by `take`, without a barrier between.
+    for (int64_t i = threadIdx.x; i < all.plan.n; i += kThreads)
+      if (i != seed) squared()[i] = static_cast<T>(INFINITY);
+    return seed;
   }
   // Of the points that are no seeds and, where there is any of those, of weight above 0, each equally likely.
   DC_DEVICE int64_t any_other_by_weight() {

@@ -131,9 +131,12 @@ class SourcedRun(RunDirectory):
         tensorboard: bool = False,
         choice: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
-        super().__init__(path, mode)
         self.source, self.images, self.choice = source, images, choice or {}
-        self._board = Board(path) if tensorboard else None
+        # Before the folder is opened, which may fail and closes what there is.
+        self._board: Board | None = None
+        super().__init__(path, mode)
+        if tensorboard:
+            self._board = Board(path)
 
     def log(self, event: str, **fields: Any) -> None:
         """Draw what is logged too."""

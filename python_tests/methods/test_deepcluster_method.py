@@ -81,7 +81,8 @@ def test_the_labels_are_k_means_of_the_prepared_features():
     assert np.array_equal(model.labels_, nearest.numpy())
     assert np.array_equal(model.predict(images()), model.labels_)
     assert np.array_equal(model.predict(images()[:7]), model.labels_[:7])
-    assert model.confidence_.min() >= 0.25
+    nearest_two = torch.cdist(prepared.double(), space.centroids.double()).sort(1).values
+    np.testing.assert_allclose(model.confidence_, 1 - nearest_two[:, 0] / nearest_two[:, 1], atol=1e-4)
     np.testing.assert_allclose(model.predict_proba(images()).sum(1), 1, rtol=1e-5)
 
 
