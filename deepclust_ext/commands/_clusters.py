@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import torch
-
 from deepclust_ext.commands._options import AUTO, FitRequest
 from deepclust_ext.commands._parser import UsageError
 from deepclust_ext.commands._show import table
 from deepclust_ext.data import Items
 from deepclust_ext.evaluate import ClusterCount, count_clusters
 from deepclust_ext.runs import RunDirectory
-from deepclust_ext.training.seeds import derive_generator
 
 # The number is looked for among so many rows at most: a few seconds.
 MAX_ROWS = 10_000
@@ -47,15 +44,10 @@ def settle_clusters(request: FitRequest, images: Items) -> FitRequest:
         return request
     known = _choice_of_run(request)
     if known is None:
-        seed = request.parameters["seed"]
-        rows = torch.arange(len(images))
-        if len(images) > MAX_ROWS:
-            order = torch.randperm(len(images), generator=derive_generator(seed, "count"))
-            rows = order[:MAX_ROWS].sort().values
-        found = count_clusters(images.values[rows].flatten(1), seed=seed)
+        found = count_clusters(images.values.flatten(1), max_rows=MAX_ROWS, seed=request.parameters["seed"])
         if not found.candidates:
             raise UsageError("--clusters must be a number here: merging shows no gap in these data")
-        known = _record(found, len(rows), images.kind)
+        known = _record(found, min(len(images), MAX_ROWS), images.kind)
         if not request.quiet:
             print(candidates_table(known), flush=True)
     number = known["n_clusters"]

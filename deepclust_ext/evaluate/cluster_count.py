@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from deepclust_ext import _checks as check
-from deepclust_ext.evaluate._checks import as_features
+from deepclust_ext.evaluate._checks import as_array, as_features
 from deepclust_ext.evaluate.scores import ari
 from deepclust_ext.ops.affinity_graph import affinity_graph
 from deepclust_ext.ops.agglomerate import agglomerate
@@ -126,7 +126,6 @@ def count_clusters(
     6
     """
     name = "count_clusters"
-    rows = torch.from_numpy(as_features(name, "x", x)).float()
     at_most = check.whole_number(name, "at_most", at_most, at_least=2, at_most=1000)
     k = check.whole_number(name, "k", k, at_least=1)
     n_parts = check.whole_number(name, "n_parts", n_parts, at_least=1)
@@ -136,12 +135,14 @@ def count_clusters(
     seed = check.whole_number(name, "seed", seed, at_least=0)
     if share >= 1:
         raise ValueError(f"{name}: 'share' must be below 1, got {share}")
-    if len(rows) < 10:
-        raise ValueError(f"{name}: 'x' must have at least 10 rows, got {len(rows)}")
-    generator = torch.Generator().manual_seed(seed)
-    if len(rows) > max_rows:
-        rows = rows[torch.randperm(len(rows), generator=generator)[:max_rows].sort().values]
+    generator, array = torch.Generator().manual_seed(seed), as_array(x)
+    # Before anything is converted: a mapped file is not read whole.
+    if array.ndim == 2 and len(array) > max_rows:
+        array = array[torch.randperm(len(array), generator=generator)[:max_rows].sort().values.numpy()]
+    rows = torch.from_numpy(as_features(name, "x", array)).float()
     n = len(rows)
+    if n < 10:
+        raise ValueError(f"{name}: 'x' must have at least 10 rows, got {n}")
     size = max(5, math.ceil(share * n))
     parts = [torch.randperm(n, generator=generator)[:size].sort().values for _ in range(n_parts)]
     rows = rows - rows.double().mean(0).float()

@@ -51,9 +51,7 @@ class Method(Clusterer):
         if state is not None and folder is not None:
             training.load(state, str(folder.path))
         fitted = None if state is None else state.get("fitted")
-        known = None
-        if folder is not None and state is not None and fitted is not None:
-            known = results.saved_results(folder, state, images, self.limits, self._earlier)
+        known = results.saved_results(folder, state, images, self.limits, self._earlier)
         if known is None:
             if fitted is None:
                 training.train(guard, progress)

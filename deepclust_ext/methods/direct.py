@@ -81,10 +81,7 @@ class Direct(Clusterer):
     ) -> results.Results:
         """Partition the rows, unless the run has been finished."""
         state, folder = journal.start(images), journal.folder
-        fitted = None if state is None else state.get("fitted")
-        known = None
-        if folder is not None and state is not None and fitted is not None:
-            known = results.saved_results(folder, state, images, self.limits, self._earlier)
+        known = results.saved_results(folder, state, images, self.limits, self._earlier)
         if known is not None and state is not None and folder is not None:
             load_weights(self.net_, state, str(folder.path))
             return known

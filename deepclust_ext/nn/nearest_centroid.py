@@ -100,7 +100,7 @@ class NearestCentroid(nn.Module):
     def outputs(self, views: Tensor) -> tuple[Tensor, Tensor]:
         """Return the probabilities (1, B, K) of views (B, ...), and the prepared rows (B, p), float32."""
         rows = self.prepare(views)
-        distances = self._squared_distances(rows)
+        distances = squared_distances(rows, self._known)
         nearest = distances - distances.amin(1, keepdim=True)
         found = torch.softmax(-nearest / (2.0 * self.variance), dim=1).float()
         return nn.functional.pad(found, (0, len(self.centroids) - found.shape[1]))[None], rows.float()
@@ -110,9 +110,10 @@ class NearestCentroid(nn.Module):
         """The centroids that were taken over."""
         return self.centroids[: int(self.count)]
 
-    def _squared_distances(self, rows: Tensor) -> Tensor:
-        """(B, K or fewer) float64."""
-        # In float64: the form with a product loses digits to cancellation.
-        points, centroids = rows.double(), self._known.double()
-        lengths = points.square().sum(1, keepdim=True) + centroids.square().sum(1)
-        return (lengths - 2.0 * points @ centroids.T).clamp_min(0)
+
+def squared_distances(rows: Tensor, centroids: Tensor) -> Tensor:
+    """Squared distances (N, K), float64, of rows (N, p) to centroids (K, p); NaN to one that is NaN."""
+    # In float64: the form with a product loses digits to cancellation.
+    points, centers = rows.double(), centroids.double()
+    lengths = points.square().sum(1, keepdim=True) + centers.square().sum(1)
+    return (lengths - 2.0 * points @ centers.T).clamp_min(0)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from deepclust_ext.nn.nearest_centroid import squared_distances
 from deepclust_ext.ops.cut import centroids_of
 from deepclust_ext.training.regrouping import Regrouping
 
@@ -97,10 +98,7 @@ class Centers:
 
     def _place(self, rows: Tensor, clusters: Tensor, posterior: Tensor, origins: Tensor | None) -> Any:
         """`place` of a few."""
-        points, centers = rows.double(), self.points.double()
-        # In float64: the form with a product loses digits to cancellation.
-        squares = points.square().sum(1, keepdim=True) + centers.square().sum(1) - 2.0 * points @ centers.T
-        distances = squares.clamp_min(0).sqrt().nan_to_num(nan=float("inf"))
+        distances = squared_distances(rows, self.points).sqrt().nan_to_num(nan=float("inf"))
         own = distances.gather(1, clusters[:, None]).squeeze(1)
         others = distances.scatter(1, clusters[:, None], float("inf"))
         second, runner_up = others.min(1)

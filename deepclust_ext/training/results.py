@@ -248,13 +248,15 @@ def write_results(folder: RunDirectory, names: tuple[str, ...], found: Found) ->
 
 
 def saved_results(
-    folder: RunDirectory, state: State, images: Items, limits: Limits, earlier: Earlier | None
+    folder: RunDirectory | None, state: State | None, images: Items, limits: Limits, earlier: Earlier | None
 ) -> Results | None:
-    """What a finished run has found, or None where its results must be made again.
+    """What a finished run has found, or None where there is none or its results must be made again.
 
     That is so if a result file is gone, if other limits or numbers are asked for, or if classes are given that the run
     was not scored against.
     """
+    if folder is None or state is None or state.get("fitted") is None:
+        return None
     if not folder.holds_results or limits != Limits(*(state["parameters"].get(name) for name in Limits._fields)):
         return None
     results = Results.of_state(state["fitted"])

@@ -13,16 +13,10 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
-from support.clidata import SETTINGS, pictures, rows, single_thread, write_folder
+from support.clidata import SETTINGS, pictures, rows, write_folder
 
 from deepclust_ext.cli import main
 from deepclust_ext.methods import Method
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    with single_thread():
-        yield
 
 
 def command(config, data, out):

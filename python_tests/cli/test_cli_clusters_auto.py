@@ -6,16 +6,10 @@ import json
 
 import numpy as np
 import pytest
-from support.clidata import SETTINGS, single_thread, write_folder
+from support.clidata import SETTINGS, write_folder
 
 from deepclust_ext.cli import main
 from deepclust_ext.commands import _clusters
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    with single_thread():
-        yield
 
 
 def write(path, k=5, n=400):

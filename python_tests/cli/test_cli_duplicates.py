@@ -7,16 +7,10 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from support.clidata import rows, single_thread
+from support.clidata import rows
 
 from deepclust_ext.cli import main
 from deepclust_ext.data.copies import identical_files
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    with single_thread():
-        yield
 
 
 @pytest.fixture

@@ -9,18 +9,12 @@ import numpy as np
 import pytest
 import torch
 from support import toynets
-from support.clidata import rows, single_thread, write_folder
+from support.clidata import rows, write_folder
 
 from deepclust_ext.cli import main
 from deepclust_ext.data import load_items
 
 TINY = ["--backbone", "support.toynets:tiny"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    with single_thread():
-        yield
 
 
 @pytest.fixture

@@ -6,15 +6,9 @@ import json
 
 import numpy as np
 import pytest
-from support.clidata import rows, single_thread
+from support.clidata import rows
 
 from deepclust_ext.cli import main
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    with single_thread():
-        yield
 
 
 def write(path, n=200, seed=0):

@@ -9,19 +9,12 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
-from support.clidata import single_thread
 
 from deepclust_ext.cli import main
 from deepclust_ext.runs import RunDirectory
 
 TINY = ["--set", "network=tiny8", "width=0.25", "n_heads=2", "hidden=8", "augmentation=digits", "epochs=1",
         "batch_size=20", "device=cpu", "--quiet"]  # fmt: skip
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    with single_thread():
-        yield
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import types
 import numpy as np
 import pytest
 from sklearn.metrics import silhouette_score
-from support.clidata import SETTINGS, pictures, rows, single_thread, write_folder
+from support.clidata import SETTINGS, pictures, rows, write_folder
 
 import deepclust_ext
 from deepclust_ext.cli import main
@@ -26,12 +26,6 @@ from deepclust_ext.evaluate import (
     transfer,
 )
 from deepclust_ext.methods import DHOG, Method
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    with single_thread():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import pytest
-from support.clidata import SETTINGS, rows, single_thread, write_folder
+from support.clidata import SETTINGS, rows, write_folder
 from support.trees import content, save_png
 from tensorboard.backend.event_processing import event_accumulator
 
@@ -20,12 +20,6 @@ from deepclust_ext.commands._export_folder import ExportFolder
 from deepclust_ext.commands._tensorboard import Board
 from deepclust_ext.data import load_items
 from deepclust_ext.runs import RunError
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    with single_thread():
-        yield
 
 
 @pytest.fixture

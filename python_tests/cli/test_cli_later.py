@@ -7,16 +7,10 @@ import shutil
 
 import numpy as np
 import pytest
-from support.clidata import rows, single_thread, write_folder
+from support.clidata import rows, write_folder
 
 from deepclust_ext.cli import main
 from deepclust_ext.data import folder as reading
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    with single_thread():
-        yield
 
 
 @pytest.fixture(scope="module")

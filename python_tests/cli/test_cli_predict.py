@@ -5,16 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image
-from support.clidata import SETTINGS, rows, single_thread, write_folder
+from support.clidata import SETTINGS, rows, write_folder
 
 from deepclust_ext.cli import main
 from deepclust_ext.methods import Method
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    with single_thread():
-        yield
 
 
 @pytest.fixture(scope="module")

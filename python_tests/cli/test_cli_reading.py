@@ -7,15 +7,9 @@ import os
 import numpy as np
 import pytest
 from PIL import Image
-from support.clidata import SETTINGS, pictures, rows, single_thread
+from support.clidata import SETTINGS, pictures, rows
 
 from deepclust_ext.cli import main
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    with single_thread():
-        yield
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from support.clidata import pictures, rows, single_thread
+from support.clidata import pictures, rows
 from support.tinyruns import TINY, tiny
 
 from deepclust_ext.cli import main
@@ -18,12 +18,6 @@ from deepclust_ext.commands._arguments import RECIPES
 from deepclust_ext.commands._finished import agreement, differences
 from deepclust_ext.evaluate import nmi
 from deepclust_ext.runs import Interrupted
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    with single_thread():
-        yield
 
 
 @pytest.fixture(scope="module")
