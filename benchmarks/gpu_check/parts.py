@@ -54,7 +54,7 @@ def _sanitizer(tool: str, *words: str) -> Part:
 SECTIONS = ("SpeedOfLight", "SchedulerStats", "WarpStateStats", "MemoryWorkloadAnalysis", "Occupancy", "LaunchStats")
 HEAVIEST = "regex:^(nearest_in_chunks|write_costs|nearest_centroids|products)"
 PROFILE = (
-    "ncu", "--csv", "--page", "details", *(word for section in SECTIONS for word in ("--section", section)),
+    "ncu", "--clock-control", "none", "--csv", "--page", "details", *(word for section in SECTIONS for word in ("--section", section)),
     "--metrics", "l1tex__data_bank_conflicts_pipe_lsu_mem_shared.sum,group:smsp__pcsamp_warp_stall_reasons",
     "--kernel-name-base", "function", "--kernel-name", HEAVIEST, "--launch-count", "12",
 )  # fmt: skip
