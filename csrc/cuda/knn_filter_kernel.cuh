@@ -1,0 +1,157 @@
+// knn's filter on tensor cores: which candidates may be among a row's k best, by products of bfloat16 codes.
+//
+// A block owns 128 rows and some of the candidates, and walks through these in tiles of 128 x 128, the depth in slabs
+// of 32: two buffers, the next slab copied while the present one is multiplied, one barrier a slab. Four warps of 64 x
+// 64 pairs each. Where a pair's bound (knn_codes_kernel.cuh) does not rule it out, it is noted, in places that belong
+// to this block's rows alone; how many there are is counted in shared memory. In which order they are noted shows
+// nowhere. A row that finds more than there are places is searched again without the filter.
+//
+// Slabs: 64 bytes a row, four pieces of 16, piece i of row r at i ^ (r / 2 % 4): the eight rows that a ldmatrix reads
+// at once then lie on different banks.
+#pragma once
+
+#include "knn_codes_kernel.cuh"
+#include "tensor_core.cuh"
+
+namespace deepclust::cuda {
+
+inline constexpr int kFilterThreads = 128;
+
+// A pair that may be one of the best: twice the product of its codes, and the candidate's place.
+struct alignas(8) FilterEntry {
+  float twice;
+  uint32_t position;
+};
+
+struct FilterStage {
+  KnnFilterPlan plan;
+  const BFloat16* rows;     // codes of the strip's rows
+  const BFloat16* columns;  // codes of all candidates
+  const ColumnTerms* terms;
+  const RowLimit* limits;  // [strip_rows]
+  FilterEntry* entries;    // [strip_rows, splits, slots]
+  unsigned* counts;        // [strip_rows, splits]
+  int64_t row0, row_tiles;           // the strip's first row, and its tiles
+  int64_t begin, end, split_tiles;   // the stage's candidates, and how many tiles of them a block takes
+};
+
+DC_DEVICE int slab_place(int row, int piece) {
+  static_assert(KnnFilterPlan::kSlab == 32, "four pieces of 16 bytes a row");
+  return row * KnnFilterPlan::kSlab + ((piece ^ (row / 2 % 4)) * 8);
+}
+
+// 128 rows' slab of codes.
+DC_DEVICE void copy_slab(BFloat16* slab, const BFloat16* codes, int64_t code_depth) {
+  DC_UNROLL
+  for (int step = 0; step < 4; ++step) {
+    const int e = step * kFilterThreads + static_cast<int>(threadIdx.x), row = e / 4, piece = e % 4;
+    copy_async<16>(slab + slab_place(row, piece), codes + row * code_depth + piece * 8);
+  }
+}
+
+// A warp's 64 x 64 products of one slab, added to `sums`: [16 rows][8 columns].
+DC_DEVICE void multiply_slab(const BFloat16* row_slab, const BFloat16* col_slab, int row0, int col0,
+                             float (&sums)[4][8][4]) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  DC_UNROLL
+  for (int half = 0; half < 2; ++half) {  // sixteen of the depth
+    uint32_t a[4][4];
+    DC_UNROLL
+    for (int i = 0; i < 4; ++i) {  // matrices: rows 0-7 and 8-15, then the same of the next eight of the depth
+      const int row = row0 + i * 16 + lane % 16;
+      load_matrices(row_slab + slab_place(row, 2 * half + lane / 16), a[i]);
+    }
+    DC_UNROLL
+    for (int j = 0; j < 4; ++j) {  // columns 0-7, these of the next eight of the depth, then columns 8-15
+      uint32_t b[4];
+      const int col = col0 + j * 16 + lane / 16 * 8 + lane % 8;
+      load_matrices(col_slab + slab_place(col, 2 * half + lane / 8 % 2), b);
+      DC_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        multiply_matrices(a[i], b[0], b[1], sums[i][2 * j]);
+        multiply_matrices(a[i], b[2], b[3], sums[i][2 * j + 1]);
+      }
+    }
+  }
+}
+
+template <RowValue kValue>
+DC_GLOBAL void DC_LAUNCH_BOUNDS(kFilterThreads, 2) filter_candidates(const FilterStage stage) {
+  constexpr int kTile = KnnFilterPlan::kTile, kSlab = KnnFilterPlan::kSlab;
+  DC_SHARED(BFloat16, row_slab, 2 * kTile * kSlab);
+  DC_SHARED(BFloat16, col_slab, 2 * kTile * kSlab);
+  DC_SHARED(ColumnTerms, terms, 2 * kTile);
+  DC_SHARED(RowLimit, limits, kTile);
+  DC_SHARED(unsigned, found, kTile);
+  const KnnFilterPlan& plan = stage.plan;
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % kWarp, warp = thread / kWarp;
+  const int64_t split = blockIdx.x / stage.row_tiles, local0 = blockIdx.x % stage.row_tiles * kTile;
+  const int64_t begin = stage.begin + split * stage.split_tiles * kTile;
+  const int64_t ahead = begin + stage.split_tiles * kTile, end = ahead < stage.end ? ahead : stage.end;
+  const int slabs = static_cast<int>(plan.code_depth / kSlab);
+  const int steps = begin < end ? static_cast<int>(ceil_div(end - begin, kTile)) * slabs : 0;
+  const int warp_row = warp / 2 * 64, warp_col = warp % 2 * 64;
+  const BFloat16* const rows = stage.rows + local0 * plan.code_depth;
+  const BFloat16* const columns = stage.columns + begin * plan.code_depth;
+
+  limits[thread] = stage.limits[local0 + thread];
+  found[thread] = 0;
+  const auto copy_step = [&](int step) {
+    const int tile = step / slabs, slab = step % slabs, buffer = step % 2 * kTile * kSlab;
+    copy_slab(row_slab + buffer, rows + slab * kSlab, plan.code_depth);
+    copy_slab(col_slab + buffer, columns + tile * (kTile * plan.code_depth) + slab * kSlab, plan.code_depth);
+    if (slab == 0 && thread < kTile / 2)
+      copy_async<16>(terms + tile % 2 * kTile + 2 * thread, stage.terms + begin + tile * kTile + 2 * thread);
+  };
+
+  float sums[4][8][4] = {};
+  if (steps > 0) copy_step(0);
+  for (int step = 0; step < steps; ++step) {
+    copy_wait();
+    DC_SYNC();  // the slab is here, and nobody reads the other buffer any more
+    if (step + 1 < steps) copy_step(step + 1);
+    multiply_slab(row_slab + step % 2 * kTile * kSlab, col_slab + step % 2 * kTile * kSlab, warp_row, warp_col, sums);
+    if (step % slabs != slabs - 1) continue;
+
+    const int tile = step / slabs, row0 = warp_row + lane / 4, col0 = warp_col + lane % 4 * 2;
+    const int64_t position0 = begin + tile * kTile;
+    RowLimit limit[8];
+    DC_UNROLL
+    for (int i = 0; i < 8; ++i) limit[i] = limits[row0 + i * 8];
+    DC_UNROLL
+    for (int j = 0; j < 8; ++j) {
+      const ColumnTerms* const at = terms + tile % 2 * kTile + col0 + j * 8;
+      const ColumnTerms pair[2] = {at[0], at[1]};
+      const auto passes = [&](int i, int side) {
+        const float rest = kValue == RowValue::kSquaredDistance ? pair[side].a : limit[i].r * pair[side].a;
+        const float score = 2 * sums[i / 2][j][i % 2 * 2 + side] + fmaf(limit[i].p, pair[side].b, rest);
+        return !(score < limit[i].t);
+      };
+      bool any = false;
+      DC_UNROLL
+      for (int i = 0; i < 16; ++i) any = any || passes(i / 2, i % 2);
+      if (any) {
+        DC_UNROLL
+        for (int i = 0; i < 16; ++i) {
+          const int row = row0 + i / 2 * 8, side = i % 2;
+          const int64_t local = local0 + row, position = position0 + col0 + j * 8 + side;
+          if (!passes(i / 2, side) || position >= end || stage.row0 + local >= plan.queries) continue;
+          if (plan.graph && position == stage.row0 + local) continue;  // itself
+          const unsigned place = atomicAdd(found + row, 1u);
+          if (place < plan.slots)
+            stage.entries[(local * plan.splits + split) * plan.slots + place] = {
+                2 * sums[i / 4][j][i / 2 % 2 * 2 + side], static_cast<uint32_t>(position)};
+        }
+      }
+      DC_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        DC_UNROLL
+        for (int e = 0; e < 4; ++e) sums[i][j][e] = 0;
+      }
+    }
+  }
+  DC_SYNC();
+  stage.counts[(local0 + thread) * plan.splits + split] = found[thread];
+}
+
+}  // namespace deepclust::cuda
