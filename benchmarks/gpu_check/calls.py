@@ -97,10 +97,17 @@ def _searches() -> Iterator[tuple[str, Call]]:
                 f"knn, k = {k}, {queries or 'all'} queries, {metric}, 7 columns, float32",
                 lambda device, k=k, queries=queries, metric=metric: _knn(device, k, queries, metric, torch.float32, 7),
             )
+    for metric in ("euclidean", "cosine"):  # enough candidates for the filter
+        yield (
+            f"knn, k = 5, 9 queries of 4200, {metric}, float32",
+            lambda device, metric=metric: _knn(device, 5, 9, metric, torch.float32, 16, 4200),
+        )
 
 
-def _knn(device: str, k: int, queries: int | None, metric: str, dtype: torch.dtype, depth: int = 12) -> Any:
-    x = _normal(device, 1300, depth, dtype=dtype)
+def _knn(
+    device: str, k: int, queries: int | None, metric: str, dtype: torch.dtype, depth: int = 12, points: int = 1300
+) -> Any:
+    x = _normal(device, points, depth, dtype=dtype)
     query = None if queries is None else _normal(device, queries, depth, dtype=dtype)
     return deepclust_ext.knn(x, k, query=query, metric=metric)
 
@@ -175,8 +182,8 @@ def calls() -> dict[str, Call]:
 def heavy() -> dict[str, Call]:
     """The heaviest kernels, at sizes that fill a GPU."""
     return {
-        "knn in lists": lambda device: deepclust_ext.knn(_normal(device, 60_000, 128), 20),
-        "knn in strips": lambda device: deepclust_ext.knn(
+        "knn, a graph": lambda device: deepclust_ext.knn(_normal(device, 60_000, 128), 20),
+        "knn, k = 200": lambda device: deepclust_ext.knn(
             _normal(device, 60_000, 128), 200, query=_normal(device, 4000, 128)
         ),
         "kmeans_assign": lambda device: deepclust_ext.kmeans_assign(

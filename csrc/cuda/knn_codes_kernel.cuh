@@ -112,9 +112,9 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) mean_of_rows(const MeanOfRows task) {
 
 struct CodeRows {
   const float* rows;
-  const float* mean;  // null: none is taken off
-  BFloat16* codes;    // [padded, code_depth], zero beyond the rows and beyond the depth
-  CodeSize* sizes;    // [padded]
+  const float* mean;   // null: none is taken off
+  BFloat16* codes;     // [padded, code_depth], zero beyond the rows and beyond the depth
+  CodeSize* sizes;     // [padded]
   ColumnTerms* terms;  // [padded], null for queries
   int64_t count, padded, depth, code_depth;
   uint64_t stride;  // 1: in the order of the rows

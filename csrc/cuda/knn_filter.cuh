@@ -73,8 +73,7 @@ void make_codes(const KnnFilterPlan& plan, const float* rows, const float* candi
   constexpr bool kSquared = kValue == RowValue::kSquaredDistance;
   const FilterSlack slack{plan.slack(), plan.smallest(), plan.depth};
   const float* const mean = kSquared ? space.mean : nullptr;
-  if (kSquared)
-    DC_LAUNCH(mean_of_rows, static_cast<unsigned>(ceil_div(plan.depth, kWarp)), kThreads, 0, stream)
+  if (kSquared) DC_LAUNCH(mean_of_rows, static_cast<unsigned>(ceil_div(plan.depth, kWarp)), kThreads, 0, stream)
   (MeanOfRows{candidates, space.mean, plan.points, plan.depth});
   auto* const kernel = &code_rows<kValue>;
   const auto code = [&](const CodeRows& task) {
@@ -136,8 +135,9 @@ void search_again(const KnnInput<float>& input, int64_t item, const FilterSpace&
   const float* const candidates = input.candidates + item * plan.points * plan.depth;
   const int64_t found = std::min(plan.points, plan.k + plan.graph);
   for (int64_t first = 0; first < total; first += plan.exact_rows) {
-    const RowsAgain task{space.again, first, std::min(plan.exact_rows, total - first), plan.exact_rows, plan.depth,
-                         input.rows + item * plan.queries * plan.depth, space.again_rows};
+    const RowsAgain task{space.again,     first,      std::min(plan.exact_rows, total - first),
+                         plan.exact_rows, plan.depth, input.rows + item * plan.queries * plan.depth,
+                         space.again_rows};
     const auto blocks = static_cast<unsigned>(ceil_div(plan.exact_rows, kWarps));
     DC_LAUNCH(gather_rows, blocks, kThreads, 0, stream)(task);
     search(space.again_rows, candidates);
@@ -168,10 +168,9 @@ void search_filtered_items(const KnnInput<float>& input, const FilterSpace& spac
                              space.kept_counts,
                              space.crowded,
                              row0};
-      search_filtered_strip<kValue>(
-          {strip, rows, candidates, out, item * plan.queries, space.again,
-           reinterpret_cast<unsigned*>(space.again_count)},
-          space, stream);
+      search_filtered_strip<kValue>({strip, rows, candidates, out, item * plan.queries, space.again,
+                                     reinterpret_cast<unsigned*>(space.again_count)},
+                                    space, stream);
     }
     search_again(input, item, space, out, stream, search);
   }

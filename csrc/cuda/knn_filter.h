@@ -12,10 +12,10 @@
 namespace deepclust::cuda {
 
 struct KnnFilterPlan {
-  static constexpr int kTile = 128;            // rows and candidates of a block's tile
-  static constexpr int kSlab = 32;             // of the depth, at once in shared memory
+  static constexpr int kTile = 128;  // rows and candidates of a block's tile
+  static constexpr int kSlab = 32;   // of the depth, at once in shared memory
   static constexpr int64_t kMostK = 1024;
-  static constexpr int64_t kFirstSplits = 8;   // of the first stage
+  static constexpr int64_t kFirstSplits = 8;  // of the first stage
   static constexpr int64_t kBlocksWanted = 1056;
   static constexpr int64_t kEntryBytes = int64_t{1} << 27;
 

@@ -20,10 +20,10 @@ struct FilterRows {
   const CodeSize* column_sizes;  // of all candidates
   const FilterEntry* entries;
   const unsigned* counts;
-  RowLimit* limits;                     // [strip_rows]
-  FilterEntry* kept[2];                 // [strip_rows, plan.kept]: before the stage and after it
-  unsigned* kept_counts;                // [strip_rows]
-  unsigned* crowded;                    // [strip_rows]: there was not room enough
+  RowLimit* limits;       // [strip_rows]
+  FilterEntry* kept[2];   // [strip_rows, plan.kept]: before the stage and after it
+  unsigned* kept_counts;  // [strip_rows]
+  unsigned* crowded;      // [strip_rows]: there was not room enough
   int64_t row0;
 };
 
@@ -106,11 +106,11 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads, 4) tighten_limits(const FilterRows row
 // Exact values of what is left.
 struct FilterResult {
   FilterRows rows;
-  const float* queries;     // the rows themselves: all, not the strip's
+  const float* queries;  // the rows themselves: all, not the strip's
   const float* candidates;
   Neighbours<float> out;
-  int64_t first_list;    // the item's first row in `out`
-  uint32_t* again;       // rows to be searched without the filter
+  int64_t first_list;  // the item's first row in `out`
+  uint32_t* again;     // rows to be searched without the filter
   unsigned* again_count;
 
   // Where a place in the order of the codes stands among the rows.
@@ -168,8 +168,8 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) finish_filter(const FilterResult resul
   for (int first = 0; first < size; first += kThreads / 8) {
     const int e = first + thread / 8;
     const int64_t index = e < count ? result.row_at(kept[e].position) : 0;
-    const float value = value_by_lanes<kValue>(result.queries + row * plan.depth,
-                                               result.candidates + index * plan.depth, plan.depth);
+    const float value =
+        value_by_lanes<kValue>(result.queries + row * plan.depth, result.candidates + index * plan.depth, plan.depth);
     if (thread % 8 == 0 && e < size)
       run.set(e, e < count ? Ranked<uint32_t>{key_of_value<kValue>(value), static_cast<uint32_t>(index)}
                            : Ranked<uint32_t>::none());
@@ -197,9 +197,9 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) gather_rows(const RowsAgain task) {
 
 // Their results, each to its place, without the row itself: of k + 1 for a graph, and where it is not among these, the
 // first k. A warp a row.
-DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) scatter_rows(const RowsAgain task, const float* values,
-                                                       const int64_t* indices, int64_t found, int64_t k, bool graph,
-                                                       float* out_values, int64_t* out_indices) {
+DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads)
+    scatter_rows(const RowsAgain task, const float* values, const int64_t* indices, int64_t found, int64_t k,
+                 bool graph, float* out_values, int64_t* out_indices) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp;
   if (i >= task.count) return;
   const int64_t row = task.row(i);

@@ -163,8 +163,8 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) select_neighbours(const KnnStrip<T> st
   }
 }
 
-// Sorts a run of `size` in shared memory, a power of two, by a bitonic network. The block writes it before, and may read
-// it after.
+// Sorts a run of `size` in shared memory, a power of two, by a bitonic network. The block writes it before, and may
+// read it after.
 template <typename Key>
 DC_DEVICE void sort_run(const RankedList<Key>& run, int size) {
   // Spans of 2, 4, 8, ... are sorted, every other one downwards, so that two together rise and fall.

@@ -44,6 +44,15 @@ DC_DEVICE void copy_wait() {
 #endif
 }
 
+// The same value, as something that the compiler has not seen before: what is computed from it is computed anew, and
+// not kept from where it was computed first.
+DC_DEVICE float unseen(float value) {
+#if defined(__CUDA_ARCH__)
+  asm volatile("" : "+f"(value));
+#endif
+  return value;
+}
+
 // Four 8 x 8 matrices of 16-bit elements from shared memory: lane 8 i + r gives the address of row r of matrix i, on a
 // 16-byte bound, and gets elements 2t and 2t + 1 of row g of each.
 DC_DEVICE void load_matrices(const void* row, uint32_t (&out)[4]) {

@@ -30,10 +30,10 @@ py::tuple knn(const py::array& x, const std::optional<py::array>& query, int64_t
   const int64_t strip = strip_bytes > 0 ? strip_bytes : cuda::KnnPlan::kStripBytes;
   const int64_t batch = x.shape(0), n = x.shape(1), q = asked.shape(1), d = x.shape(2);
   const cuda::Metric rule = metric_of(metric);
-  const cuda::KnnPlan plan =
-      filter ? cuda::KnnPlan(batch, n, q, d, k, !query, rule, dtype_of(x), strip,
-                             cuda::KnnFilterPlan(n, q, d, k, !query, filter->first, filter->second))
-             : cuda::KnnPlan(batch, n, q, d, k, !query, rule, dtype_of(x), false, strip);
+  const cuda::KnnPlan plan = filter
+                                 ? cuda::KnnPlan(batch, n, q, d, k, !query, rule, dtype_of(x), strip,
+                                                 cuda::KnnFilterPlan(n, q, d, k, !query, filter->first, filter->second))
+                                 : cuda::KnnPlan(batch, n, q, d, k, !query, rule, dtype_of(x), false, strip);
   return with_stored(plan.dtype, [&](auto zero) -> py::tuple {
     using E = decltype(zero);
     using T = accumulator_t<E>;

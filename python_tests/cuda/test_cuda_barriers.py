@@ -58,6 +58,7 @@ SEARCH_CASES = [
     ("kmeans_plusplus", (EQUAL, 5, 0, WEIGHTS[:9])),
     ("knn", (FEW, None, 3, "euclidean")),
     ("knn", (GRID, GRID[:2], 200, "euclidean")),
+    ("knn", (points(G, 400, 40).float(), points(G, 9, 40).float(), 7, "euclidean", (1, 1 << 20))),
     ("bank_nll_entropy", (BANK[9:12].float(), BANK.float(), *BANK_ARGUMENTS, True, True, True)),
     ("bank_nll_entropy", (BANK[9:12], BANK, *BANK_ARGUMENTS, True, False, True)),
     ("affinity_weights", (points(G, 300, 20).square(), 1.0)),

@@ -101,10 +101,14 @@ def kmeans(
     return tuple(torch.from_numpy(part).view((*x.shape[:-2], *part.shape[1:])) for part in found)
 
 
-def knn(x: Tensor, query: Tensor | None, k: int, metric: str) -> tuple[Tensor, Tensor]:
+def knn(
+    x: Tensor, query: Tensor | None, k: int, metric: str, filtered: tuple[int, int] | None = None
+) -> tuple[Tensor, ...]:
+    """`filtered`: the filter's first tiles and its memory; then a third result, how many rows it leaves."""
     asked = x if query is None else query
-    found = emu.knn(matrices(x), None if query is None else matrices(query), k, metric)
-    return tuple(torch.from_numpy(part).view((*asked.shape[:-1], k)) for part in found)
+    values, indices, *left = emu.knn(matrices(x), None if query is None else matrices(query), k, metric, 0, filtered)
+    found = (torch.from_numpy(part).view((*asked.shape[:-1], k)) for part in (values, indices))
+    return (*found, *map(torch.tensor, left))
 
 
 def refuse_index(op: str, arg: str, index: Tensor, lowest: int, rows: int) -> None:
