@@ -97,7 +97,15 @@ def _searches() -> Iterator[tuple[str, Call]]:
                 f"knn, k = {k}, {queries or 'all'} queries, {metric}, 7 columns, float32",
                 lambda device, k=k, queries=queries, metric=metric: _knn(device, k, queries, metric, torch.float32, 7),
             )
-    for metric in ("euclidean", "cosine"):  # enough candidates for the filter
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):  # enough points for the filter, and candidates
+        name = str(dtype).removeprefix("torch.")
+        yield (
+            f"kmeans_assign, 4100 points, K = 64, {name}",
+            lambda device, dtype=dtype: deepclust_ext.kmeans_assign(
+                _normal(device, 4100, 16, dtype=dtype), _normal(device, 64, 16, dtype=dtype)
+            ),
+        )
+    for metric in ("euclidean", "cosine"):
         yield (
             f"knn, k = 5, 9 queries of 4200, {metric}, float32",
             lambda device, metric=metric: _knn(device, 5, 9, metric, torch.float32, 16, 4200),

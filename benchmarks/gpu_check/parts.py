@@ -54,7 +54,7 @@ def _sanitizer(tool: str, seconds: int, *words: str) -> Part:
 
 
 SECTIONS = ("SpeedOfLight", "SchedulerStats", "WarpStateStats", "MemoryWorkloadAnalysis", "Occupancy", "LaunchStats")
-HEAVIEST = "regex:^(filter_candidates|tighten_limits|nearest_centroids|products)"
+HEAVIEST = "regex:^(filter_candidates|tighten_limits|limit_points|products)"
 PROFILE = (
     "ncu", "--clock-control", "none", "--csv", "--page", "details",
     *(word for section in SECTIONS for word in ("--section", section)),
@@ -79,6 +79,7 @@ PARTS = (
             "cuda/test_cuda_gpu.py",
             "cuda/test_cuda_gpu_search.py",
             "cuda/test_cuda_bank.py",
+            "cuda/test_cuda_kmeans_filter.py",
             "cuda/test_cuda_knn_filter.py",
             "data/test_augment.py",
         ),

@@ -73,10 +73,11 @@ void make_codes(const KnnFilterPlan& plan, const float* rows, const float* candi
   constexpr bool kSquared = kValue == RowValue::kSquaredDistance;
   const FilterSlack slack{plan.slack(), plan.smallest(), plan.depth};
   const float* const mean = kSquared ? space.mean : nullptr;
-  if (kSquared) DC_LAUNCH(mean_of_rows, static_cast<unsigned>(ceil_div(plan.depth, kWarp)), kThreads, 0, stream)
-  (MeanOfRows{candidates, space.mean, plan.points, plan.depth});
-  auto* const kernel = &code_rows<kValue>;
-  const auto code = [&](const CodeRows& task) {
+  auto* const average = &mean_of_rows<float>;
+  const MeanOfRows<float> all{candidates, space.mean, plan.points, plan.depth};
+  if (kSquared) DC_LAUNCH(average, static_cast<unsigned>(ceil_div(plan.depth, kWarp)), kThreads, 0, stream)(all);
+  auto* const kernel = &code_rows<kValue, float>;
+  const auto code = [&](const CodeRows<float>& task) {
     DC_LAUNCH(kernel, static_cast<unsigned>(ceil_div(task.padded, kWarps)), kThreads, 0, stream)(task);
   };
   code({candidates, mean, space.column_codes, space.column_sizes, space.terms, plan.points, plan.padded_points(),

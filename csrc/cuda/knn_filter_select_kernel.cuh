@@ -9,6 +9,7 @@
 
 #include "knn_filter_kernel.cuh"
 #include "knn_select_kernel.cuh"
+#include "lane_value.cuh"
 
 namespace deepclust::cuda {
 
@@ -120,33 +121,6 @@ struct FilterResult {
   }
 };
 
-// v(q, x) by eight lanes, with the bits of row_tile(): a slab of the depth to a lane, and the slabs' sums in order.
-template <RowValue kValue>
-DC_DEVICE float value_by_lanes(const float* q, const float* x, int64_t depth) {
-  constexpr int kSlab = 16, kLanes = 8;
-  const int lane = static_cast<int>(threadIdx.x) % kLanes;
-  float value = 0;
-  for (int64_t first = 0; first < depth; first += kLanes * kSlab) {
-    const int64_t k = first + lane * kSlab, left = depth - k;
-    const int steps = left < 0 ? 0 : left < kSlab ? static_cast<int>(left) : kSlab;
-    float sum = 0;
-    for (int d = 0; d < steps; ++d) {
-      if constexpr (kValue == RowValue::kSquaredDistance) {
-        const float difference = q[k + d] - x[k + d];
-        sum = multiply_add(difference, difference, sum);
-      } else {
-        sum = multiply_add(q[k + d], x[k + d], sum);
-      }
-    }
-    DC_UNROLL
-    for (int other = 0; other < kLanes; ++other) {
-      const float part = __shfl_sync(kFullMask, sum, other, kLanes);
-      if (first + other * kSlab < depth) value += part;
-    }
-  }
-  return value;
-}
-
 template <RowValue kValue>
 DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) finish_filter(const FilterResult result) {
   DC_DYNAMIC_SHARED(uint32_t, memory);  // [kept] keys and as many indices
@@ -165,12 +139,12 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) finish_filter(const FilterResult resul
   int size = 1;
   while (size < count) size *= 2;
   const RankedList<uint32_t> run{memory, memory + plan.kept};
-  for (int first = 0; first < size; first += kThreads / 8) {
-    const int e = first + thread / 8;
+  for (int first = 0; first < size; first += kThreads / kValueLanes) {
+    const int e = first + thread / kValueLanes;
     const int64_t index = e < count ? result.row_at(kept[e].position) : 0;
     const float value =
         value_by_lanes<kValue>(result.queries + row * plan.depth, result.candidates + index * plan.depth, plan.depth);
-    if (thread % 8 == 0 && e < size)
+    if (thread % kValueLanes == 0 && e < size)
       run.set(e, e < count ? Ranked<uint32_t>{key_of_value<kValue>(value), static_cast<uint32_t>(index)}
                            : Ranked<uint32_t>::none());
   }

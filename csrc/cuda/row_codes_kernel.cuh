@@ -1,4 +1,4 @@
-// Rows as bfloat16 codes, and how far off a code may be: what the tensor-core filter of knn searches in.
+// Rows as bfloat16 codes, and how far off a code may be: what the tensor-core filters search in.
 //
 // A row r has the code c, the nearest bfloat16 numbers to r - mean (r itself for products), and the residual
 // rho >= |r - mean - c|, measured and not assumed. Then
@@ -88,21 +88,23 @@ struct FilterSlack {
 };
 
 // The mean of some rows, 32 columns to a block. Any vector would do.
+template <typename E>
 struct MeanOfRows {
   static constexpr int64_t kSample = 512;
-  const float* rows;
+  const E* rows;
   float* mean;
   int64_t count, depth;
 };
 
-DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) mean_of_rows(const MeanOfRows task) {
+template <typename E>
+DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) mean_of_rows(const MeanOfRows<E> task) {
   DC_SHARED(double, parts, kThreads);
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
   const int64_t col = static_cast<int64_t>(blockIdx.x) * kWarp + lane;
-  const int64_t sample = task.count < MeanOfRows::kSample ? task.count : MeanOfRows::kSample;
+  const int64_t sample = task.count < task.kSample ? task.count : task.kSample;
   double sum = 0;
   if (col < task.depth)
-    for (int64_t i = warp; i < sample; i += kWarps) sum += task.rows[i * task.count / sample * task.depth + col];
+    for (int64_t i = warp; i < sample; i += kWarps) sum += read(task.rows[i * task.count / sample * task.depth + col]);
   parts[threadIdx.x] = sum;
   DC_SYNC();
   if (warp != 0 || col >= task.depth) return;
@@ -110,8 +112,9 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) mean_of_rows(const MeanOfRows task) {
   task.mean[col] = static_cast<float>(sum / static_cast<double>(sample));
 }
 
+template <typename E>
 struct CodeRows {
-  const float* rows;
+  const E* rows;
   const float* mean;   // null: none is taken off
   BFloat16* codes;     // [padded, code_depth], zero beyond the rows and beyond the depth
   CodeSize* sizes;     // [padded]
@@ -126,18 +129,19 @@ struct CodeRows {
 };
 
 // A warp a row.
-template <RowValue kValue>
-DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) code_rows(const CodeRows task) {
+template <RowValue kValue, typename E>
+DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) code_rows(const CodeRows<E> task) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int64_t position = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp;
   if (position >= task.padded) return;
   const bool exists = position < task.count;
-  const float* const row = task.rows + (exists ? task.row_at(position) * task.depth : 0);
+  const E* const row = task.rows + (exists ? task.row_at(position) * task.depth : 0);
   BFloat16* const out = task.codes + position * task.code_depth;
   double code_square = 0, row_square = 0, residual = 0;
   for (int64_t d = lane; d < task.code_depth; d += kWarp) {
     const bool inside = exists && d < task.depth;
-    const double value = inside ? static_cast<double>(row[d]) - (task.mean != nullptr ? task.mean[d] : 0.0f) : 0.0;
+    const double value =
+        inside ? static_cast<double>(read(row[d])) - (task.mean != nullptr ? task.mean[d] : 0.0f) : 0.0;
     BFloat16 code;
     write(static_cast<float>(value), code);
     out[d] = code;
@@ -155,7 +159,7 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) code_rows(const CodeRows task) {
   CodeSize size{static_cast<float>(code_square), static_cast<float>(sqrt(residual) * kUp)};
   if constexpr (kValue == RowValue::kProduct) size.size = static_cast<float>(sqrt(longer) * kUp);
   task.sizes[position] = size;
-  if (task.terms != nullptr) task.terms[position] = task.slack.terms<kValue>(size);
+  if (task.terms != nullptr) task.terms[position] = task.slack.template terms<kValue>(size);
 }
 
 }  // namespace deepclust::cuda
