@@ -38,19 +38,19 @@ struct KnnFilterPlan {
     const auto power = [](int64_t size) { return static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(size))); };
     code_depth = round_up(depth, kSlab);
     slots = std::max<int64_t>(kTile, power(k));
-    const int64_t row_tiles = std::min<int64_t>(ceil_div(queries, kTile), 128);
+    const int64_t row_tiles = std::clamp<int64_t>(ceil_div(queries, kTile), 1, 128);
     splits = std::clamp<int64_t>(ceil_div(kBlocksWanted, row_tiles), kFirstSplits, 512);
     first = std::min(points, first_tiles > 0 ? first_tiles * kTile : kFirstSplits * slots);
     kept = std::max<int64_t>(256, power(4 * k));
     // A stage multiplies the candidates by `growth`, and (growth - 1) k of the new ones come before the k-th of the old
     // ones where their order says nothing of their place. Bounds and chance add to that: a sixth of the places.
     const double growth = std::clamp(1.0 + static_cast<double>(splits * slots) / static_cast<double>(6 * k), 2.0, 8.0);
-    const double ratio = static_cast<double>(points) / static_cast<double>(first);
+    const double ratio = first > 0 ? static_cast<double>(points) / static_cast<double>(first) : 1.0;
     stages = 1 + static_cast<int64_t>(std::ceil(std::log(ratio) / std::log(growth)));
     const int64_t rows = entry_bytes / (splits * slots * 8) / kTile * kTile;
-    strip_rows = std::clamp<int64_t>(rows, kTile, round_up(queries, kTile));
+    strip_rows = std::max<int64_t>(kTile, std::min(rows, round_up(queries, kTile)));
     stride = std::max<uint64_t>(1, static_cast<uint64_t>(static_cast<double>(points) * 0.6180339887498949));
-    while (std::gcd(stride, static_cast<uint64_t>(points)) != 1) ++stride;
+    while (points > 0 && std::gcd(stride, static_cast<uint64_t>(points)) != 1) ++stride;
     exact_rows = std::min<int64_t>(queries, 4096);
   }
   // Where the filter may serve: enough candidates for stages, and a list of k that sorts in shared memory.
