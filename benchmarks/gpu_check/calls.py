@@ -50,6 +50,11 @@ def _losses() -> Iterator[tuple[str, Call]]:
                     lambda probs: deepclust_ext.dhog_loss(probs).loss, device, shape, dtype=dtype
                 ),
             )
+
+
+def _triplet_losses() -> Iterator[tuple[str, Call]]:
+    for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+        name = str(dtype).removeprefix("torch.")
         yield f"jule_loss, {name}", lambda device, dtype=dtype: _triplets(device, dtype)
 
 
@@ -60,10 +65,10 @@ def _triplets(device: str, dtype: torch.dtype) -> tuple[Any, ...]:
 
 
 def _searches() -> Iterator[tuple[str, Call]]:
-    """Narrow and wide tiles; lists, lists in chunks, and strips of more than one run of neighbours."""
+    """Narrow and wide tiles, with vectors and without; lists, lists in chunks, strips of more than one run."""
     for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
         name = str(dtype).removeprefix("torch.")
-        for clusters, depth in ((5, 20), (70, 20), (70, 7)):
+        for clusters, depth in ((5, 20), (5, 7), (70, 20), (70, 7)):
             yield (
                 f"kmeans_assign, K = {clusters}, d = {depth}, {name}",
                 lambda device, clusters=clusters, depth=depth, dtype=dtype: deepclust_ext.kmeans_assign(
@@ -86,11 +91,32 @@ def _searches() -> Iterator[tuple[str, Call]]:
                         device, k, queries, metric, dtype
                     ),
                 )
+    for k, queries in ((5, None), (1100, 3)):
+        for metric in ("euclidean", "cosine"):
+            yield (
+                f"knn, k = {k}, {queries or 'all'} queries, {metric}, 7 columns, float32",
+                lambda device, k=k, queries=queries, metric=metric: _knn(device, k, queries, metric, torch.float32, 7),
+            )
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):  # enough points for the filter, and candidates
+        name = str(dtype).removeprefix("torch.")
+        yield (
+            f"kmeans_assign, 4100 points, K = 64, {name}",
+            lambda device, dtype=dtype: deepclust_ext.kmeans_assign(
+                _normal(device, 4100, 16, dtype=dtype), _normal(device, 64, 16, dtype=dtype)
+            ),
+        )
+    for metric in ("euclidean", "cosine"):
+        yield (
+            f"knn, k = 5, 9 queries of 4200, {metric}, float32",
+            lambda device, metric=metric: _knn(device, 5, 9, metric, torch.float32, 16, 4200),
+        )
 
 
-def _knn(device: str, k: int, queries: int | None, metric: str, dtype: torch.dtype) -> Any:
-    x = _normal(device, 1300, 12, dtype=dtype)
-    query = None if queries is None else _normal(device, queries, 12, dtype=dtype)
+def _knn(
+    device: str, k: int, queries: int | None, metric: str, dtype: torch.dtype, depth: int = 12, points: int = 1300
+) -> Any:
+    x = _normal(device, points, depth, dtype=dtype)
+    query = None if queries is None else _normal(device, queries, depth, dtype=dtype)
     return deepclust_ext.knn(x, k, query=query, metric=metric)
 
 
@@ -103,14 +129,15 @@ def _banks() -> Iterator[tuple[str, Call]]:
                 f"bank_nll_entropy, {rows} x {depth}, {name}",
                 lambda device, rows=rows, depth=depth, dtype=dtype: _bank(device, rows, depth, dtype),
             )
-        yield (
-            f"bank_update_, {name}",
-            lambda device, dtype=dtype: deepclust_ext.bank_update_(
-                _normal(device, 90, 12, dtype=dtype),
-                torch.tensor([3, 3, 80], device=device),
-                _normal(device, 3, 12, dtype=dtype),
-            ),
-        )
+        for features in dict.fromkeys((dtype, torch.float64)):
+            yield (
+                f"bank_update_ by {str(features).removeprefix('torch.')}, {name}",
+                lambda device, dtype=dtype, features=features: deepclust_ext.bank_update_(
+                    _normal(device, 90, 12, dtype=dtype),
+                    torch.tensor([3, 3, 80], device=device),
+                    _normal(device, 3, 12, dtype=features),
+                ),
+            )
 
 
 def _bank(device: str, rows: int, depth: int, dtype: torch.dtype) -> Any:
@@ -150,16 +177,21 @@ def _others() -> Iterator[tuple[str, Call]]:
 
 
 def calls() -> dict[str, Call]:
-    """Every call by what it is, float32 first; each takes the device."""
-    found = {name: call for group in (_others, _losses, _banks, _searches) for name, call in group()}
-    return dict(sorted(found.items(), key=lambda item: "float" in item[0] and "float32" not in item[0]))
+    """Every call by what it is; each takes the device.
+
+    A sanitizer may run out of time: float32 comes first, then kernels whose threads depend on each other most, and
+    last the products of losses, which are many and all of one form.
+    """
+    groups = (_others, _searches, _banks, _triplet_losses, _losses)
+    found = {name: call for group in groups for name, call in group()}
+    return dict(sorted(found.items(), key=lambda item: "float" in item[0] and not item[0].endswith("float32")))
 
 
 def heavy() -> dict[str, Call]:
     """The heaviest kernels, at sizes that fill a GPU."""
     return {
-        "knn in lists": lambda device: deepclust_ext.knn(_normal(device, 60_000, 128), 20),
-        "knn in strips": lambda device: deepclust_ext.knn(
+        "knn, a graph": lambda device: deepclust_ext.knn(_normal(device, 60_000, 128), 20),
+        "knn, k = 200": lambda device: deepclust_ext.knn(
             _normal(device, 60_000, 128), 200, query=_normal(device, 4000, 128)
         ),
         "kmeans_assign": lambda device: deepclust_ext.kmeans_assign(

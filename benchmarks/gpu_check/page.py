@@ -11,12 +11,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gpu_check.result import CAPTURED
+
 # What a reader looks for first in a profile; the rest is in gpu.json.
 SHOWN = (
     "Duration", "Compute (SM) Throughput", "DRAM Throughput", "Issued Warp Per Scheduler", "No Eligible",
     "Warp Cycles Per Issued Instruction", "Achieved Occupancy", "Registers Per Thread",
     "l1tex__data_bank_conflicts_pipe_lsu_mem_shared.sum",
 )  # fmt: skip
+NANOSECONDS = {"ns": 1, "us": 1e3, "ms": 1e6, "s": 1e9}  # ncu's units; older ones say nsecond
 STALL = "smsp__pcsamp_warps_issue_stalled_"
 
 
@@ -121,13 +124,14 @@ def _times(title: str, figures: dict[str, Any]) -> list[str]:
     rows = []
     for result in figures.get("results", []):
         if not result["times"]:
-            rows.append((f"`{result['op']}`", result["label"], "differs", *[""] * 7))
+            rows.append((f"`{result['op']}`", result["label"], "differs", *[""] * 8))
             continue
         ours = result["times"]["ours"]["median"]
+        recorded = result["times"].get(CAPTURED)
         others = [
             f"{name} {duration(time['median'])} ({time['median'] / ours:.2f}x)"
             for name, time in result["times"].items()
-            if name != "ours"
+            if name not in ("ours", CAPTURED)
         ]
         share = result.get("share_of_bound")
         rows.append(
@@ -137,6 +141,7 @@ def _times(title: str, figures: dict[str, Any]) -> list[str]:
                 "; ".join(others),
                 duration(ours),
                 duration(result["times"]["ours"]["fastest"]),
+                "" if recorded is None else duration(recorded["median"]),
                 f"{result['gigabytes_per_second']:.3g}",
                 f"{result['teraflops']:.3g}",
                 "" if share is None else f"{share:.1%}",
@@ -146,14 +151,15 @@ def _times(title: str, figures: dict[str, Any]) -> list[str]:
         )
     if not rows:
         return []
-    head = ("Op", "Size", "Others", "Ours", "Fastest", "GB/s", "TFLOP/s", "Of the bound", "MiB", "Clocks")
+    head = ("Op", "Size", "Others", "Ours", "Fastest", "As a graph", "GB/s", "TFLOP/s", "Of the bound", "MiB", "Clocks")
     words = (
-        "Medians by CUDA events after a warm-up, float32 without TF32. GB/s and TFLOP/s are of the least that any "
-        "form must move and compute (a squared distance as a multiply-add per dimension); the bound is the larger of "
-        "both against the GPU's peaks. MiB: the most memory a call takes. Clocks: of multiprocessors and memory, after "
-        "ours."
+        "Medians by CUDA events after a warm-up, float32 without TF32; in brackets, how many times as long as ours. As "
+        "a graph: ours too, recorded as a CUDA graph and replayed; what that saves is Python and torch on the host. "
+        "GB/s and TFLOP/s are of the least that any form must move and compute (a squared distance as a multiply-add "
+        "per dimension); the bound is the larger of both against the GPU's peaks. MiB: the most memory a call takes. "
+        "Clocks: of multiprocessors and memory, after ours."
     )
-    return [f"## {title}", "", words, "", *table(head, rows, 7)]
+    return [f"## {title}", "", words, "", *table(head, rows, 8)]
 
 
 def _sanitizers(data: dict[str, Any]) -> list[str]:
@@ -165,7 +171,7 @@ def _profile(metrics: list[dict[str, str]]) -> list[str]:
     launches: dict[str, dict[str, str]] = {}
     for row in metrics:
         launch = launches.setdefault(row["ID"], {"Kernel": row["Kernel Name"]})
-        launch[row["Metric Name"]] = f"{row['Metric Value']} {row['Metric Unit']}".strip()
+        launch[row["Metric Name"]] = _metric(row["Metric Name"], row["Metric Value"], row["Metric Unit"])
     if not launches:
         return []
     rows = [
@@ -174,6 +180,13 @@ def _profile(metrics: list[dict[str, str]]) -> list[str]:
     ]
     shown = [name if len(name) < 40 else "Bank conflicts" for name in SHOWN]
     return ["## Nsight Compute", "", *table(("Kernel", *shown, "Most frequent stalls"), rows, len(SHOWN) + 1)]
+
+
+def _metric(name: str, value: str, unit: str) -> str:
+    unit = unit.replace("second", "s")
+    if name == "Duration" and unit in NANOSECONDS:
+        return duration(float(value.replace(",", "")) * NANOSECONDS[unit] * 1e-3)
+    return f"{value} {unit}".strip()
 
 
 def _stalls(launch: dict[str, str]) -> str:

@@ -39,12 +39,14 @@ def _tests(mark: str, *files: str) -> tuple[str, ...]:
     return ("{python}", "-m", "pytest", "-m", mark, *TOLD, "--junitxml={result}", *paths)
 
 
-def _sanitizer(tool: str, *words: str) -> Part:
+def _sanitizer(tool: str, seconds: int, *words: str) -> Part:
+    """No call begins after `seconds`, and the last ones have half a minute to end."""
+    made = _module("calls", "--seconds", str(seconds))
     return Part(
         tool,
         f"compute-sanitizer {tool}: every kernel once",
-        75,
-        ("compute-sanitizer", "--tool", tool, *words, "--error-exitcode", "1", *_module("calls", "--seconds", "45")),
+        seconds + 30,
+        ("compute-sanitizer", "--tool", tool, *words, "--error-exitcode", "1", *made),
         result="output",
         tool="compute-sanitizer",
         on_gpu_only=True,
@@ -52,9 +54,10 @@ def _sanitizer(tool: str, *words: str) -> Part:
 
 
 SECTIONS = ("SpeedOfLight", "SchedulerStats", "WarpStateStats", "MemoryWorkloadAnalysis", "Occupancy", "LaunchStats")
-HEAVIEST = "regex:^(nearest_in_chunks|write_costs|nearest_centroids|products)"
+HEAVIEST = "regex:^(filter_candidates|tighten_limits|limit_points|products)"
 PROFILE = (
-    "ncu", "--clock-control", "none", "--csv", "--page", "details", *(word for section in SECTIONS for word in ("--section", section)),
+    "ncu", "--clock-control", "none", "--csv", "--page", "details",
+    *(word for section in SECTIONS for word in ("--section", section)),
     "--metrics", "l1tex__data_bank_conflicts_pipe_lsu_mem_shared.sum,group:smsp__pcsamp_warp_stall_reasons",
     "--kernel-name-base", "function", "--kernel-name", HEAVIEST, "--launch-count", "12",
 )  # fmt: skip
@@ -76,6 +79,8 @@ PARTS = (
             "cuda/test_cuda_gpu.py",
             "cuda/test_cuda_gpu_search.py",
             "cuda/test_cuda_bank.py",
+            "cuda/test_cuda_kmeans_filter.py",
+            "cuda/test_cuda_knn_filter.py",
             "data/test_augment.py",
         ),
         result="tests",
@@ -99,9 +104,9 @@ PARTS = (
     Part("large", "beyond 2^31 elements", 50, _tests("cuda", "cuda/test_cuda_large.py"), result="tests"),
     Part("times", "times beside plain torch", 130, _module("times", "--json", "{result}", "{size}")),
     Part("compiled", "times beside torch.compile", 70, _module("times", "--compiled", "--json", "{result}", "{size}")),
-    _sanitizer("memcheck", "--report-api-errors", "no"),  # torch asks the driver for what it may not have
-    _sanitizer("racecheck"),
-    _sanitizer("synccheck"),
+    _sanitizer("memcheck", 45, "--report-api-errors", "no"),  # torch asks the driver for what it may not have
+    _sanitizer("racecheck", 90),
+    _sanitizer("synccheck", 45),
     Part(
         "profile",
         "Nsight Compute on the heaviest kernels",

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+CAPTURED = "ours, captured"  # the name of our call replayed from a CUDA graph, among times
+
 
 def write(path: Path, data: Any) -> None:
     """Write `data` whole or not at all: the process may be stopped at any time, and keeps what it wrote last."""

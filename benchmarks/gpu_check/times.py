@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from benchmarks.gpu_check.cases import Case, cases
-from benchmarks.gpu_check.result import write
+from benchmarks.gpu_check.result import CAPTURED, write
 from benchmarks.gpu_check.timing import captured, clocks, rates, timed
 
 
@@ -21,7 +21,7 @@ def measure(case: Case, device: str, compiled: bool) -> dict[str, Any]:
     runs = (case.compiled if compiled else case.runs)(device)
     if case.graph and not compiled and torch.device(device).type == "cuda":
         try:
-            runs["ours, captured"] = captured(runs["ours"])
+            runs[CAPTURED] = captured(runs["ours"])
         except RuntimeError as error:
             traceback.print_exc()
             found["uncaptured"] = f"a CUDA graph does not record it: {str(error).splitlines()[0]}"

@@ -10,7 +10,7 @@
 
 namespace deepclust::cuda {
 
-// One warp an entry, queries [0, plan.queries) by entries [0, 1 + neighbours). NaN where the row is not in the bank.
+// One warp an entry, queries [0, plan.queries) by entries [0, 1 + neighbours). NaN where the row may not be one.
 template <typename E>
 DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) set_logits(const BankTask<E> task) {
   using T = accumulator_t<E>;
@@ -23,7 +23,7 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) set_logits(const BankTask<E> task) {
   for (int64_t e = lane; e < entry; e += kWarp) again = again || task.sets.row(query, e) == row;
   again = __any_sync(kFullMask, again);
   T logit = lowest<T>();
-  if (row >= plan.rows || (entry == 0 && row < -1)) {
+  if (row >= plan.rows || (entry == 0 && row < plan.lowest_index())) {
     logit = static_cast<T>(NAN);
   } else if (row >= 0 && !again) {
     T sum = 0;
@@ -137,7 +137,7 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads, 2)
   if (plan.entropy) {
     unlike = set.added(1, rest);
     const int64_t index = task.sets.row(query, 0);
-    if (index < -1 || index >= plan.rows) unlike.mass = static_cast<T>(NAN);
+    if (index < plan.lowest_index() || index >= plan.rows) unlike.mass = static_cast<T>(NAN);
     if (threadIdx.x == 0)
       results.entropy[query] = unlike.mass == T(0) ? T(0) : log_of(unlike.mass) - unlike.moment / unlike.mass;
   }

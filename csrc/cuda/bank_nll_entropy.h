@@ -41,13 +41,14 @@ struct BankPlan {
   }
   int64_t panel() const { return dtype == DType::kDouble ? 64 : 128; }
   int64_t tiles() const { return ceil_div(queries, kTile); }
+  constexpr int64_t lowest_index() const { return nll ? 0 : -1; }   // -1: no row is left out of an entropy
   int weighted() const { return !gradient ? 0 : entropy ? 2 : 1; }  // how many sums of weighted rows are kept
   std::size_t workspace_bytes() const;
 };
 
 // nll, entropy [queries] and their gradients [queries, depth] with respect to v; what the plan does not ask for may be
-// null. All arrays are dense. A query whose index or neighbour lies beyond the bank gets NaN, and nothing is read
-// there.
+// null. All arrays are dense. A query whose index or neighbour lies outside of what is allowed gets NaN, and
+// nothing is read there.
 void bank_nll_entropy(const BankPlan& plan, const void* v, const void* bank, const int64_t* index,
                       const int64_t* neighbors, void* workspace, void* nll, void* entropy, void* nll_grad,
                       void* entropy_grad, void* stream);

@@ -6,6 +6,8 @@
 
 #include "../torch/dispatch.h"
 #include "../torch/kmeans_checks.h"
+#include "kmeans_filter.h"
+#include "knn.h"
 #include "seeding.h"
 
 namespace deepclust::cuda {
@@ -47,7 +49,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> kmeans(const Tensor& 
   if (batch == 0) return {centroids, labels, inertia, n_iter, history, empties};
 
   const std::optional<Tensor> own = dense(weights);
-  const KMeansPlan plan({batch, n, d, n_clusters, dtype_of(x)}, max_iter, tol, empty_rule, spherical, weights_of(own));
+  const AssignPlan sizes{batch, n, d, n_clusters, dtype_of(x)};
+  const bool filtered = has_tensor_cores() && CentroidFilter::serves(sizes);
+  const KMeansPlan plan(sizes, max_iter, tol, empty_rule, spherical, weights_of(own), filtered);
   const Tensor points = dense(x), memory = workspace(plan.workspace_bytes(), x);
   const KMeansOutputs out{centroids.mutable_data_ptr(),
                           static_cast<int64_t*>(labels.mutable_data_ptr()),

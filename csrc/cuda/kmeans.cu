@@ -1,3 +1,6 @@
+#include <optional>
+
+#include "kmeans_filter.h"
 #include "kmeans_kernel.cuh"
 
 namespace deepclust::cuda {
@@ -7,9 +10,15 @@ template <typename T>
 struct KMeansMemory {
   Workspace memory;
   Lloyd<T> all;
+  std::optional<CentroidFilter> filter;
 
   KMeansMemory(const KMeansPlan& plan, const KMeansOutputs& out, void* base, KMeansFlags* flags)
-      : memory(base), all(memory, plan, out, flags) {}
+      : memory(base), all(memory, plan, out, flags) {
+    void* const behind = base == nullptr ? nullptr : static_cast<unsigned char*>(base) + memory.bytes();
+    if (plan.filtered) filter.emplace(plan, behind);
+  }
+  std::size_t bytes() const { return memory.bytes() + (filter ? filter->memory.bytes() : 0); }
+  const CentroidFilter* its_filter() const { return filter ? &*filter : nullptr; }
 };
 
 unsigned blocks_for(int64_t threads) {
@@ -19,22 +28,23 @@ unsigned blocks_for(int64_t threads) {
 }  // namespace
 
 KMeansPlan::KMeansPlan(const AssignPlan& sizes, int64_t max_iter, double tol, int64_t empty, bool spherical,
-                       const double* weights)
+                       const double* weights, bool filtered)
     : AssignPlan(sizes),
       max_iter(max_iter),
       tol(tol),
       empty(static_cast<EmptyRule>(empty)),
       spherical(spherical),
       weights(weights),
-      unit(weights == nullptr ? 1.0 : ldexp(1.0, -fixed_point_digits(sizes.n))) {
+      unit(weights == nullptr ? 1.0 : ldexp(1.0, -fixed_point_digits(sizes.n))),
+      filtered(filtered) {
   const int64_t most = (n + 63) / 64;
   pass_rows = most > 256 ? most : 256;
   passes = ceil_div(n, pass_rows);
 }
 
 std::size_t KMeansPlan::workspace_bytes() const {
-  return dtype == DType::kDouble ? KMeansMemory<double>(*this, {}, nullptr, nullptr).memory.bytes()
-                                 : KMeansMemory<float>(*this, {}, nullptr, nullptr).memory.bytes();
+  return dtype == DType::kDouble ? KMeansMemory<double>(*this, {}, nullptr, nullptr).bytes()
+                                 : KMeansMemory<float>(*this, {}, nullptr, nullptr).bytes();
 }
 
 void start_kmeans(const KMeansPlan& plan, const void* x, const KMeansOutputs& out, void* workspace, KMeansFlags* flags,
@@ -56,6 +66,7 @@ void start_kmeans(const KMeansPlan& plan, const void* x, const KMeansOutputs& ou
     DC_LAUNCH(columns, blocks_for(plan.batch * plan.d), kThreads, 0, on)(plan, all.clusters);
     DC_LAUNCH(squares, static_cast<unsigned>(plan.batch * plan.passes), kThreads, 0, on)(plan, all.clusters, points);
     find_bad_rows(plan.dtype, x, plan.batch * plan.n, plan.d, all.clusters.suspect, &flags->bad_row, stream);
+    if (plan.filtered) code_points(plan, x, *memory.filter, stream);
   });
 }
 
@@ -70,7 +81,8 @@ void iterate_kmeans(const KMeansPlan& plan, const void* x, const KMeansOutputs& 
     const Lloyd<T>& all = memory.all;
     const ClusterSums<T>& clusters = all.clusters;
     const E* const points = static_cast<const E*>(x);
-    const Search search{x, out.centroids, clusters.fresh, nullptr, all.distances, clusters.done, nullptr, nullptr};
+    const Search search{x,       out.centroids, clusters.fresh,     nullptr, all.distances, clusters.done,
+                        nullptr, nullptr,       memory.its_filter()};
     const SumCut cut(plan);
     const unsigned over_points = blocks_over(plan.batch * plan.n), items = static_cast<unsigned>(plan.batch);
     const unsigned over_clusters = blocks_for(plan.batch * plan.clusters * kWarp);
@@ -104,7 +116,9 @@ void finish_kmeans(const KMeansPlan& plan, const void* x, const KMeansOutputs& o
     using T = accumulator_t<decltype(zero)>;
     const KMeansMemory<T> memory(plan, out, workspace, nullptr);
     const Lloyd<T>& all = memory.all;
-    search_centroids(plan, {x, out.centroids, nullptr, out.labels, all.distances, nullptr, nullptr, nullptr}, stream);
+    const Search search{x,       out.centroids, nullptr, out.labels,         all.distances,
+                        nullptr, nullptr,       nullptr, memory.its_filter()};
+    search_centroids(plan, search, stream);
     const int64_t blocks = Lloyd<T>::blocks(plan.n);
     const int64_t* const everything = nullptr;
     auto* const sum = &sum_distances<T>;

@@ -14,9 +14,10 @@ struct KMeansPlan : AssignPlan {
   const double* weights;      // [batch, n] in [0, 1], or null: all 1
   double unit;                // of the integers that sums of weights are kept in
   int64_t pass_rows, passes;  // of a column's sum: the CPU's cut, so that the means are the same
+  bool filtered;              // tensor cores look first at which centroids may be the nearest
 
   KMeansPlan(const AssignPlan& sizes, int64_t max_iter, double tol, int64_t empty, bool spherical,
-             const double* weights);
+             const double* weights, bool filtered);
   std::size_t workspace_bytes() const;
 };
 

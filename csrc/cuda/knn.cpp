@@ -17,7 +17,7 @@ KnnPlan plan_of(const Tensor& x, const Tensor& rows, bool graph, int64_t k, cons
   int64_t batch = 1;
   for (int64_t i = 0; i + 2 < x.dim(); ++i) batch *= x.size(i);
   const int64_t points = x.size(x.dim() - 2), queries = rows.size(rows.dim() - 2), depth = x.size(x.dim() - 1);
-  return KnnPlan(batch, points, queries, depth, k, graph, metric_of(metric), dtype_of(x));
+  return KnnPlan(batch, points, queries, depth, k, graph, metric_of(metric), dtype_of(x), has_tensor_cores());
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "knn_filter.cuh"
 #include "knn_select_kernel.cuh"
 
 namespace deepclust::cuda {
@@ -26,6 +27,7 @@ struct KnnSpace {
       candidates = memory.take<T>(plan.batch * plan.points * plan.depth);
       rows = plan.graph ? candidates : memory.take<T>(plan.batch * plan.queries * plan.depth);
     }
+    if (plan.filtered) return;
     if (plan.listed) {
       if (plan.chunks > 1) partials = list(plan.batch * plan.queries * plan.chunks * plan.k);
       return;
@@ -61,20 +63,6 @@ void prepare(const KnnPlan& plan, const void* rows, int64_t count, bool is_x, ac
                         first_bad};
   auto* const kernel = &prepare_knn_rows<E>;
   DC_LAUNCH(kernel, static_cast<unsigned>(ceil_div(task.total, kWarps)), kThreads, 0, stream)(task);
-}
-
-// The one number that the host must wait for.
-unsigned long long read_back(const unsigned long long* number, Stream stream) {
-  unsigned long long value = ~0ull;
-#if defined(__CUDACC__)
-  // A failure stays for check_launch to report.
-  if (cudaMemcpyAsync(&value, number, sizeof(value), cudaMemcpyDeviceToHost, stream) == cudaSuccess)
-    cudaStreamSynchronize(stream);
-#else
-  static_cast<void>(stream);
-  std::memcpy(&value, number, sizeof(value));
-#endif
-  return value;
 }
 
 // Calls f(value, vec) with the kind of value and the width of the loads as compile-time constants.
@@ -122,11 +110,33 @@ void search_strip(KnnStrip<T> strip, Stream stream) {
   }
 }
 
+// All rows by the plain kernels.
+template <typename T>
+void search_all(const KnnInput<T>& input, const KnnSpace<T>& space, const Neighbours<T>& out, Stream stream) {
+  const KnnPlan& plan = input.plan;
+  if (plan.listed) return search_lists<T>({input, space.partials, out}, stream);
+  for (int64_t first = 0; first < plan.tiles(); first += plan.strip_tiles) {
+    const int64_t tiles = std::min(plan.strip_tiles, plan.tiles() - first);
+    search_strip<T>({input, first, tiles, space.keys, space.chosen, space.scratch, out}, stream);
+  }
+}
+
 }  // namespace
 
+bool has_tensor_cores() {
+#if defined(__CUDACC__)
+  int device = 0, major = 0;
+  return cudaGetDevice(&device) == cudaSuccess &&
+         cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess && major >= 8;
+#else
+  return true;
+#endif
+}
+
 std::size_t KnnPlan::workspace_bytes() const {
-  return dtype == DType::kDouble ? KnnSpace<double>(*this, nullptr).memory.bytes()
-                                 : KnnSpace<float>(*this, nullptr).memory.bytes();
+  if (dtype == DType::kDouble) return KnnSpace<double>(*this, nullptr).memory.bytes();
+  const std::size_t rows = KnnSpace<float>(*this, nullptr).memory.bytes();
+  return filtered ? rows + FilterSpace(filter, nullptr).memory.bytes() + without_filter().workspace_bytes() : rows;
 }
 
 KnnBadRow knn_prepare(const KnnPlan& plan, const void* x, const void* query, void* workspace, void* stream) {
@@ -155,11 +165,18 @@ void knn_search(const KnnPlan& plan, const void* x, const void* query, void* wor
     const auto on = static_cast<Stream>(stream);
     const KnnInput<T> input = input_of<E>(plan, x, query, space);
     const Neighbours<T> out{static_cast<T*>(values), indices, plan.squared()};
-    if (plan.listed) return search_lists<T>({input, space.partials, out}, on);
-    for (int64_t first = 0; first < plan.tiles(); first += plan.strip_tiles) {
-      const int64_t tiles = std::min(plan.strip_tiles, plan.tiles() - first);
-      search_strip<T>({input, first, tiles, space.keys, space.chosen, space.scratch, out}, on);
+    if constexpr (std::is_same_v<T, float>) {
+      if (plan.filtered) {
+        unsigned char* const behind = static_cast<unsigned char*>(workspace) + space.memory.bytes();
+        const FilterSpace filter(plan.filter, behind);
+        const KnnPlan plain = plan.without_filter();
+        const KnnSpace<float> plain_space(plain, behind + filter.memory.bytes());
+        return search_filtered(input, filter, out, on, [&](const float* rows, const float* candidates) {
+          search_all<float>({plain, rows, candidates}, plain_space, filter.again_out(plan.squared()), on);
+        });
+      }
     }
+    search_all<T>(input, space, out, on);
   });
 }
 

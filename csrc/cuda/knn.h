@@ -7,6 +7,7 @@
 
 #include "../common/dtype.h"
 #include "joint_plan.h"
+#include "knn_filter.h"
 
 namespace deepclust::cuda {
 
@@ -28,11 +29,28 @@ struct KnnPlan {
   int64_t tile_rows;           // rows that a tile uses: fewer than it has where one row of a strip is very long
   int64_t row_tiles;           // of a batch item
   int64_t strip_tiles;         // row tiles whose costs are in memory together
+  KnnFilterPlan filter;
+  bool filtered;  // tensor cores look first at which candidates may be neighbours
 
-  // strip_bytes: for tests, which need small ones.
+  // strip_bytes, filter: for tests, which need small ones.
   KnnPlan(int64_t batch, int64_t points, int64_t queries, int64_t depth, int64_t k, bool graph, Metric metric,
-          DType dtype, int64_t strip_bytes = kStripBytes)
-      : batch(batch), points(points), queries(queries), depth(depth), k(k), graph(graph), metric(metric), dtype(dtype) {
+          DType dtype, bool tensor_cores, int64_t strip_bytes = kStripBytes)
+      : KnnPlan(batch, points, queries, depth, k, graph, metric, dtype, strip_bytes,
+                KnnFilterPlan(points, queries, depth, k, graph)) {
+    filtered = tensor_cores && dtype != DType::kDouble && filter.serves();
+  }
+  KnnPlan(int64_t batch, int64_t points, int64_t queries, int64_t depth, int64_t k, bool graph, Metric metric,
+          DType dtype, int64_t strip_bytes, const KnnFilterPlan& filter)
+      : batch(batch),
+        points(points),
+        queries(queries),
+        depth(depth),
+        k(k),
+        graph(graph),
+        metric(metric),
+        dtype(dtype),
+        filter(filter),
+        filtered(true) {
     const bool is_double = dtype == DType::kDouble;
     listed = k <= (is_double ? 32 : 64);  // 64 lists and the tile's slabs in 48 KiB of shared memory
     const int64_t key_bytes = is_double ? 8 : 4, row_bytes = points * key_bytes + 2 * k * (key_bytes + 4);
@@ -53,8 +71,17 @@ struct KnnPlan {
     const int64_t rows = batch * std::max(points, queries), blocks = std::max(tiles() * chunks, ceil_div(rows, 8));
     return blocks < int64_t{1} << 31;
   }
+  // The search of the rows that the filter leaves: of one row more where a row finds itself.
+  KnnPlan without_filter() const {
+    const Metric same = metric == Metric::kCosine ? Metric::kInner : metric;  // its rows have length 1
+    return KnnPlan(1, points, filter.exact_rows, depth, std::min(points, k + graph), false, same, DType::kFloat, false,
+                   kStripBytes / 4);
+  }
   std::size_t workspace_bytes() const;
 };
+
+// Whether the current device has tensor cores for bfloat16.
+bool has_tensor_cores();
 
 // The first argument, batch item and row, in this order of items, "query" before "x", that holds NaN or infinity.
 struct KnnBadRow {

@@ -163,21 +163,10 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) select_neighbours(const KnnStrip<T> st
   }
 }
 
-// A run of a row's chosen, sorted; where there is one run it is the result.
-template <typename T>
-DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) sort_runs(const KnnStrip<T> strip, int64_t runs) {
-  using Key = key_t<T>;
-  DC_SHARED(Key, keys, KnnPlan::kRun);
-  DC_SHARED(uint32_t, indices, KnnPlan::kRun);
-  const int64_t local = blockIdx.x / runs, first = blockIdx.x % runs * KnnPlan::kRun, k = strip.input.plan.k;
-  const int64_t list = strip.list_of(local);
-  if (list < 0) return;
-  const int count = static_cast<int>(k - first < KnnPlan::kRun ? k - first : KnnPlan::kRun);
-  int size = 1;
-  while (size < count) size *= 2;
-  const RankedList<Key> run{keys, indices}, chosen = strip.chosen.from(local * k + first);
-  for (int e = static_cast<int>(threadIdx.x); e < size; e += kThreads)
-    run.set(e, e < count ? chosen.at(e) : Ranked<Key>::none());
+// Sorts a run of `size` in shared memory, a power of two, by a bitonic network. The block writes it before, and may
+// read it after.
+template <typename Key>
+DC_DEVICE void sort_run(const RankedList<Key>& run, int size) {
   // Spans of 2, 4, 8, ... are sorted, every other one downwards, so that two together rise and fall.
   for (int span = 2; span <= size; span *= 2) {
     for (int step = span / 2; step > 0; step /= 2) {
@@ -193,6 +182,24 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) sort_runs(const KnnStrip<T> strip, int
     }
   }
   DC_SYNC();
+}
+
+// A run of a row's chosen, sorted; where there is one run it is the result.
+template <typename T>
+DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) sort_runs(const KnnStrip<T> strip, int64_t runs) {
+  using Key = key_t<T>;
+  DC_SHARED(Key, keys, KnnPlan::kRun);
+  DC_SHARED(uint32_t, indices, KnnPlan::kRun);
+  const int64_t local = blockIdx.x / runs, first = blockIdx.x % runs * KnnPlan::kRun, k = strip.input.plan.k;
+  const int64_t list = strip.list_of(local);
+  if (list < 0) return;
+  const int count = static_cast<int>(k - first < KnnPlan::kRun ? k - first : KnnPlan::kRun);
+  int size = 1;
+  while (size < count) size *= 2;
+  const RankedList<Key> run{keys, indices}, chosen = strip.chosen.from(local * k + first);
+  for (int e = static_cast<int>(threadIdx.x); e < size; e += kThreads)
+    run.set(e, e < count ? chosen.at(e) : Ranked<Key>::none());
+  sort_run(run, size);
   for (int e = static_cast<int>(threadIdx.x); e < count; e += kThreads) {
     if (runs == 1)
       strip.out.set(list * k + e, run.at(e));

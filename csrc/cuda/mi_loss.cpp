@@ -15,6 +15,10 @@ MiPlan plan_of(const Tensor& p, const Tensor& q) {
   return MiPlan(batch, p.size(p.dim() - 2), p.size(p.dim() - 1), q.size(q.dim() - 1), dtype_of(p));
 }
 
+Tensor rows_of(const Tensor& t, bool blas) {
+  return blas ? dense_on_bound(t) : dense(t);
+}
+
 }  // namespace
 
 // (p [.., n, C], q [.., n, D]) -> loss [..], dL/dJ [.., C, D], both in the accumulator's dtype.
@@ -25,7 +29,8 @@ std::tuple<Tensor, Tensor> mi_loss(const Tensor& p, const Tensor& q, double lamb
   const ScalarType dtype = accumulator_dtype(p.scalar_type());
   Tensor loss = empty(leading_sizes(p), dtype, p), joint_grad = empty(joint_sizes(p, q), dtype, p);
   const MiPlan plan = plan_of(p, q);
-  const Tensor p_rows = dense(p), q_rows = dense(q), memory = workspace(plan.workspace_bytes(), p);
+  const Tensor p_rows = rows_of(p, plan.blas), q_rows = rows_of(q, plan.blas);
+  const Tensor memory = workspace(plan.workspace_bytes(), p);
   mi_loss_forward(plan, p_rows.data_ptr(), q_rows.data_ptr(), lamb, symmetric, memory.mutable_data_ptr(),
                   loss.mutable_data_ptr(), joint_grad.mutable_data_ptr(), plan.blas ? blas_handle() : nullptr,
                   scope.stream());
@@ -48,9 +53,11 @@ std::tuple<Tensor, Tensor> mi_loss_backward(const Tensor& grad_loss, const Tenso
   };
   Tensor grad_p = gradient(need_p, p), grad_q = gradient(need_q, q);
   const MiPlan plan = plan_of(p, q);
-  const Tensor upstream = dense(grad_loss), joint = dense(joint_grad), p_rows = dense(p), q_rows = dense(q);
+  const bool blas = plan.backward_workspace_bytes() > 0;
+  const Tensor upstream = dense(grad_loss), joint = dense(joint_grad);
+  const Tensor p_rows = rows_of(p, blas), q_rows = rows_of(q, blas);
   std::optional<Tensor> memory;
-  if (plan.backward_workspace_bytes() > 0) memory = workspace(plan.backward_workspace_bytes(), p);
+  if (blas) memory = workspace(plan.backward_workspace_bytes(), p);
   mi_loss_backward(plan, upstream.data_ptr(), p_rows.data_ptr(), q_rows.data_ptr(), joint.data_ptr(),
                    memory ? memory->mutable_data_ptr() : nullptr, need_p ? grad_p.mutable_data_ptr() : nullptr,
                    need_q ? grad_q.mutable_data_ptr() : nullptr, plan.blas ? blas_handle() : nullptr, scope.stream());

@@ -19,7 +19,8 @@ Tensor ordered_product(const Tensor& a, const Tensor& b) {
   if (out.numel() == 0 || a.size(0) == 0) return torch::stable::zero_(out);
   // A transposed matrix is read as it lies: its rows are the columns of what is stored.
   const bool a_stored = a.stride(0) == 1 && a.stride(1) == a.size(0);
-  const Tensor left = a_stored ? a : dense(a), right = dense(b);
+  const Tensor left = a_stored ? dense_on_bound(torch::stable::transpose(a, 0, 1)) : dense_on_bound(a);
+  const Tensor right = dense_on_bound(b);
   multiply({1, a.size(1), b.size(1), a.size(0), left.data_ptr(), right.data_ptr(), out.mutable_data_ptr(), !a_stored,
             false, dtype_of(a)},
            blas_handle());

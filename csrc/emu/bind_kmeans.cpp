@@ -3,6 +3,7 @@
 
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <optional>
 
 #include "../cuda/kmeans_assign.cu"
@@ -26,8 +27,9 @@ DeviceBuffer<cuda::RowFlag> row_flags(int64_t count) {
 }
 
 // x [batch, n, d], centroids [batch, K, d] -> labels [batch, n], distances [batch, n], and the first rows that are not
-// finite, of x and of the centroids, or -1.
-py::tuple kmeans_assign(const py::array& x, const py::array& centroids) {
+// finite, of x and of the centroids, or -1. strip_rows: 0, or how many points the tensor-core filter takes at a time,
+// which then serves at any size; then also the tiles of points that it left to the plain kernel.
+py::tuple kmeans_assign(const py::array& x, const py::array& centroids, int64_t strip_rows) {
   const cuda::AssignPlan plan = plan_of(x, centroids.shape(1));
   return with_stored(plan.dtype, [&](auto zero) -> py::tuple {
     using E = decltype(zero);
@@ -37,7 +39,16 @@ py::tuple kmeans_assign(const py::array& x, const py::array& centroids) {
     const DeviceBuffer<int64_t> labels(plan.batch * plan.n);
     const DeviceBuffer<T> distances(plan.batch * plan.n);
     const auto bad_rows = row_flags(2);
-    cuda::kmeans_assign(plan, points.get(), centres.get(), labels.get(), distances.get(), bad_rows.get(), nullptr);
+    const DeviceBuffer<unsigned char> memory(
+        strip_rows > 0 ? static_cast<int64_t>(cuda::CentroidFilter(plan, nullptr, strip_rows).memory.bytes()) : 0);
+    const cuda::CentroidFilter filter(plan, memory.get(), strip_rows);
+    cuda::kmeans_assign(plan, points.get(), centres.get(), labels.get(), distances.get(), bad_rows.get(),
+                        strip_rows > 0 ? &filter : nullptr, nullptr);
+    const int32_t* const again = filter.again;
+    if (strip_rows > 0)
+      return py::make_tuple(to_numpy(labels, {plan.batch, plan.n}), to_numpy(distances, {plan.batch, plan.n}),
+                            static_cast<int64_t>(bad_rows.get()[0]), static_cast<int64_t>(bad_rows.get()[1]),
+                            std::count(again, again + plan.batch * filter.tiles(), 1));
     return py::make_tuple(to_numpy(labels, {plan.batch, plan.n}), to_numpy(distances, {plan.batch, plan.n}),
                           static_cast<int64_t>(bad_rows.get()[0]), static_cast<int64_t>(bad_rows.get()[1]));
   });
@@ -86,9 +97,9 @@ py::tuple kmeans_plusplus(const py::array& x, int64_t clusters, int64_t seed, co
 // What the op returns, then the first rows that are not finite, of x and of the start, or -1: where there is one, the
 // rest is None.
 py::tuple kmeans(const py::array& x, const py::object& start, int64_t clusters, int64_t seed, int64_t max_iter,
-                 double tol, int64_t empty, bool spherical, const py::object& weights) {
+                 double tol, int64_t empty, bool spherical, const py::object& weights, bool filtered) {
   const Weights given(weights);
-  const cuda::KMeansPlan plan(plan_of(x, clusters), max_iter, tol, empty, spherical, given.get());
+  const cuda::KMeansPlan plan(plan_of(x, clusters), max_iter, tol, empty, spherical, given.get(), filtered);
   return with_stored(plan.dtype, [&](auto zero) -> py::tuple {
     using E = decltype(zero);
     using T = accumulator_t<E>;
@@ -127,12 +138,12 @@ py::tuple kmeans(const py::array& x, const py::object& start, int64_t clusters, 
 }  // namespace
 
 void bind_kmeans(py::module_& module) {
-  module.def("kmeans_assign", &kmeans_assign);
+  module.def("kmeans_assign", &kmeans_assign, py::arg("x"), py::arg("centroids"), py::arg("strip_rows") = 0);
   module.def("kmeans_plusplus", &kmeans_plusplus, py::arg("x"), py::arg("clusters"), py::arg("seed"),
              py::arg("weights") = py::none());
   module.def("kmeans", &kmeans, py::arg("x"), py::arg("start"), py::arg("clusters"), py::arg("seed"),
              py::arg("max_iter"), py::arg("tol"), py::arg("empty"), py::arg("spherical"),
-             py::arg("weights") = py::none());
+             py::arg("weights") = py::none(), py::arg("filtered") = false);
 }
 
 }  // namespace deepclust::emu

@@ -18,6 +18,12 @@ namespace deepclust::emu {
 
 enum class State { kReady, kAtBarrier, kInWarp, kReturned };
 
+struct PendingCopy {
+  void* to;
+  const void* from;
+  std::size_t bytes;
+};
+
 struct Thread {
   Fiber* fiber = nullptr;
   uint3 index{};
@@ -26,6 +32,7 @@ struct Thread {
   WarpCall call{};                       // kInWarp
   std::uint64_t result = 0;              // of the last warp function
   int patience = 0;                      // atomics since the thread was last switched in
+  std::vector<PendingCopy> copies{};     // started, not waited for
 };
 
 // What the lanes of a warp are doing.

@@ -10,6 +10,7 @@
 #include <string>
 #include <type_traits>
 
+#include "async_copy.h"
 #include "atomics.h"
 #include "barrier.h"
 #include "machine.h"

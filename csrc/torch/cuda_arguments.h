@@ -1,6 +1,8 @@
 // From torch's tensors to what the torch-free launches take.
 #pragma once
 
+#include <cstdint>
+
 #include "../common/dtype.h"
 #include "cuda.h"
 
@@ -18,6 +20,13 @@ inline DType dtype_of(const Tensor& t) {
 // The kernels read rows as they lie in a fresh tensor; another layout costs one copy.
 inline Tensor dense(const Tensor& t) {
   return t.is_contiguous() ? t : torch::stable::contiguous(t);
+}
+
+// The same for cuBLAS, which chooses its algorithm by the address too, and with it the order of its sums: a view that
+// starts where no fresh tensor would is copied, so that it gives the bits of one. 256 bytes is what cuBLAS may assume.
+inline Tensor dense_on_bound(const Tensor& t) {
+  if (!t.is_contiguous()) return torch::stable::contiguous(t);
+  return reinterpret_cast<std::uintptr_t>(t.data_ptr()) % 256 == 0 ? t : torch::stable::clone(t);
 }
 
 inline Tensor workspace(std::size_t bytes, const Tensor& like) {

@@ -46,7 +46,7 @@ def images() -> tuple[str, Tensor, Tensor]:
 
 def ours(graph: deepclust_ext.AffinityGraph, x: Tensor, n_clusters: int) -> Any:
     """Labels by graph degree linkage."""
-    return deepclust_ext.agglomerate(graph, n_clusters, lam=0.0, x=x).labels.numpy()
+    return deepclust_ext.agglomerate(graph, n_clusters, lam=0.0, x=x).labels.cpu().numpy()
 
 
 def ward(graph: deepclust_ext.AffinityGraph, x: Tensor, n_clusters: int) -> Any:

@@ -27,6 +27,7 @@ def bank_of(rows: int, device: torch.device) -> Tensor:
     return torch.nn.functional.normalize(torch.randn(rows, DEPTH, generator=generator)).to(device)
 
 
+@functools.lru_cache(maxsize=1)
 def own_rows(rows: int, device: torch.device) -> Tensor:
     """The row of each sample of a batch."""
     return torch.randint(rows, (BATCH,), generator=torch.Generator().manual_seed(1)).to(device)

@@ -37,7 +37,7 @@ def batched(probs: Tensor) -> Tensor:
     pull = torch.bmm(total.transpose(1, 2), total) - same.sum(0)
     wide = probs.permute(0, 2, 1, 3).reshape(views * n, heads * classes)
     gram = (wide.T @ wide.detach()).view(heads, classes, heads, classes).permute(0, 2, 1, 3)
-    later, earlier = torch.tril_indices(heads, heads, -1)
+    later, earlier = torch.tril_indices(heads, heads, -1, device=probs.device)
     information = negative_information(torch.cat([pull, gram[later, earlier]]))
     loss: Tensor = information[:heads].mean() - ALPHA * (information[heads:] / (later + 1)).sum()
     return loss

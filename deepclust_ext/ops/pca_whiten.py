@@ -15,6 +15,8 @@ __all__ = ["PCAWhitening", "pca_whiten"]
 
 # Rows whose products are added up at a time: the centred copy of all of x would double the memory.
 _ROWS = 4096
+# Numbers at a time on a GPU, which few rows do not fill: 128 MB in float64.
+_NUMBERS_ON_A_GPU = 2**24
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ class PCAWhitening:
         dtype = torch.promote_types(accumulator_dtype(x.dtype), self.mean.dtype)
         mean, components, scale = self.mean.to(dtype), self.components.to(dtype), self.scale.to(dtype)
         with torch.autocast(x.device.type, enabled=False):  # it would multiply in half precision
-            projections = (ordered_product((rows.to(dtype) - mean).T, components.T) for rows in x.split(_ROWS))
+            turned = components.T.contiguous()
+            projections = (ordered_product((rows.to(dtype) - mean).T, turned) for rows in _pieces(x))
             features = torch.cat([projection * scale for projection in projections])
         if not self.l2:
             return features
@@ -135,7 +138,7 @@ def pca_whiten(x: Tensor, n_components: int, *, eps: float = 1e-5, l2: bool = Tr
     check.flag("pca_whiten", "l2", l2)
     refuse_capture("pca_whiten", x)
 
-    mean = torch.stack([rows.double().sum(0) for rows in x.split(_ROWS)]).sum(0) / len(x)
+    mean = torch.stack([rows.double().sum(0) for rows in _pieces(x)]).sum(0) / len(x)
     if not mean.isfinite().all():
         _check_finite(x)
         raise _out_of_range(x)
@@ -150,6 +153,12 @@ def pca_whiten(x: Tensor, n_components: int, *, eps: float = 1e-5, l2: bool = Tr
     if not transform.scale.isfinite().all():
         raise _out_of_range(x)
     return transform._map(x), transform
+
+
+def _pieces(x: Tensor) -> tuple[Tensor, ...]:
+    """The rows of `x`, some at a time."""
+    pieces: tuple[Tensor, ...] = x.split(max(_ROWS, _NUMBERS_ON_A_GPU // x.shape[1]) if x.is_cuda else _ROWS)
+    return pieces
 
 
 def _check_finite(x: Tensor) -> None:
@@ -182,7 +191,7 @@ def _leading(x: Tensor, mean: Tensor, count: int) -> tuple[Tensor, Tensor]:
         components = on_one_thread(torch.linalg.qr, columns).Q.T
     else:
         covariance = x.new_zeros(d, d, dtype=torch.float64)
-        for rows in x.split(_ROWS):
+        for rows in _pieces(x):
             centred = rows.double() - mean
             covariance += ordered_product(centred, centred)
         values, vectors = on_one_thread(torch.linalg.eigh, _in_range(covariance / (n - 1), x))

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from deepclust_ext.benchmark import agglomerate, kmeans, knn, runner
+from deepclust_ext.benchmark import agglomerate, dhog_loss, jule_loss, kmeans, knn, mi_loss, runner
 
 
 @pytest.fixture
@@ -65,6 +65,27 @@ def test_ops_measured_apart_come_to_one_file(small, tmp_path):
 def test_plain_torch_keeps_the_centroid_of_an_empty_cluster(small):
     start = torch.cat([small[:3], torch.full((1, 8), 1e3)])
     assert torch.equal(kmeans._torch(small, start)[3], start[3])
+
+
+def test_plain_torch_is_compared_under_its_own_rule_for_empty_clusters(small):
+    """A cluster that ours splits and torch leaves where it is makes a percent of the objective, and is no mistake."""
+    start = torch.cat([small[:3], torch.full((1, 8), 1e3)])
+    results = {"ours": kmeans.ours(small, start), "torch": kmeans._torch(small, start)}
+    split, kept = (kmeans.objective(small, results[name]) for name in ("ours", "torch"))
+    assert kept > 1.1 * split
+    assert kmeans._disagreement(small, start, results) == ""
+    wrong = results | {"torch": results["ours"]}
+    assert kmeans._disagreement(small, start, wrong).startswith("torch: objective")
+
+
+@pytest.mark.parametrize("loss", [dhog_loss, jule_loss, mi_loss], ids=lambda module: module.__name__)
+def test_opponents_stay_on_the_device_of_their_inputs(loss):
+    """The meta device takes a GPU's place: it mixes with the CPU as little."""
+    for case in loss.cases():
+        inputs = [t.to("meta") for t in case.inputs(torch.Generator().manual_seed(0))]
+        for name, form in case.opponents.items():
+            if name != "compiled":
+                assert form(*inputs).is_meta
 
 
 @pytest.mark.parametrize("queries", [None, 40])

@@ -20,6 +20,7 @@ from benchmarks.gpu_check.cases import cases  # noqa: E402
 from benchmarks.gpu_check.page import page  # noqa: E402
 from benchmarks.gpu_check.parts import PARTS, Part  # noqa: E402
 from benchmarks.gpu_check.reading import metrics, report  # noqa: E402
+from benchmarks.gpu_check.result import CAPTURED  # noqa: E402
 from benchmarks.gpu_check.timing import rates, timed  # noqa: E402
 
 REPORT = """<testsuites><testsuite>
@@ -32,7 +33,7 @@ PROFILE = """==PROF== Connected to process 1
 knn in lists
 ==PROF== Disconnected
 "ID","Process ID","Kernel Name","Section Name","Metric Name","Metric Unit","Metric Value"
-"0","1","nearest_in_chunks","GPU Speed Of Light Throughput","Duration","ms","3.21"
+"0","1","nearest_in_chunks","GPU Speed Of Light Throughput","Duration","ns","3,214,567"
 "0","1","nearest_in_chunks","Command line profiler metrics","smsp__pcsamp_warps_issue_stalled_math_pipe","","1,234"
 "0","1","nearest_in_chunks","Command line profiler metrics","smsp__pcsamp_warps_issue_stalled_barrier","","7"
 """
@@ -51,6 +52,7 @@ def stand_in() -> dict:
             "times": {
                 "ours": {"median": 2000.0, "fastest": 1900.0, "memory": 3 << 20},
                 "torch": {"median": 5000.0, "fastest": 4000.0, "memory": 0},
+                CAPTURED: {"median": 20.0, "fastest": 19.0, "memory": 0},
             },
             "gigabytes_per_second": 123.4,
             "teraflops": 5.678,
@@ -109,7 +111,7 @@ def test_the_page_shows_every_figure_and_what_went_wrong():
         "- 1: needs two GPUs",
         "4 small calls launch 2 of 3 compiled kernels.",
         "`sort_runs<float>`",
-        "| `knn` | graph, 9 x 9 | torch 5 ms (2.50x) | 2 ms | 1.9 ms | 123 | 5.68 | 43.2% | 3 | 1980 MHz, 2619 MHz |",
+        "| `knn` | graph, 9 x 9 | torch 5 ms (2.50x) | 2 ms | 1.9 ms | 20 us | 123 | 5.68 | 43.2% | 3 | 1980 MHz, ",
         "| `kmeans` | off | differs |",
         "ERROR SUMMARY: 0 errors",
         "math_pipe 1234, barrier 7",
@@ -193,7 +195,7 @@ def test_reports_and_profiles_are_read(tmp_path):
         "reason": "1 tests failed",
     }
     rows = metrics(PROFILE)
-    assert [row["Metric Value"] for row in rows] == ["3.21", "1,234", "7"]
+    assert [row["Metric Value"] for row in rows] == ["3,214,567", "1,234", "7"]
     assert metrics("==ERROR== no counters") == []
 
 

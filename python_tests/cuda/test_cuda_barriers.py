@@ -48,6 +48,7 @@ BANK_ARGUMENTS = (PLACES, torch.tensor([[5, -1], [-1, 0], [7, 319]]), 2.0)
 NEAR = torch.arange(3000).add(torch.arange(3000) * 7919 % 101 % 5 - 2).clamp(0, 2999).unsqueeze(1)
 SEARCH_CASES = [
     ("kmeans_assign", (FEW, FEW[:20] + 0.1)),
+    ("kmeans_assign", (points(G, 130, 40).float(), points(G, 300, 40).float(), 128)),
     ("kmeans", (FEW, torch.cat([FEW[:3], FEW[:3] + 50]), 6, 0, 2, 0.0, 0, False)),
     ("kmeans", (FEW, torch.cat([FEW[:3], FEW[:3] + 50]), 6, 0, 1, 0.0, 1, False)),
     ("kmeans", (MANY, MANY, 270, 0, 1, 0.0, 2, False)),
@@ -58,6 +59,7 @@ SEARCH_CASES = [
     ("kmeans_plusplus", (EQUAL, 5, 0, WEIGHTS[:9])),
     ("knn", (FEW, None, 3, "euclidean")),
     ("knn", (GRID, GRID[:2], 200, "euclidean")),
+    ("knn", (points(G, 400, 40).float(), points(G, 9, 40).float(), 7, "euclidean", (1, 1 << 20))),
     ("bank_nll_entropy", (BANK[9:12].float(), BANK.float(), *BANK_ARGUMENTS, True, True, True)),
     ("bank_nll_entropy", (BANK[9:12], BANK, *BANK_ARGUMENTS, True, False, True)),
     ("affinity_weights", (points(G, 300, 20).square(), 1.0)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 from support.kernels import shifted
@@ -10,6 +12,7 @@ from support.opspecs import OPSPECS, Sample, rows
 
 import deepclust_ext
 from deepclust_ext.nn import Sobel
+from deepclust_ext.ops.ordered_product import ordered_product
 
 pytestmark = pytest.mark.cuda
 MI_LOSS = next(spec for spec in OPSPECS if spec.name == "mi_loss")
@@ -37,10 +40,21 @@ def tf32():
     allow(*before)
 
 
+@pytest.mark.parametrize("by", [1, 8])  # 8: whole vectors of 16 bytes
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64], ids=str)
-def test_a_view_on_no_bound_gives_the_same_bits(dtype, gpu):
+def test_a_view_on_no_bound_gives_the_same_bits(dtype, by, gpu):
     sample = wide(dtype, gpu)
-    assert same(gradients(MI_LOSS.op, sample), gradients(MI_LOSS.op, sample, place=shifted))
+    moved = gradients(MI_LOSS.op, sample, place=functools.partial(shifted, by=by))
+    assert same(gradients(MI_LOSS.op, sample), moved)
+
+
+@pytest.mark.parametrize("by", [1, 8])
+def test_an_ordered_product_of_views_on_no_bound_has_the_same_bits(by, gpu):
+    a, b = (t.float().to(gpu) for t in (wide(torch.float64, "cpu").tensors))
+    want, got = ordered_product(a, b), ordered_product(shifted(a, by), shifted(b, by))
+    assert torch.equal(got, want)
+    want, got = ordered_product(a.T, b.T), ordered_product(shifted(a, by).T, shifted(b, by).T)
+    assert torch.equal(got, want)
 
 
 def test_a_wide_joint_is_float32_under_either_switch(gpu, tf32):

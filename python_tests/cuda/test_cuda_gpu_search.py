@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.cuda, pytest.mark.parametrize("spec", SEARCH_SPECS, id
 
 
 def on_gpu(sample):
-    return sample.with_tensors(Tensor.cuda)
+    return sample.placed("cuda")
 
 
 def on_cpu(result):

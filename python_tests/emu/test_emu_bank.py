@@ -223,7 +223,7 @@ def test_what_is_not_finite_shows(bad):
 
 def test_an_index_beyond_the_bank_is_found_and_never_read():
     v, bank, index, neighbors = problem(70, 140, 8, 1, np.float32)
-    for value in (140, 1 << 40, -5):
+    for value in (140, 1 << 40, -5, -1):
         wrong, others = index.copy(), neighbors.copy()
         wrong[66], others[68, 0] = value, abs(value) + 140
         assert emu.find_bad_index(wrong, 0, 140) == 66

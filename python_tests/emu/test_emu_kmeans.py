@@ -229,3 +229,58 @@ def test_nothing():
     (centroids, labels, *_), *_ = emu.kmeans(points(1, 9, 3), points(1, 9, 3)[:, :2], 2, 0, 0, 0.0, SPLIT, False)
     assert np.array_equal(centroids, points(1, 9, 3)[:, :2])
     assert labels[0, :2].tolist() == [0, 1]
+
+
+def filtered(x: np.ndarray, centroids: np.ndarray, strip_rows: int = 128) -> int:
+    """The filter must leave the plain search's bits; how many tiles of points it left to that."""
+    *found, again = emu.kmeans_assign(x, centroids, strip_rows)
+    plain = emu.kmeans_assign(x, centroids)
+    assert found[2:] == list(plain[2:])
+    if found[2:] == [-1, -1]:
+        assert all(np.array_equal(a, b) for a, b in zip(found[:2], plain[:2], strict=True))
+    return again
+
+
+# (batch, n, d, K): two strips; slabs with a remainder; two tiles of centroids and a part.
+@pytest.mark.parametrize("dtype", [np.float32, np.float16], ids=lambda d: d.__name__)
+@pytest.mark.parametrize("size", [(2, 150, 17, 70), (1, 100, 40, 260)], ids=str)
+def test_the_filter_leaves_the_bits_as_they_are(size, dtype):
+    batch, n, d, clusters = size
+    assert filtered(points(batch, n, d, dtype=dtype), accumulated(points(batch, clusters, d, dtype=dtype))) == 0
+
+
+def test_points_with_too_many_near_centroids_are_searched_without_the_filter():
+    x, centroids = points(1, 200, 16), points(1, 64, 16)
+    centroids[0, 20:] = x[0, 70]  # more copies than places, nearest for the second tile's points
+    x[0, 64:128] = x[0, 70]
+    again = filtered(x, centroids)
+    assert 1 <= again < 4
+    assert (emu.kmeans_assign(x, centroids, 128)[0][0, 64:128] == 20).all()
+
+
+@pytest.mark.parametrize("kind", ["far", "outlier", "huge", "tiny", "halves", "nan", "far centroid"])
+def test_the_filter_is_right_on_the_worst_data(kind):
+    x, centroids = points(1, 130, 16), points(1, 64, 16)
+    if kind == "far":
+        x, centroids = x / 16 + 1000, centroids / 16 + 1000
+    elif kind == "outlier":
+        x[0, 37] = 1e6
+    elif kind == "huge":
+        x[0, [5, 101]] *= 1e20
+    elif kind == "tiny":
+        x, centroids = x * np.float32(1e-21), centroids * np.float32(1e-21)
+    elif kind == "halves":
+        x, centroids = (np.round(t * 9) / 1024 + 1 for t in (x, centroids))
+    elif kind == "nan":
+        x[0, 99, 3] = np.nan
+    else:
+        centroids[0, :5] *= 1e30
+    filtered(x, centroids)
+
+
+def test_kmeans_by_the_filter_is_the_same_and_leaves_settled_matrices_alone():
+    x = np.stack([points(150, 16), np.repeat(points(75, 16), 2, 0)])  # the second settles at once
+    start = x[:, ::2][:, :66].copy()
+    plain, *_ = emu.kmeans(x, start, 66, 0, 4, 0.0, KEEP, False)
+    found, *_ = emu.kmeans(x, start, 66, 0, 4, 0.0, KEEP, False, filtered=True)
+    assert all(np.array_equal(a, b) for a, b in zip(found, plain, strict=True))

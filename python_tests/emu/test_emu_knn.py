@@ -202,3 +202,59 @@ def test_the_first_row_that_is_not_finite_is_named(bad):
 def test_nothing_to_ask():
     assert emu.knn(points(0, 5, 3), None, 3, "inner")[0].shape == (0, 5, 3)
     assert emu.knn(points(2, 5, 3), points(2, 0, 3), 4, "inner")[1].shape == (2, 0, 4)
+
+
+def filtered(x, query, k, metric, first_tiles=1, entry_bytes=1 << 20) -> int:
+    """The filter's result must have the plain kernels' bits; how many rows it left to these."""
+    *found, again = emu.knn(x, query, k, metric, 0, (first_tiles, entry_bytes))
+    plain = emu.knn(x, query, k, metric)
+    assert all(np.array_equal(a, b) for a, b in zip(found, plain, strict=True))
+    return again
+
+
+# (batch, n, q or None, d, k, tiles of the first stage): two slabs with a remainder; a graph of three row tiles; rows
+# that are no whole vectors; k beyond the lists; two items.
+FILTERED = [
+    (1, 520, 3, 40, 5, 1),
+    (1, 300, None, 21, 4, 1),
+    (1, 400, 2, 16, 70, 2),
+    (2, 270, 1, 33, 3, 1),
+]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("size", FILTERED, ids=str)
+def test_the_filter_leaves_the_bits_as_they_are(size, metric):
+    batch, n, queries, d, k, first = size
+    query = None if queries is None else points(batch, queries, d, seed=1)
+    assert filtered(points(batch, n, d), query, k, metric, first) == 0
+
+
+def test_strips_of_the_filter_give_the_same():
+    assert filtered(points(1, 260, 17), None, 3, "euclidean", entry_bytes=1) == 0
+
+
+def test_rows_for_which_the_filter_has_no_room_are_searched_without_it():
+    """Copies tie, so no bound tells them apart, and there are more than places; a point is never its own neighbour."""
+    x = points(1, 700, 16)
+    x[0, 100:620] = x[0, 100]
+    assert filtered(x, None, 3, "euclidean") == 520
+    assert filtered(x, x[:, 99:101].copy(), 3, "inner") >= 0
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "inner"])
+@pytest.mark.parametrize("kind", ["far", "outlier", "huge", "tiny", "halves"])
+def test_the_filter_is_right_on_the_worst_data(kind, metric):
+    """Far from the origin; beside rows 10^6 and 10^20 long; where squares underflow; on ties of the rounding."""
+    x = points(1, 400, 16)
+    if kind == "far":
+        x = x / 16 + 1000
+    elif kind == "outlier":
+        x[0, 37] = 1e6
+    elif kind == "huge":
+        x[0, [5, 301]] *= 1e20
+    elif kind == "tiny":
+        x *= np.float32(1e-21)
+    else:
+        x = 1 + np.random.default_rng(0).integers(0, 9, x.shape).astype(np.float32) / 1024
+    filtered(x, x[:, :3] + (0 if kind == "halves" else x[:, 1:4]), 5, metric)

@@ -66,11 +66,14 @@ def matrices(t: Tensor, accumulate: bool = False) -> np.ndarray:
     return to_numpy(t.float() if accumulate and t.dtype != torch.float64 else t)
 
 
-def kmeans_assign(x: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
-    labels, squared, bad_row, bad_centroid = emu.kmeans_assign(matrices(x), matrices(centroids, accumulate=True))
+def kmeans_assign(x: Tensor, centroids: Tensor, strip_rows: int = 0) -> tuple[Tensor, ...]:
+    """`strip_rows`: by the filter, so many points at a time; then a third result, how many tiles it leaves."""
+    found = emu.kmeans_assign(matrices(x), matrices(centroids, accumulate=True), strip_rows)
+    labels, squared, bad_row, bad_centroid, *left = found
     refuse("kmeans_assign", "centroids", bad_centroid, centroids.shape[-2])
     refuse("kmeans_assign", "x", bad_row, x.shape[-2])
-    return torch.from_numpy(labels).view(x.shape[:-1]), torch.from_numpy(squared).view(x.shape[:-1])
+    shape = x.shape[:-1]
+    return torch.from_numpy(labels).view(shape), torch.from_numpy(squared).view(shape), *map(torch.tensor, left)
 
 
 def weights_of(x: Tensor, sample_weight: Tensor | None) -> np.ndarray | None:
@@ -101,10 +104,14 @@ def kmeans(
     return tuple(torch.from_numpy(part).view((*x.shape[:-2], *part.shape[1:])) for part in found)
 
 
-def knn(x: Tensor, query: Tensor | None, k: int, metric: str) -> tuple[Tensor, Tensor]:
+def knn(
+    x: Tensor, query: Tensor | None, k: int, metric: str, filtered: tuple[int, int] | None = None
+) -> tuple[Tensor, ...]:
+    """`filtered`: the filter's first tiles and its memory; then a third result, how many rows it leaves."""
     asked = x if query is None else query
-    found = emu.knn(matrices(x), None if query is None else matrices(query), k, metric)
-    return tuple(torch.from_numpy(part).view((*asked.shape[:-1], k)) for part in found)
+    values, indices, *left = emu.knn(matrices(x), None if query is None else matrices(query), k, metric, 0, filtered)
+    found = (torch.from_numpy(part).view((*asked.shape[:-1], k)) for part in (values, indices))
+    return (*found, *map(torch.tensor, left))
 
 
 def refuse_index(op: str, arg: str, index: Tensor, lowest: int, rows: int) -> None:

@@ -77,6 +77,6 @@ def _nothing() -> Iterator[None]:
     yield
 
 
-def shifted(tensor: Tensor) -> Tensor:
-    """The same values in a view that starts one element behind a bound."""
-    return torch.cat([tensor.new_zeros(1), tensor.reshape(-1)])[1:].view(tensor.shape)
+def shifted(tensor: Tensor, by: int = 1) -> Tensor:
+    """The same values in a view that starts `by` elements behind a bound."""
+    return torch.cat([tensor.new_zeros(by), tensor.reshape(-1)])[by:].view(tensor.shape)
