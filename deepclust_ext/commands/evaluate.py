@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from deepclust_ext.commands._labels import Classes, read_classes
 from deepclust_ext.commands._parser import Parser
 from deepclust_ext.commands._run import load, open_for_reading
 from deepclust_ext.commands._show import DIAGNOSTICS, SCORES, diagnostic_cells, figure, note, score_cells, table
 from deepclust_ext.data import ImageData, Items
 from deepclust_ext.data.folder import classes_of
 from deepclust_ext.data.images import as_float
+from deepclust_ext.data.later_classes import Classes, read_classes
 from deepclust_ext.data.source import Source, check_digest, source_of
 from deepclust_ext.embed import load_embedded
 from deepclust_ext.evaluate import (

@@ -19,8 +19,10 @@ def confusion(run: Run, known: Known, mapping: Labels | None) -> tuple[Labels, l
     Clusters that are matched come first, in the order of their classes: a good clustering has its counts on the
     diagonal.
     """
-    inside = run.labels >= 0
-    if known.classes is None or mapping is None or not inside.any():
+    if known.classes is None or mapping is None:
+        return None
+    inside = (run.labels >= 0) & (known.classes >= 0)
+    if not inside.any():
         return None
     counts = evaluate.contingency(run.labels[inside], known.classes[inside])
     # The table's columns are the classes that occur among these images.
@@ -56,6 +58,6 @@ def confusion_table(run: Run, known: Known, mapping: Labels | None) -> str:
     return (
         '<p class="note">Lines are clusters, columns classes; each cluster is matched to one class at most (Hungarian '
         f"method), and its cell is framed. Off the frames is what ACC counts as wrong.{part}</p>"
-        f'<div class="scroll"><table class="confusion"><thead><tr><td></td>{head}</tr></thead>'
+        f'<div class="scroll" tabindex="0"><table class="confusion"><thead><tr><td></td>{head}</tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table></div>"
     )

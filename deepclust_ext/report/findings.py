@@ -121,7 +121,8 @@ def _baselines(run: Run, rows: Sequence[ScoreRow]) -> list[Finding]:
                     "bad",
                     f"Below {pixels.name}",
                     f"Clustering the {what} as they are, in seconds and without any training, comes closer to the "
-                    f"classes (NMI {against:.3f}) than this run (NMI {same:.3f}): what it has learnt does not help.",
+                    f"classes (NMI {against:.3f}) than this run (NMI {same:.3f}): for clusters, what it has learnt "
+                    "does not help.",
                     "Train longer (--epochs), start from a configuration made for such data (--config), or take "
                     "another method; deepclust fit kmeans gives the better labels at once.",
                 )

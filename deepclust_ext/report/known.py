@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ import torch
 from deepclust_ext.data.embeddings import EmbeddingData
 from deepclust_ext.data.images import as_float
 from deepclust_ext.data.items import Items
+from deepclust_ext.data.later_classes import Classes
 from deepclust_ext.data.load import KNOWN_NAMES
 from deepclust_ext.data.pool import DECODE_BYTES, Budget, in_order
 from deepclust_ext.data.reading import Reading, read_file
@@ -93,13 +94,15 @@ class Known:
     pictures : Pictures or None
         None where there are no images, or they are not where they were.
     classes : ndarray of int64, shape (N,), or None
-        0 to C - 1.
+        0 to C - 1; -1 for an image whose class is not known.
     class_names : tuple of str
         C names.
     remarks : tuple of str
         What a reader should know: sentences.
     items : Items or None
         The data themselves, where they were loaded.
+    folder : Path or None
+        That of the images, where they are files.
     """
 
     pictures: Pictures | None = None
@@ -107,6 +110,18 @@ class Known:
     class_names: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     items: Items | None = None
+    folder: Path | None = None
+
+    @property
+    def classed(self) -> npt.NDArray[np.bool_] | None:
+        """Which images have a class, (N,); None where no classes are known."""
+        return None if self.classes is None else self.classes >= 0
+
+    def with_classes(self, found: Classes, file: str) -> Known:
+        """With classes that came after the run, from `file`, in place of those of the data."""
+        classes = np.full(len(found.rows) + len(found.unlabelled), -1, dtype=np.int64)
+        classes[found.rows] = found.y
+        return replace(self, classes=classes, class_names=found.names, remarks=(*self.remarks, *found.remarks(file)))
 
 
 def known_of(run: Run, *, data: str | None = None, images: str | None = None, folder_labels: bool = False) -> Known:
@@ -159,12 +174,12 @@ def _of_folder(run: Run, source: Source, own: FilePictures | None) -> Known:
     side = max(shape[1:], default=None) if source.image_size is None else None
     pictures = own or FilePictures(Path(source.data), run.names, reading, side)
     if not _any_there(pictures):
-        return Known(remarks=(_gone(source),))
+        return Known(remarks=(_gone(source),), folder=Path(source.data))
     if not source.folder_labels or any("/" not in name for name in run.names):
-        return Known(pictures)
+        return Known(pictures, folder=Path(source.data))
     folders = [name.split("/", 1)[0] for name in run.names]
     names, classes = np.unique(folders, return_inverse=True)
-    return Known(pictures, classes.astype(np.int64), tuple(map(str, names)))
+    return Known(pictures, classes.astype(np.int64), tuple(map(str, names)), folder=Path(source.data))
 
 
 def _any_there(pictures: FilePictures) -> bool:

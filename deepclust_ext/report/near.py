@@ -45,12 +45,14 @@ def neighbours(run: Run, embeddings: Floats, rows: Labels, classes: Labels | Non
     classes : ndarray of int64, shape (N,), optional
     """
     found = knn(torch.from_numpy(embeddings[rows]), min(NEIGHBOURS, len(rows) - 1)).indices.numpy()
-    groups = (run.labels if classes is None else classes)[rows]
+    # Where some have no class, agreement in class would say little.
+    by_class = classes is not None and bool((classes >= 0).all())
+    groups = (classes if classes is not None and by_class else run.labels)[rows]
     same = (groups[found] == groups[:, None]).mean(1)
     sure = np.nan_to_num(run.confidence[rows], nan=-1.0)
     # lexsort's last key counts first; ties go to the lowest row.
     worst = np.lexsort((-sure, same))
-    return Near(found, worst[same[worst] < 1][:WORST], classes is not None)
+    return Near(found, worst[same[worst] < 1][:WORST], by_class)
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class ClusterFacts:
     leak : float
         The share that is there.
     purity : float or None
-        Share of its most frequent class.
+        Share of its most frequent class, among its images whose class is known.
     classes : list of (int, float)
         Its most frequent classes with their shares.
     matched : int or None
@@ -107,10 +109,10 @@ def cluster_facts(
         facts: dict[str, object] = {}
         if near is not None and (inside := shown == cluster).any():
             facts |= _neighbourhood(cluster, shown[near.indices[inside]])
-        if classes is not None and members.any():
-            values, counts = np.unique(classes[members], return_counts=True)
+        if classes is not None and (classed := members & (classes >= 0)).any():
+            values, counts = np.unique(classes[classed], return_counts=True)
             order = np.argsort(-counts, kind="stable")[:3]
-            shares = counts[order] / members.sum()
+            shares = counts[order] / counts.sum()
             facts |= {
                 "purity": float(shares[0]),
                 "classes": tuple(zip(values[order].tolist(), shares.tolist(), strict=True)),

@@ -35,7 +35,7 @@ class Content:
         rows, classes = self.shown.rows, known.classes
         self.mapping = None
         if classes is not None:
-            inside = run.labels >= 0
+            inside = (run.labels >= 0) & (classes >= 0)
             if inside.any():
                 self.mapping = evaluate.hungarian_mapping(run.labels[inside], classes[inside])
         self.near: near.Near | None = None

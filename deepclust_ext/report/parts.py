@@ -58,8 +58,8 @@ def _heads(run: Run) -> str:
         "<h3>Heads</h3><p>Each head labels the images on its own. The labels come from the head whose labels of two "
         "views agree best; no classes are used for that. <code>deepclust report RUN --head H</code> makes this page "
         "for the clusters of another head.</p>"
-        f'<div class="scroll"><table class="scores"><thead><tr>{titles}</tr></thead><tbody>{"".join(body)}</tbody>'
-        "</table></div>"
+        f'<div class="scroll" tabindex="0"><table class="scores"><thead><tr>{titles}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>"
     )
 
 
@@ -104,9 +104,9 @@ def _merges(run: Run) -> str:
         lines.append(f'<tr><th scope="row">{escape(name)}{mark}</th>{scores}</tr>')
     return (
         f"<p>Clusters of the periods: {counts}.</p>"
-        '<div class="scroll"><table class="scores"><thead><tr><th scope="col">last merge</th><th scope="col">clusters'
-        '</th><th scope="col">ACC</th><th scope="col">NMI</th><th scope="col">ARI</th></tr></thead>'
-        f"<tbody>{''.join(lines)}</tbody></table></div>"
+        '<div class="scroll" tabindex="0"><table class="scores"><thead><tr><th scope="col">last merge</th>'
+        '<th scope="col">clusters</th><th scope="col">ACC</th><th scope="col">NMI</th><th scope="col">ARI</th></tr>'
+        f"</thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
 
 

@@ -120,7 +120,7 @@ def _map(places: Places, of: Labels, colours: list[str], names: Sequence[str] | 
     for line, group in enumerate(groups):
         y = 34 + 13.5 * line
         sheet.dot(side + 13, y, 4, rgb(colours[group] if group >= 0 else NONE))
-        name = names[group] if names is not None else f"cluster {group}" if group >= 0 else "none"
+        name = "none" if group < 0 else names[group] if names is not None else f"cluster {group}"
         sheet.text(side + 22, y, name[:16], size=9.5)
     return sheet.png()
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepclust_ext import evaluate
+from deepclust_ext.data.later_classes import Classes
 from deepclust_ext.runs import RunDirectory, RunError
 
 Labels = npt.NDArray[np.int64]
@@ -24,6 +25,9 @@ Record = dict[str, Any]
 # Images that belong to no cluster have this label.
 APART = -1
 SCORES = ("acc_hungarian", "nmi", "ari", "acc_majority")
+# What metrics.json and the log have by classes.
+JUDGED = frozenset({*SCORES, "scores", "kmeans_pixels", "below_kmeans_pixels", "nmi_labels", "knn_accuracy",
+                    "consistency", "anchor_consistency", "top5"})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,14 @@ class Run:
         if self.head is not None:
             return dict(self.metrics["heads"][self.head].get("scores", {}))
         return dict(self.metrics.get("scores", {}))
+
+    def judged_by(self, found: Classes) -> Run:
+        """The same run without what other classes have said of it; `evaluate` may have had these."""
+        evaluation = self.metrics.get("evaluation") or {}
+        own = evaluation.get("labels") or {}
+        same = own.get("n_images") == len(found.rows) and own.get("classes") == list(found.names)
+        metrics = _unjudged(self.metrics) | {"evaluation": evaluation if same else {}}
+        return replace(self, metrics=metrics, log=_unjudged(self.log))
 
     def of_head(self, head: int, labels: Labels, confidence: Floats) -> Run:
         """The same run with another head's labels."""
@@ -156,6 +168,10 @@ class Seeds:
     metrics: Mapping[int, Record]
     agreement: tuple[float, ...] = field(default=())
 
+    def without_scores(self) -> Seeds:
+        """The same seeds without what classes have said of them."""
+        return replace(self, metrics=_unjudged(dict(self.metrics)))
+
     def mean(self, key: str, part: str = "scores") -> tuple[float, float] | None:
         """Mean and sample standard deviation of a score; None where not all have it."""
         values = [
@@ -166,6 +182,15 @@ class Seeds:
         if len(values) < max(2, len(self.metrics)):
             return None
         return statistics.fmean(values), statistics.stdev(values)
+
+
+def _unjudged(value: Any) -> Any:
+    """A record, or a list of them, without what classes have said."""
+    if isinstance(value, list):
+        return [_unjudged(each) for each in value]
+    if isinstance(value, dict):
+        return {key: _unjudged(each) for key, each in value.items() if key not in JUDGED}
+    return value
 
 
 def find_members(out: Path) -> dict[int, Path]:

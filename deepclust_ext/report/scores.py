@@ -87,9 +87,11 @@ def mean_row(name: str, seeds: Seeds) -> ScoreRow:
 
 
 def own_scores(run: Run, known: Known) -> dict[str, float]:
-    """Scores of the labels where the run has none but classes are known now; images apart are left out."""
-    inside = run.labels >= 0
-    if known.classes is None or not inside.any():
+    """Scores of the labels where the run has none but classes are known now; images apart or without are left out."""
+    if known.classes is None:
+        return {}
+    inside = (run.labels >= 0) & (known.classes >= 0)
+    if not inside.any():
         return {}
     return dict(evaluate.scores(run.labels[inside], known.classes[inside]))
 
@@ -101,11 +103,11 @@ def kmeans_embedding(run: Run, known: Known) -> dict[str, Any] | None:
     evaluated = ((run.metrics.get("evaluation") or {}).get("clusterers") or {}).get("kmeans")
     if evaluated:
         return dict(evaluated)
-    n_clusters = min(int(run.metrics.get("n_clusters", run.n_clusters)), len(run.labels))
-    rows: Labels = np.arange(len(run.labels))
+    rows: Labels = np.flatnonzero(known.classes >= 0)
+    n_clusters = min(int(run.metrics.get("n_clusters", run.n_clusters)), len(rows))
     if len(rows) > max(BASELINE_IMAGES, n_clusters):
         order = torch.randperm(len(rows), generator=derive_generator(run.seed, "baseline")).numpy()
-        rows = np.sort(order[: max(BASELINE_IMAGES, n_clusters)])
+        rows = rows[np.sort(order[: max(BASELINE_IMAGES, n_clusters)])]
     labels = evaluate.cluster_features(run.embeddings[rows], n_clusters, seed=run.seed)
     return dict(evaluate.scores(labels, known.classes[rows]))
 
@@ -133,7 +135,7 @@ def score_table(rows: Sequence[ScoreRow]) -> str:
         )
         body.append(f'<tr{" class=ours" if row.ours else ""}><th scope="row">{escape(row.name)}</th>{cells}</tr>')
     return (
-        '<div class="scroll"><table class="scores"><thead><tr><th scope="col">what</th>'
+        '<div class="scroll" tabindex="0"><table class="scores"><thead><tr><th scope="col">what</th>'
         f"{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
     )
 

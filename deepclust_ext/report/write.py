@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from deepclust_ext.data.later_classes import read_classes
 from deepclust_ext.methods import Clusterer
 from deepclust_ext.report.known import known_of, load_for_heads
 from deepclust_ext.report.page import Content
@@ -29,6 +30,8 @@ class Options:
         A folder with the images that embeddings were made of.
     folder_labels : bool
         Sub-folders are classes.
+    labels : str, optional
+        A CSV file with the columns path and label: classes, of some images or all, in place of those of the data.
     head : int, optional
         Show this head's clusters.
     seed : int, optional
@@ -40,6 +43,7 @@ class Options:
     data: str | None = None
     images: str | None = None
     folder_labels: bool = False
+    labels: str | None = None
     head: int | None = None
     seed: int | None = None
     umap: bool = False
@@ -70,6 +74,10 @@ def write_report(path: Path, options: Options | None = None, out: Path | None = 
     member, seeds = _which(path, options)
     run = read_run(RunDirectory(member, mode="read"))
     known = known_of(run, data=options.data, images=options.images, folder_labels=options.folder_labels)
+    if options.labels is not None:
+        found = read_classes(options.labels, run.names, known.folder)
+        known = known.with_classes(found, options.labels)
+        run, seeds = run.judged_by(found), None if seeds is None else seeds.without_scores()
     if options.head is not None:
         run = _of_head(run, options)
     content = Content(run, known, seeds, umap=options.umap)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from support.browser import Browser, find_browser
 from support.reports import make_runs
 
 from deepclust_ext.cli import main
+from deepclust_ext.report.parts import CONCLUSIONS
 
 pytestmark = pytest.mark.skipif(find_browser() is None, reason="needs chromium")
 
@@ -70,6 +72,20 @@ def test_it_looks_on_every_screen(browser, runs, tmp_path, width, phone, dark):
     assert (np.median(pixels) < 80) if dark else (np.median(pixels) > 200)
     # Text is there, and differs from what is behind it.
     assert np.ptp(pixels) > 150
+
+
+def test_all_that_methods_add_fits_a_phone(browser, runs, tmp_path):
+    """The longest names, with figures of several digits that stay on one line."""
+    run = shutil.copytree(runs["jule"], tmp_path / "run")
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["conclusion"] = dict.fromkeys(CONCLUSIONS, 1234.567)
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    assert main(["report", str(run), "--quiet"]) == 0
+    opened(browser, run, width=390, phone=True)
+    assert browser.run("document.querySelectorAll('#method .facts tr').length") == len(CONCLUSIONS)
+    assert browser.run("document.documentElement.scrollWidth") <= 390
+    high = "Math.max(...[...document.querySelectorAll('#method .facts td')].map(cell => cell.offsetHeight))"
+    assert browser.run(high) < 80
 
 
 def test_a_click_shows_the_neighbours_that_were_found(browser, runs):

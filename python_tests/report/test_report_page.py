@@ -191,6 +191,66 @@ def test_names_of_classes_are_those_of_the_folders(runs, tmp_path):
     assert "kind2" in Elements(text).text
 
 
+def write_classes(path, given):
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "label"), *given.items()])
+    return path
+
+
+def test_classes_of_a_csv_have_its_names_and_take_the_place_of_others(runs, tmp_path):
+    """The scores are with these classes alone, also where the run had others."""
+    kinds = ["ant", "bee", "</script>"]
+    labels = {str(row): kinds[row % 3] for row in range(120)}
+    text, data = page_of(runs["jule"], tmp_path, "--labels", str(write_classes(tmp_path / "later.csv", labels)))
+    assert data["classNames"] == sorted(kinds)
+    assert [data["classNames"][each] for each in data["classes"]] == list(labels.values())
+    assert "ant" in Elements(text).text
+    found = scores(data["cluster"], data["classes"])
+    own = re.search(r"<tr class=ours>(.*?)</tr>", text, re.DOTALL)[1]
+    assert f"<td>{found['nmi']:.3f}</td>" in re.sub(" class=best", "", own)
+    # Of the run's own classes.
+    metrics = json.loads((runs["jule"] / "metrics.json").read_text())
+    assert "k-means on pixels" not in Elements(text).text
+    assert f"{metrics['scores']['nmi']:.3f}</td>" not in text
+
+
+def test_images_without_a_class_are_in_no_score(runs, tmp_path):
+    labels = {str(row): ("ant", "bee")[row % 2] for row in range(0, 120, 3)}
+    path = write_classes(tmp_path / "some.csv", labels | {"nobody.png": "ant"})
+    text, data = page_of(runs["jule"], tmp_path, "--labels", str(path))
+    classes, clusters = np.array(data["classes"]), np.array(data["cluster"])
+    known = classes >= 0
+    assert known.tolist() == [str(row) in labels for row in range(120)]
+    words = Elements(text).text
+    assert "80 of 120 images have no label" in words
+    assert "1 row of" in words
+    assert f"{scores(clusters[known], classes[known])['nmi']:.3f}" in words
+    table = re.search(r'<table class="confusion">.*?</table>', text, re.DOTALL)[0]
+    assert sum(int(count or 0) for count in re.findall(r"<td style[^>]*>(\d*)</td>", table)) == 40
+    for number, card in re.findall(r'id="cluster-(\d+)"(.*?)</article>', text, re.DOTALL):
+        counts = np.bincount(classes[known & (clusters == int(number))], minlength=2)
+        if counts.sum():
+            assert f"purity {100 * counts.max() / counts.sum():.0f} %" in card
+        else:
+            assert "purity" not in card
+
+
+def test_what_evaluate_said_of_the_same_classes_is_shown(copy, tmp_path, capsys):
+    run = copy("folder")
+    names = [row["path"] for row in csv.DictReader((run / "labels.csv").open())]
+    photos = yaml.safe_load((run / "config.yaml").read_text())["data"]["request"]["data"]
+    labels = write_classes(tmp_path / "all.csv", {f"{photos}/{name}": f"kind of {name[4]}" for name in names})
+    assert main(["evaluate", str(run), "--labels", str(labels), "--quiet"]) == 0
+    pixels = json.loads((run / "metrics.json").read_text())["evaluation"].get("kmeans_pixels")
+    text, data = page_of(run, tmp_path, "--labels", str(labels))
+    assert data["classNames"][0] == "kind of 0"
+    assert ("k-means on pixels" in Elements(text).text) == (pixels is not None)
+    other = write_classes(tmp_path / "other.csv", {name: name[-5] for name in names})
+    assert "k-means on pixels" not in Elements(page_of(run, tmp_path, "--labels", str(other))[0]).text
+    assert main(["report", str(run), "--labels", str(tmp_path / "none.csv")]) == 2
+    assert "--labels must be a file that can be read" in capsys.readouterr().err
+
+
 def test_thumbnails_are_the_images(runs, tmp_path):
     """Read back from their sheet, through JPEG; from memory and from files."""
     for kind in ("dhog", "folder"):

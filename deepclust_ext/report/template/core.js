@@ -25,11 +25,12 @@ if (page.sheet) {
 
 const clusterName = (cluster) => (cluster < 0 ? "in no cluster" : `cluster ${cluster}`);
 const colourOf = (cluster) => page.colours[cluster] || "#8a8a8a";
-const className = (row) => (page.classes ? page.classNames[page.classes[row]] : null);
+// Where some images have no class, neighbours are compared by cluster.
+const compared = page.classes && page.classes.every((each) => each >= 0) ? "class" : "cluster";
 
 function describe(row) {
   const parts = [clusterName(page.cluster[row])];
-  if (page.classes) parts.push(`class ${className(row)}`);
+  if (page.classes) parts.push(page.classes[row] < 0 ? "class unknown" : `class ${page.classNames[page.classes[row]]}`);
   if (page.sure[row] !== null) parts.push(`confidence ${page.sure[row].toFixed(2)}`);
   return parts.join(", ");
 }
@@ -100,12 +101,11 @@ function inspect(row) {
   const close = make("button", { type: "button", className: "close", "aria-label": "Close", text: "\u00d7", onclick: closeInspector });
   const parts = [close, make("div", { className: "who" }, ...(page.sheet ? [image] : []), facts)];
   if (page.near) {
-    const by = page.classes ? "class" : "cluster";
     const box = make("div", { className: "thumbs" });
-    const near = page.near[row];
-    showThumbs(box, near, near.length, sameAs(row, by));
-    const same = near.filter((other) => sameAs(row, by)(other) === "same").length;
-    parts.push(make("h4", { text: `Nearest neighbours: ${same} of ${near.length} of the same ${by} (green)` }), box);
+    const near = page.near[row], frame = sameAs(row, compared);
+    showThumbs(box, near, near.length, frame);
+    const same = near.filter((other) => frame(other) === "same").length;
+    parts.push(make("h4", { text: `Nearest neighbours: ${same} of ${near.length} of the same ${compared} (green)` }), box);
   } else parts.push(make("p", { className: "note", text: "This page has no embeddings, so no neighbours." }));
   inspector.replaceChildren(...parts);
   inspector.dataset.row = row;

@@ -10,7 +10,8 @@
   let current = null, selected = null, only = null, points = [];
 
   const groupOf = (by, row) => (by === "class" ? page.classes[row] : page.cluster[row]);
-  const colour = (by, row) => (by === "class" ? page.classColours[page.classes[row]] : colourOf(page.cluster[row]));
+  const colour = (by, row) => (by === "class" ? classColour(page.classes[row]) : colourOf(page.cluster[row]));
+  const classColour = (group) => page.classColours[group] || "#8a8a8a";
 
   function load() {
     const map = page.maps[Number(projection.value)];
@@ -144,9 +145,9 @@
     const by = list.dataset.keys;
     const groups = [...new Set(by === "class" ? page.classes : page.cluster)].sort((a, b) => a - b).slice(0, 60);
     for (const group of groups) {
-      const name = by === "class" ? page.classNames[group] : group < 0 ? "none" : String(group);
+      const name = group < 0 ? "none" : by === "class" ? page.classNames[group] : String(group);
       const swatch = make("span", { className: "swatch" });
-      swatch.style.background = by === "class" ? page.classColours[group] : colourOf(group);
+      swatch.style.background = by === "class" ? classColour(group) : colourOf(group);
       const button = make("button", { type: "button", "aria-pressed": "false", title: "Show this one alone" }, swatch, name);
       button.addEventListener("click", () => {
         const off = only && only.by === by && only.group === group;

@@ -79,7 +79,7 @@
   function words(node) {
     const text = `${size[node].toLocaleString("en")} ${size[node] === 1 ? "image" : "images"}`;
     if (!page.classes) return text;
-    const rows = imagesOf(node, Infinity), counts = new Map();
+    const rows = imagesOf(node, Infinity).filter((row) => page.classes[row] >= 0), counts = new Map();
     for (const row of rows) counts.set(page.classes[row], (counts.get(page.classes[row]) || 0) + 1);
     const [best, number] = [...counts].sort((a, b) => b[1] - a[1] || a[0] - b[0])[0] || [null, 0];
     return best === null ? text : `${text}, ${Math.round((100 * number) / rows.length)} % class ${page.classNames[best]}`;

@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from deepclust_ext.commands._parser import UsageError
-
 # Names that a message shows, and that metrics.json keeps.
 SHOWN, KEPT = 3, 100
 
@@ -83,7 +81,7 @@ def read_classes(file: str, names: Sequence[str], folder: Path | None = None) ->
 
     Raises
     ------
-    UsageError
+    ValueError
         If there are no such columns, a path has two labels, or fewer than two images get one.
     """
     known = {name: row for row, name in enumerate(names)}
@@ -94,13 +92,13 @@ def read_classes(file: str, names: Sequence[str], folder: Path | None = None) ->
         if row is None:
             unmatched.append(path)
         elif label and found.setdefault(row, label) != label:
-            raise UsageError(
+            raise ValueError(
                 f"--labels must give an image one label, got {found[row]!r} and, in line {number} of {file}, {label!r} "
                 f"for {path!r}"
             )
     if len(found) < 2:
         hint = f"the file names {_some(unmatched)}, the run {_some(names)}" if unmatched else "the file has no labels"
-        raise UsageError(f"--labels must give at least two images of the run a label, got {len(found)}: {hint}")
+        raise ValueError(f"--labels must give at least two images of the run a label, got {len(found)}: {hint}")
     rows = np.array(sorted(found), dtype=np.int64)
     classes, y = np.unique(np.array([found[row] for row in rows.tolist()]), return_inverse=True)
     unlabelled = tuple(name for row, name in enumerate(names) if row not in found)
@@ -115,15 +113,15 @@ def _read(file: str) -> list[tuple[int, str, str]]:
             reader = csv.DictReader(stream)
             header = reader.fieldnames or []
             if not {"path", "label"} <= set(header):
-                raise UsageError(
+                raise ValueError(
                     f"--labels must be a CSV file with the columns path and label, got {', '.join(header) or 'none'} "
                     f"in {file!r}"
                 )
             return [(reader.line_num, row["path"] or "", (row["label"] or "").strip()) for row in reader]
     except OSError as error:
-        raise UsageError(f"--labels must be a file that can be read, got {file!r}: {error.strerror}") from error
+        raise ValueError(f"--labels must be a file that can be read, got {file!r}: {error.strerror}") from error
     except csv.Error as error:
-        raise UsageError(f"--labels must be a CSV file, got {file!r}: {error}") from error
+        raise ValueError(f"--labels must be a CSV file, got {file!r}: {error}") from error
 
 
 def _spellings(path: str, folder: Path | None) -> list[str]:
