@@ -16,10 +16,12 @@ from deepclust_ext.data import ImageData, Items, holds_embeddings
 from deepclust_ext.data.copies import identical_files
 from deepclust_ext.data.images import as_float
 from deepclust_ext.data.source import Source
-from deepclust_ext.runs import write_csv
+from deepclust_ext.runs import RunDirectory, write_csv
 
 # Of embeddings 1 - cosine, of pixels the root of the mean squared difference.
 DISTANCE = {"embeddings": 0.05, "images": 0.05}
+# In a run's folder, what the page shows.
+RUN_FILE = "duplicates.csv"
 # Pixels of both sides that pictures are compared by.
 SIZE = 32
 
@@ -33,7 +35,11 @@ def run(words: list[str]) -> int:
         f"difference of pixels in [0, 1], of images of {SIZE} x {SIZE}. Files with the same bytes are found by hash.",
     )
     parser.add_argument("--data", required=True, help="folder or file of images, or file of embeddings")
-    parser.add_argument("--out", required=True, help="CSV file of the groups; pairs go to OUT-pairs.csv")
+    parser.add_argument(
+        "--out",
+        required=True,
+        help="CSV file of the groups; pairs go to OUT-pairs.csv. RUN/duplicates.csv: deepclust report shows them",
+    )
     parser.add_argument("--distance", type=float, help="the largest that counts (default: 0.05)")
     parser.add_argument("--backbone", help="compare by embeddings of this network, as in deepclust embed")
     parser.add_argument("--weights", help="its weights")
@@ -65,14 +71,23 @@ def run(words: list[str]) -> int:
     pairs, groups = duplicates(images, source.folder, distance)
     write_csv(out.with_name(f"{out.stem}-pairs.csv"), ("path", "other", "distance", "identical"), pairs)
     write_csv(out, ("group", "path"), groups)
+    n_groups = groups[-1][0] + 1 if groups else 0
+    same = sum(identical == "yes" for *_, identical in pairs)
+    record = {"distance": distance, "pairs": len(pairs), "groups": n_groups, "in_groups": len(groups), "copies": same}
+    _note_in_run(out, record)
     if not found.quiet:
-        n_groups = groups[-1][0] + 1 if groups else 0
-        same = sum(identical == "yes" for *_, identical in pairs)
         print(
             f"{len(images)} {images.kind}: {n_groups} groups of {len(groups)} within {distance:g}, "
             f"{len(groups) - n_groups} more than one of each; {same} files are copies of another; groups: {out}"
         )
     return 0
+
+
+def _note_in_run(out: Path, record: dict[str, Any]) -> None:
+    """Put figures into the metrics of the run whose folder the groups are in, if they are in one as the page wants."""
+    if out.name == RUN_FILE and (out.parent / "config.yaml").is_file():
+        with RunDirectory(out.parent, mode="resume") as folder:
+            folder.write_metrics({**folder.read_metrics(), "duplicates": record})
 
 
 def duplicates(

@@ -13,10 +13,12 @@ from deepclust_ext.report.chart import svg
 from deepclust_ext.report.choose import Shown, choose
 from deepclust_ext.report.colours import class_colours, palette
 from deepclust_ext.report.confusion import confusion_table
+from deepclust_ext.report.copies import copies_part
 from deepclust_ext.report.curves import charts
 from deepclust_ext.report.findings import findings
 from deepclust_ext.report.html import asset, clean, embed_json, escape, fill
 from deepclust_ext.report.known import Known
+from deepclust_ext.report.number import number_part
 from deepclust_ext.report.parts import method_part
 from deepclust_ext.report.places import Places, place
 from deepclust_ext.report.run import Run, Seeds
@@ -66,9 +68,11 @@ class Content:
             ("warnings", "In short", findings_list(self.findings)),
             ("scores", "Scores", score_table(self.rows) + legend(self.rows)),
             ("clusters", "Clusters", self._said() + clusters.cards(self.facts, self.shown, known, run)),
+            ("number", "How many clusters", number_part(run)),
             ("map", "Map", map_frame(self.maps, known, self.shown)),
             ("confusion", "Clusters against classes", confusion_table(run, known, self.mapping)),
             ("neighbours", "Worst neighbourhoods", clusters.worst(self.near)),
+            ("duplicates", "Near duplicates", copies_part(run, self.shown.rows)),
             ("curves", "Training", f'<div class="charts">{curves}</div>' if curves else ""),
             ("method", f"What {run.method} adds", part),
             ("settings", "Settings", settings(run)),

@@ -51,6 +51,19 @@ def test_confidence_is_the_margin_between_the_two_nearest_centroids():
     assert np.isfinite(KMeans(2).fit(np.zeros((5, 3), np.float32)).confidence_).all()
 
 
+def test_large_data_get_fewer_starts(monkeypatch):
+    from deepclust_ext.methods import kmeans as module
+
+    assert [module.starts_of(n, 100) for n in (1, 30_000, 30_001, 300_000, 300_001, 10**9)] == [10, 10, 9, 1, 1, 1]
+    x, _ = blobs()
+    monkeypatch.setattr(module, "STARTS_WORTH", 2 * 300 * 4)
+    model = KMeans(4).fit(x)
+    assert model.metrics_["conclusion"]["n_init"] == 2
+    found = deepclust_ext.kmeans(torch.from_numpy(x), 4, n_init=2, max_iter=300)
+    assert model.metrics_["conclusion"]["inertia"] == found.inertia.item()
+    assert KMeans(4, n_init=3).fit(x).metrics_["conclusion"]["n_init"] == 3
+
+
 def test_images_are_clustered_by_their_pixels():
     images = load_data("digits")
     model = KMeans(10).fit(images)
@@ -73,7 +86,7 @@ def test_a_run_folder_is_read_back_and_resumed(tmp_path):
     resumed = KMeans(4).fit(x, y, run=tmp_path / "run", resume="auto")
     assert np.array_equal(resumed.confidence_, first.confidence_)
     assert np.array_equal(resumed.predict(x), first.labels_)
-    with pytest.raises(ResumeMismatchError, match="n_init was 10 and is now 3"):
+    with pytest.raises(ResumeMismatchError, match="n_init was None and is now 3"):
         KMeans(4, n_init=3).fit(x, y, run=tmp_path / "run", resume=True)
     with pytest.raises(ResumeMismatchError, match="digest"):
         KMeans(4).fit(x + 1, run=tmp_path / "run", resume=True)
