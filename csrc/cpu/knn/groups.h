@@ -207,9 +207,9 @@ inline bool alone(const Groups& groups, int64_t own, const float* row, float kth
   return true;
 }
 
-// Brings the strays, but for `skip`, into a row's k nearest, which are in order.
-inline void offer_strays(const Groups& groups, const PackedPoints<float>& points, const float* row, int64_t skip,
-                         int64_t k, float* values, int64_t* indices) {
+// Brings the strays into a row's k nearest, which are in order. The row is none of them.
+inline void offer_strays(const Groups& groups, const PackedPoints<float>& points, const float* row, int64_t k,
+                         float* values, int64_t* indices) {
   const int64_t strays = static_cast<int64_t>(groups.strays.size());
   const Buffer<float> costs(strays);
   costs_of(true, row, points.rows, points.row_stride, points.depth, groups.strays.data(), strays, costs.get());
@@ -218,7 +218,7 @@ inline void offer_strays(const Groups& groups, const PackedPoints<float>& points
     const auto before = [&](int64_t at) {
       return costs.get()[s] < values[at] || (costs.get()[s] == values[at] && j < indices[at]);
     };
-    if (j == skip || !before(k - 1)) continue;
+    if (!before(k - 1)) continue;
     int64_t at = k - 1;
     for (; at > 0 && before(at - 1); --at) {
       values[at] = values[at - 1];

@@ -83,7 +83,7 @@ bool grouped_search(const PackedPoints<float>& points, const PackedPoints<float>
           indices[i * k + c] = members[static_cast<size_t>(places.get()[m * k + c])];
         }
         if (alone(*groups, g, asking.row(i), found.get()[m * k + k - 1]))
-          offer_strays(*groups, points, asking.row(i), graph ? i : -1, k, values + i * k, indices + i * k);
+          offer_strays(*groups, points, asking.row(i), k, values + i * k, indices + i * k);
         else
           open[static_cast<size_t>(i)] = 1;
       }
