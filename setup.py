@@ -5,9 +5,11 @@ from __future__ import annotations
 import glob
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 
 from setuptools import setup
 
@@ -20,11 +22,11 @@ CXX_FLAGS = [
     "-O3",
     "-std=c++20",
     "-fvisibility=hidden",
-    "-ffp-contract=fast",
-    "-fno-math-errno",
     # After what CFLAGS holds: NaN and infinity are looked for.
     "-fno-fast-math",
     "-fno-finite-math-only",
+    "-ffp-contract=fast",  # after -fno-fast-math, with which clang++ takes it back
+    "-fno-math-errno",
     "-Wall",
     "-Wno-psabi",
     f"-DTORCH_TARGET_VERSION=0x{TORCH_FLOOR[0]:02x}{TORCH_FLOOR[1]:02x}000000000000",
@@ -88,6 +90,16 @@ def machine_flags(compiler: str) -> list[str]:
     return [] if "__clang__" in ended.stdout else ["-march=x86-64", "-mtune=generic"]
 
 
+def debug_flags(environ: Mapping[str, str]) -> list[str]:
+    """What undoes the -g that most Pythons compile extensions with, 15 MB of ours; a -g in CFLAGS or CXXFLAGS stays.
+
+    Names of functions are kept, for stack traces and profilers.
+    """
+    words = f"{environ.get('CFLAGS', '')} {environ.get('CXXFLAGS', '')}".split()
+    asked = [word for word in words if re.fullmatch(r"-g(gdb|dwarf)?(-?\d)?", word)]
+    return [] if asked and asked[-1] != "-g0" else ["-g0"]
+
+
 def have_ninja() -> bool:
     """Whether ninja is there; without it the build still works, one file at a time."""
     from torch.utils.cpp_extension import is_ninja_available
@@ -108,7 +120,7 @@ def cpu_extension(compiler: str):
     return CppExtension(
         "deepclust_ext._C",
         sorted(["csrc/library.cpp", *glob.glob("csrc/cpu/*/*.cpp")]),
-        extra_compile_args={"cxx": [*CXX_FLAGS, *machine_flags(compiler)]},
+        extra_compile_args={"cxx": [*CXX_FLAGS, *machine_flags(compiler), *debug_flags(os.environ)]},
         extra_link_args=LINK_FLAGS,
         depends=sorted(glob.glob("csrc/**/*.h", recursive=True)),
         py_limited_api=True,
@@ -160,6 +172,7 @@ def cuda_extension(toolkit: setup_cuda.Toolkit, compiler: str):
             "cxx": [
                 *CXX_FLAGS,
                 *machine_flags(compiler),
+                *debug_flags(os.environ),
                 "-DUSE_CUDA",
                 f'-DDC_CUDA_ARCHITECTURES="{" ".join(architectures)}"',
             ],

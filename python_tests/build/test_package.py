@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import re
@@ -110,6 +111,40 @@ def test_the_cuda_library_needs_only_the_stable_abi_and_cuda():
     defined = subprocess.run(["nm", "-D", "--defined-only", library], capture_output=True, text=True, check=True)
     ours = [name.split()[-1] for name in defined.stdout.splitlines() if "deepclust" in name]
     assert ours == ["deepclust_cuda_architectures"]
+
+
+AUDIT = shutil.which("torch-abi-audit", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+
+
+@pytest.mark.skipif(AUDIT is None, reason="needs torch-abi-audit")
+@pytest.mark.parametrize("name", ["cpu_library", "cuda_library"])
+def test_torch_abi_audit_finds_it_stable(name):
+    """By its own lists of the stable ABI's symbols, and from the oldest torch that we build for."""
+    info = deepclust_ext.build_info()
+    if info[name] is None:
+        pytest.skip(f"_C_cuda is not loaded: {info['cuda_reason']}")
+    command = [AUDIT, "--json", "--check", "torch", LIBRARY.with_name(info[name])]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    (found,) = json.loads(ended.stdout)["bundled_libs"]
+    assert found["torch"]["stable"]
+    assert found["torch"]["unstable_symbols"] == found["torch"]["unknown_shim_symbols"] == []
+    floor = re.search(r"torch>=([\d.]+)", " ".join(importlib.metadata.requires("deepclust_ext")))[1]
+    assert found["torch"]["min_torch_version"] == f"{floor}.0"
+
+
+@pytest.mark.skipif(shutil.which("readelf") is None, reason="needs binutils")
+@pytest.mark.skipif("-g" in os.environ.get("CFLAGS", ""), reason="CFLAGS asks for debug symbols")
+@pytest.mark.parametrize("name", ["cpu_library", "cuda_library"])
+def test_the_libraries_hold_no_debug_symbols(name):
+    """Most Pythons compile extensions with -g: ten times the size. Names of functions stay."""
+    info = deepclust_ext.build_info()
+    if info[name] is None:
+        pytest.skip(f"_C_cuda is not loaded: {info['cuda_reason']}")
+    command = ["readelf", "--wide", "--sections", LIBRARY.with_name(info[name])]
+    sections = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert ".dynsym" in sections
+    assert ".debug_info" not in sections
 
 
 def run(code: str) -> str:

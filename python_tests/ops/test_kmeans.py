@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -651,3 +653,19 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert int(output) < 60
+
+
+def test_a_great_max_iter_takes_no_memory():
+    """Records of 10^8 iterations would be 3.2 GB."""
+    code = """
+import torch, deepclust_ext
+from support.fuzz import limit_memory
+torch.set_num_threads(1)
+limit_memory(200 * 2**20)
+x = torch.randn(2000, 4, generator=torch.Generator().manual_seed(0))
+found, usual = (deepclust_ext.kmeans(x, 5, seed=0, max_iter=most) for most in (10**8, 100))
+print(torch.equal(found.labels, usual.labels), len(found.history) == len(usual.history) < 100)
+"""
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    ended = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=False)
+    assert ended.stdout == "True True\n", ended.stderr[-2000:]

@@ -25,13 +25,17 @@ inline float lost_product(int64_t d) {
 template <typename L, int Step>
 DC_INLINE void mix_lanes(typename Register<L, float>::type& v) {
   if constexpr (Step < Register<L, float>::kLanes) {
+    using V = typename Register<L, float>::type;
+    V sign, swapped;
+    for (int i = 0; i < Register<L, float>::kLanes; ++i) sign[i] = (i & Step) != 0 ? -1.0f : 1.0f;
+#if defined(__clang__)
+    for (int i = 0; i < Register<L, float>::kLanes; ++i) swapped[i] = v[i ^ Step];
+#else  // which g++ does lane by lane, where it is asked lane by lane
     typename Register<L, int32_t>::type partner;
-    typename Register<L, float>::type sign;
-    for (int i = 0; i < Register<L, float>::kLanes; ++i) {
-      partner[i] = i ^ Step;
-      sign[i] = (i & Step) != 0 ? -1.0f : 1.0f;
-    }
-    v = __builtin_shuffle(v, partner) + v * sign;
+    for (int i = 0; i < Register<L, float>::kLanes; ++i) partner[i] = i ^ Step;
+    swapped = __builtin_shuffle(v, partner);
+#endif
+    v = swapped + v * sign;
   }
 }
 

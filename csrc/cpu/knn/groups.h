@@ -1,4 +1,4 @@
-// Groups of rows for a graph where one centre does not suit all: groups far apart, or a few rows far from the rest.
+// Groups of rows where one centre does not suit all: groups far apart, or a few rows far from the rest.
 //
 // The filter's bounds are of rows less a centre, and err by a share of their distance from it. One row at 1e6 moves the
 // mean far from all others, and two groups 30 apart lie far from theirs: then the bounds tell nobody apart. So where
@@ -8,7 +8,8 @@
 //   |x - c_h| - r_h  >  the k-th distance,   r_h the largest distance of a row of h from c_h,
 //
 // and the few rows for which it does not hold are asked again among all. Strays, far from every centre or in a group of
-// few, are compared with every row. Values are computed by costs_of() from the same rows: not a bit depends on groups.
+// few, are compared with every row. Queries ask the group whose centre is nearest. Values are computed by costs_of()
+// from the same rows: not a bit depends on groups.
 //
 // Finding them costs a look at 256 rows: seeds as far from each other as can be, two of Lloyd's iterations, and seeds
 // that are near for their radius count as one. Only where the usual distance from a row's own centre is less than a
@@ -20,16 +21,22 @@
 #include <optional>
 #include <vector>
 
+#include "../../common/random.h"
 #include "lists.h"
 
 namespace deepclust::cpu {
 
-inline constexpr int64_t kGroupedRows = 2048;  // fewer are not worth a look
+inline constexpr int64_t kGroupedRows = 2048;  // a graph of fewer is not worth a look
 inline constexpr int64_t kGroupSample = 256;
 inline constexpr int64_t kMostGroups = 32;
 inline constexpr int64_t kFewestMembers = 64;
 
-// Where the rows of a graph gather.
+// Whether a search is so much work that a look at the rows costs little beside it.
+inline bool worth_a_look(int64_t asked, int64_t points) {
+  return points >= kGroupedRows && asked * points >= kGroupedRows * kGroupedRows / 8;
+}
+
+// Where rows gather.
 struct Groups {
   int64_t depth = 0;
   std::vector<float> centres;                 // [groups, depth]
@@ -55,8 +62,8 @@ class GroupFinder {
 
   // The centres, without members; none where one centre does for all.
   std::optional<Groups> centres() {
-    for (int64_t s = 0; s < kGroupSample; ++s)
-      sample_.push_back(static_cast<int32_t>(s * points_.count / kGroupSample));
+    RandomStream random(0, 0);  // at even steps, rows in turns would look like one group
+    for (int64_t s = 0; s < kGroupSample; ++s) sample_.push_back(static_cast<int32_t>(random.below(points_.count)));
     const float about_mean = usual([&](const float* row) { return squared_distance(row, mean_); });
     Groups groups;
     // Seeds are farther than means, but not by so much: most data end here.
@@ -200,19 +207,18 @@ inline bool alone(const Groups& groups, int64_t own, const float* row, float kth
   return true;
 }
 
-// Brings the strays into a row's k nearest, which are in order.
-inline void offer_strays(const Groups& groups, const PackedPoints<float>& points, int64_t i, int64_t k, float* values,
-                         int64_t* indices) {
+// Brings the strays into a row's k nearest, which are in order. The row is none of them.
+inline void offer_strays(const Groups& groups, const PackedPoints<float>& points, const float* row, int64_t k,
+                         float* values, int64_t* indices) {
   const int64_t strays = static_cast<int64_t>(groups.strays.size());
   const Buffer<float> costs(strays);
-  costs_of(true, points.row(i), points.rows, points.row_stride, points.depth, groups.strays.data(), strays,
-           costs.get());
+  costs_of(true, row, points.rows, points.row_stride, points.depth, groups.strays.data(), strays, costs.get());
   for (int64_t s = 0; s < strays; ++s) {
     const int64_t j = groups.strays[static_cast<size_t>(s)];
     const auto before = [&](int64_t at) {
       return costs.get()[s] < values[at] || (costs.get()[s] == values[at] && j < indices[at]);
     };
-    if (j == i || !before(k - 1)) continue;
+    if (!before(k - 1)) continue;
     int64_t at = k - 1;
     for (; at > 0 && before(at - 1); --at) {
       values[at] = values[at - 1];

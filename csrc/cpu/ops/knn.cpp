@@ -114,11 +114,6 @@ struct BadRow {
 };
 
 template <typename T>
-struct Rows {
-  const T* data;
-  int64_t stride, count;
-};
-template <typename T>
 BadRow search(const Rows<T>& x, const Rows<T>* query, int64_t depth, const std::string& metric, int64_t k,
               bool in_groups, T* values, int64_t* indices);
 
@@ -148,16 +143,12 @@ BadRow neighbours(PackedPoints<T> points, PackedPoints<T>* queries, const std::s
   const Buffer<T> mean(depth);
   for (int64_t d = 0; d < depth; ++d) mean.get()[d] = static_cast<T>(sums.get()[d] / static_cast<double>(points.count));
   if constexpr (std::is_same_v<T, float>)
-    if (in_groups && squared && queries == nullptr && points.count >= kGroupedRows) {
+    if (in_groups && squared && worth_a_look((queries != nullptr ? *queries : points).count, points.count)) {
       const Rows<T> all{points.rows, points.row_stride, points.count};
-      const auto graph = [&](const T* rows, int64_t count, T* found, int64_t* places) {
-        search<T>({rows, depth, count}, nullptr, depth, metric, k, false, found, places);
+      const auto find = [&](const Rows<T>& members, const Rows<T>* asked, int64_t k, T* found, int64_t* places) {
+        search<T>(members.count > 0 ? members : all, asked, depth, metric, k, false, found, places);
       };
-      const auto ask = [&](const T* rows, int64_t count, int64_t k, T* found, int64_t* places) {
-        const Rows<T> asked{rows, depth, count};
-        search<T>(all, &asked, depth, metric, k, false, found, places);
-      };
-      if (grouped_graph(points, mean.get(), k, values, indices, graph, ask)) return {};
+      if (grouped_search(points, queries, mean.get(), k, values, indices, find)) return {};
     }
   const auto prepare = [&](const PackedPoints<T>& p) {
     const T* shift = squared || is_coded(p.packing) ? mean.get() : nullptr;
@@ -238,27 +229,27 @@ BadRow search(const Rows<T>& x, const Rows<T>* query, int64_t depth, const std::
   return neighbours(points, &queries, metric, k, in_groups, values, indices);
 }
 
-// One graph, or one set of queries, where the rows of a graph may be copies of each other or gather in groups.
+// One graph, or one set of queries, of rows that may be copies of each other or gather in groups.
 template <typename T>
 BadRow search_rows(const Rows<T>& x, const Rows<T>* query, int64_t depth, const std::string& metric, int64_t k,
                    T* values, int64_t* indices) {
-  const std::optional<Copies> copies =
-      query == nullptr && x.count >= kGroupedRows ? find_copies(x.data, x.stride, x.count, depth, k) : std::nullopt;
-  if (!copies.has_value()) return search(x, query, depth, metric, k, true, values, indices);
-  const int64_t count = static_cast<int64_t>(copies->kept.size());
-  const Buffer<T> rows(count * depth), found(count * k);
-  const Buffer<int64_t> places(count * k);
-  for (int64_t i = 0; i < count; ++i) {
-    const T* const row = x.data + copies->kept[static_cast<size_t>(i)] * x.stride;
-    std::copy(row, row + depth, rows.get() + i * depth);
-  }
-  const BadRow bad = search<T>({rows.get(), depth, count}, nullptr, depth, metric, k, true, found.get(), places.get());
-  if (bad.row >= 0) return {bad.arg, copies->kept[static_cast<size_t>(bad.row)]};
-  for (int64_t i = 0; i < x.count; ++i) {
-    const int64_t like = copies->like[static_cast<size_t>(i)] * k;
+  const Rows<T>& asked = query != nullptr ? *query : x;
+  const bool look = worth_a_look(asked.count, x.count);
+  const Distinct<T> points(x, depth, query != nullptr ? k : k + 1, look);
+  const Distinct<T> others(asked, depth, 1, look && query != nullptr);
+  if (!points.has_copies() && !others.has_copies()) return search(x, query, depth, metric, k, true, values, indices);
+  const Distinct<T>& queries = query != nullptr ? others : points;
+  const Rows<T> rows = queries.rows();
+  const Buffer<T> found(rows.count * k);
+  const Buffer<int64_t> places(rows.count * k);
+  const BadRow bad =
+      search<T>(points.rows(), query != nullptr ? &rows : nullptr, depth, metric, k, true, found.get(), places.get());
+  if (bad.row >= 0) return {bad.arg, (*bad.arg == 'q' ? queries : points).original(bad.row)};
+  for (int64_t i = 0; i < asked.count; ++i) {
+    const int64_t like = queries.like(i) * k;
     for (int64_t c = 0; c < k; ++c) {
       values[i * k + c] = found.get()[like + c];
-      indices[i * k + c] = copies->kept[static_cast<size_t>(places.get()[like + c])];
+      indices[i * k + c] = points.original(places.get()[like + c]);
     }
   }
   return {};
