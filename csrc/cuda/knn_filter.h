@@ -17,7 +17,7 @@ struct KnnFilterPlan {
   static constexpr int64_t kMostK = 1024;
   static constexpr int64_t kFirstSplits = 8;  // of the first stage
   static constexpr int64_t kBlocksWanted = 1056;
-  static constexpr int64_t kEntryBytes = int64_t{1} << 27;
+  static constexpr int64_t kEntrySize = 8, kEntryBytes = int64_t{1} << 27;
 
   int64_t points, queries, depth, k;
   bool graph;
@@ -39,15 +39,17 @@ struct KnnFilterPlan {
     code_depth = round_up(depth, kSlab);
     slots = std::max<int64_t>(kTile, power(k));
     const int64_t row_tiles = std::clamp<int64_t>(ceil_div(queries, kTile), 1, 128);
-    splits = std::clamp<int64_t>(ceil_div(kBlocksWanted, row_tiles), kFirstSplits, 512);
     first = std::min(points, first_tiles > 0 ? first_tiles * kTile : kFirstSplits * slots);
+    const int64_t fit = entry_bytes / (kTile * slots * kEntrySize);
+    const int64_t least = std::max<int64_t>(1, ceil_div(first, slots));  // all of the first stage has a place
+    splits = std::max(least, std::min({ceil_div(kBlocksWanted, row_tiles), int64_t{512}, fit}));
     kept = std::max<int64_t>(256, power(4 * k));
     // A stage multiplies the candidates by `growth`, and (growth - 1) k of the new ones come before the k-th of the old
     // ones where their order says nothing of their place. Bounds and chance add to that: a sixth of the places.
     const double growth = std::clamp(1.0 + static_cast<double>(splits * slots) / static_cast<double>(6 * k), 2.0, 8.0);
     const double ratio = first > 0 ? static_cast<double>(points) / static_cast<double>(first) : 1.0;
     stages = 1 + static_cast<int64_t>(std::ceil(std::log(ratio) / std::log(growth)));
-    const int64_t rows = entry_bytes / (splits * slots * 8) / kTile * kTile;
+    const int64_t rows = entry_bytes / (splits * slots * kEntrySize) / kTile * kTile;
     strip_rows = std::max<int64_t>(kTile, std::min(rows, round_up(queries, kTile)));
     stride = std::max<uint64_t>(1, static_cast<uint64_t>(static_cast<double>(points) * 0.6180339887498949));
     while (points > 0 && std::gcd(stride, static_cast<uint64_t>(points)) != 1) ++stride;

@@ -230,8 +230,11 @@ def test_the_filter_leaves_the_bits_as_they_are(size, metric):
     assert filtered(points(batch, n, d), query, k, metric, first) == 0
 
 
-def test_strips_of_the_filter_give_the_same():
-    assert filtered(points(1, 260, 17), None, 3, "euclidean", entry_bytes=1) == 0
+@pytest.mark.parametrize("metric", METRICS)
+def test_little_memory_gives_the_same(metric):
+    """Then a block walks over many tiles, and a graph has a strip for every tile of rows."""
+    assert filtered(points(1, 900, 40), points(1, 3, 40, seed=1), 5, metric, entry_bytes=1) == 0
+    assert filtered(points(1, 300, 17), None, 3, metric, entry_bytes=1) == 0
 
 
 def test_rows_for_which_the_filter_has_no_room_are_searched_without_it():
