@@ -75,6 +75,7 @@ def machine() -> dict[str, Any]:
         "nvcc": release[0].strip() if release else None,
         "python": sys.version.split()[0],
         "processors": len(os.sched_getaffinity(0)),
+        "revision": _output(["git", "-C", str(ROOT), "describe", "--always", "--dirty"]).strip() or None,
     }
 
 

@@ -78,6 +78,8 @@ def _machine(data: dict[str, Any], parts: dict[str, Any]) -> list[str]:
         architectures = ", ".join(build["cuda_architectures"]) or "nothing"
         lines.append(f"torch {build['torch']}, deepclust_ext {build['version']} compiled for {architectures}.")
     lines.append(f"Python {machine['python']}, {machine['processors']} processors; {machine['nvcc'] or 'no nvcc'}.")
+    if machine.get("revision"):
+        lines.append(f"The source was that of revision {machine['revision']}.")
     return lines
 
 
