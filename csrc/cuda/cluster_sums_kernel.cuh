@@ -139,17 +139,22 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) finish_columns(const KMeansPlan plan, 
   clusters.scale[thread] = fixed_point_scale(above > below ? above : below, plan.n);
 }
 
-// (item, pass) to a block.
+// (item, pass) to a block, a row to a warp.
 template <typename E>
 DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads)
     centred_squares(const KMeansPlan plan, const ClusterSums<accumulator_t<E>> clusters, const E* x) {
   const int64_t item = blockIdx.x / plan.passes, begin = blockIdx.x % plan.passes * plan.pass_rows;
   const int64_t beyond = begin + plan.pass_rows, end = beyond < plan.n ? beyond : plan.n;
   double sum = 0;
-  for (int64_t e = begin * plan.d + threadIdx.x; e < end * plan.d; e += kThreads) {
-    const double mean = static_cast<double>(clusters.mean[item * plan.d + e % plan.d]);
-    const double y = static_cast<double>(read(x[item * plan.n * plan.d + e])) - mean;
-    sum += y * y * weight_at(plan, item * plan.n + e / plan.d);
+  for (int64_t i = begin + threadIdx.x / kWarp; i < end; i += kWarps) {
+    const E* const row = x + (item * plan.n + i) * plan.d;
+    double square = 0;
+    DC_UNROLL_BY(4)
+    for (int64_t j = threadIdx.x % kWarp; j < plan.d; j += kWarp) {
+      const double y = static_cast<double>(read(row[j])) - static_cast<double>(clusters.mean[item * plan.d + j]);
+      square += y * y;
+    }
+    sum += square * weight_at(plan, item * plan.n + i);
   }
   sum = block_sum(sum);
   if (threadIdx.x == 0) clusters.part_squares[blockIdx.x] = sum;
