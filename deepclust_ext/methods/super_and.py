@@ -35,7 +35,7 @@ class SuperAND(Method):
     L_aug is that of `augmentation_loss`. In round r of 0..R-1 the share r / (R - 1) of the images, those of lowest
     entropy of the bank's own :math:`p_i`, have their nearest rows as N(i); the others have none. w(t) grows by
     `ue_weight` after each 40 % of a round. The bank, the network and the optimizer's momentum outlive a round; the
-    learning rate and w(t) start anew. `labels_` are by k-means on the embeddings, which `transform` gives.
+    learning rate and w(t) start anew. `labels_` are clusters of the embeddings, which `transform` gives.
 
     AND is `sobel=False, ue_weight=0, augmentation_loss=False`, instance discrimination also `n_neighbors=0`. Defaults
     are the paper's for CIFAR-10. Configurations: `load_config("super-and", "small")`, and "paper-cifar10".
@@ -88,6 +88,9 @@ class SuperAND(Method):
     schedule: Literal["steps", "cosine", "constant"] = param(
         "steps", 'The learning rate over a round; "steps" divides it by 10 at 60 and at 80 %.'
     )
+    clusterer: Literal["kmeans", "affinity"] = param(
+        "kmeans", "Of the embeddings in the end: balls, or groups of a graph of neighbours, which are what is trained."
+    )
     seed: int = shared("seed", 0)
     checkpoint_every: int = shared("checkpoint_every", 5, "Ours.")
     device: Any = shared("device", "auto")
@@ -99,14 +102,9 @@ class SuperAND(Method):
 
     def make_net(self, view_shape: tuple[int, int, int]) -> EmbeddingNet:
         """Two towers or one; a module that was given is copied: the parameter stays untouched."""
+        network, seed = copy.deepcopy(self.network), derive_seed(self.seed, "towers")
         return build_embedding_net(
-            copy.deepcopy(self.network),
-            view_shape,
-            self.n_clusters,
-            dim=self.dim,
-            width=self.width,
-            sobel=self.sobel,
-            seed=derive_seed(self.seed, "towers"),
+            network, view_shape, self.n_clusters, dim=self.dim, width=self.width, sobel=self.sobel, seed=seed
         )
 
     def make_learner(self, net: EmbeddingNet, images: ImageData, augmentation: Augmentation) -> SuperANDLearner:
@@ -151,8 +149,7 @@ class SuperANDLearner(Learner):
         place = place.in_round(self.p.round_epochs)
         if self.p.schedule != "steps":
             return scheduled(self.p.schedule, place)
-        # At 120 and 160 of 200 epochs.
-        return steps(place.epoch, (-(-3 * place.epochs // 5), -(-4 * place.epochs // 5)))
+        return steps(place.epoch, (-(-3 * place.epochs // 5), -(-4 * place.epochs // 5)))  # 120 and 160 of 200
 
     def weights(self, place: Place) -> tuple[float, bool]:
         """Those of the unification entropy, w(t), and of the augmentation loss, which is there or not."""
@@ -205,9 +202,10 @@ class SuperANDLearner(Learner):
         net = copy.deepcopy(self.net)
         features = all_features(net, self.augmentation, self.images.images)
         result = net.space.fit(features, max_iter=100, n_init=10, seed=derive_seed(self.p.seed, "kmeans"))
+        labels = net.space.merge(features) if self.p.clusterer == "affinity" else None
         figures = bank_figures(features, self.images.labels, temperature=self.p.temperature)
         record = {"inertia": float(result.inertia), **figures}
-        return Conclusion(net, record=record, centroids=net.space.centroids.cpu())
+        return Conclusion(net, labels=labels, record=record, centroids=net.space.centroids.cpu())
 
     def state(self) -> State:
         """The bank, and the neighbours of the round."""

@@ -5,10 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from deepclust_ext.ops.cut import centroids_of
+from deepclust_ext.ops.affinity_graph import affinity_graph
+from deepclust_ext.ops.agglomerate import agglomerate
+from deepclust_ext.ops.cut import centroids_of, smallest_cluster
 from deepclust_ext.ops.kmeans import KMeansResult, kmeans
 from deepclust_ext.ops.pca_whiten import PCAWhitening, pca_whiten
 
+# Of a row in the graph that `merge` merges.
+_NEIGHBORS = 20
 # Far from the sphere, and still finite when squared.
 _NOWHERE = 1e3
 
@@ -77,6 +81,22 @@ class FeatureSpace(nn.Module):
         self.centroids.copy_(result.centroids)
         self.variance.copy_(result.inertia.double() / prepared.numel())
         return result
+
+    def merge(self, features: Tensor) -> Tensor:
+        """Clusters (N,) of features (N, d) by merging a graph of neighbours (AC-GDL); centroids go to their means.
+
+        Rows are centred and L2-normalised, as `methods.Affinity` has them; a cluster has as many members as
+        `ops.cut.smallest_cluster` says, at least. Needs the map of `fit`.
+        """
+        points = self.prepare(features).double()
+        points = nn.functional.normalize(points - points.mean(0)).to(features.dtype)
+        if len(points) < 2:
+            return torch.zeros(len(points), dtype=torch.int64)
+        graph = affinity_graph(points, min(_NEIGHBORS, len(points) - 1))
+        size = smallest_cluster(len(points), self.n_clusters, _NEIGHBORS)
+        labels = agglomerate(graph, self.n_clusters, lam=0.0, x=points, min_size=size).labels.cpu()
+        self.settle(features, labels)
+        return labels
 
     def settle(self, features: Tensor, labels: Tensor) -> None:
         """Put the centroids at the means of the clusters (N,) in [0, K) of features (N, d), on any device.

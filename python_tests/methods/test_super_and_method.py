@@ -18,11 +18,12 @@ from torch import nn
 from deepclust_ext._warnings import DeepclustWarning
 from deepclust_ext.commands._options import parse_fit
 from deepclust_ext.data import load_data
-from deepclust_ext.evaluate import acc_hungarian
+from deepclust_ext.evaluate import acc_hungarian, cluster_features
 from deepclust_ext.methods import Method, SuperAND, load_config
 from deepclust_ext.methods.configs import config_names
 from deepclust_ext.methods.super_and import SuperANDLearner
 from deepclust_ext.nn import NETWORKS
+from deepclust_ext.ops.cut import smallest_cluster
 from deepclust_ext.runs import RunDirectory
 from deepclust_ext.training import Place, loop
 
@@ -264,6 +265,23 @@ def test_it_finds_the_kinds_of_images():
     for record in ends:
         assert {"consistency", "top5", "unification_entropy"} <= record.keys()
         assert 0 < record["unification_entropy"] < np.log(199)
+
+
+def test_clusters_may_be_those_of_a_graph_of_neighbours():
+    """Found in the same embedding; new images go to the nearest mean."""
+    y = np.arange(200) % 4
+    options = {"rounds": 3, "round_epochs": 4, "batch_size": 20}
+    balls, model = (fit(data=images(200), y=y, clusterer=name, **options) for name in ("kmeans", "affinity"))
+    embeddings = model.transform(images(200))
+    assert np.array_equal(embeddings, balls.transform(images(200)))
+    rows = embeddings - embeddings.mean(0, dtype=np.float64)
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    merged = cluster_features(rows, 4, clusterer="affinity", min_size=smallest_cluster(200, 4))
+    assert np.array_equal(model.labels_, merged)
+    means = np.stack([embeddings[merged == cluster].mean(0) for cluster in range(4)])
+    np.testing.assert_allclose(model.net_.space.centroids.numpy(), means, atol=1e-6)
+    assert acc_hungarian(model.labels_, y) > 0.9
+    assert acc_hungarian(model.predict(images(80, seed=5)), y[:80]) > 0.9
 
 
 def test_labels_never_train():

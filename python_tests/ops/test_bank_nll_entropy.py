@@ -88,6 +88,17 @@ def test_whole_tiles_of_tiny_weights_and_a_late_maximum():
                 torch.testing.assert_close(a.double(), b, rtol=tolerance, atol=tolerance * b.abs().max().item())
 
 
+def test_every_row_can_be_left_out(generator):
+    """The first and the last rows of tiles and chunks among them, in any order."""
+    _, bank, _ = setting(generator, n=2200, d=3)
+    index = torch.randperm(2200, generator=generator)
+    got = with_grads(lambda t: bank_nll_entropy(t, bank, index, temperature=0.3), bank[index])
+    want = with_grads(lambda t: reference.bank_nll_entropy(t, bank, index, temperature=0.3), bank[index])
+    for pair, exact in zip(got, want, strict=True):
+        for a, b in zip(pair, exact, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
+
 def test_neighbours_are_a_set(generator):
     """Repeats, the own row, and -1 change nothing; their order changes no bit."""
     v, bank, index = setting(generator, dtype=torch.float32)
