@@ -17,8 +17,6 @@ DhogResults dhog_loss(const Tensor& probs, double alpha, bool pooled, bool push_
   check_dhog_probs(probs);
   const DeviceScope scope(probs);
   const DhogPlan plan = plan_of(probs, pooled);
-  DC_CHECK(plan.fits(), "dhog_loss", "probs",
-           "of fewer heads, classes or augmentations: their joints are 2^31 or more");
   DhogResults results = empty_dhog_results(probs, plan.pairs);
   const Tensor rows = dense(probs), memory = workspace(plan.workspace_bytes(), probs);
   dhog_loss_forward(plan, rows.data_ptr(), memory.mutable_data_ptr(), outputs_of(results, alpha, push_by_index, lamb),

@@ -14,7 +14,8 @@ struct Space {
 
   Space(const DhogPlan& plan, void* base)
       : memory(base),
-        partials(memory.take<T>(plan.partials() * plan.classes * plan.classes)),
+        partials(memory.take<T>((plan.pulls * plan.pull_chunks + plan.pushes * plan.push_chunks) * plan.classes *
+                                plan.classes)),
         joints(memory, plan.pulls + plan.pushes, plan.classes, plan.classes, plan.cut),
         losses(memory.take<double>(plan.finished)),
         shares(memory.take<double>(plan.heads)),
@@ -34,8 +35,9 @@ void dhog_loss_forward(const DhogPlan& plan, const void* probs, void* workspace,
     using T = accumulator_t<E>;
     const Space<T> space(plan, workspace);
     const DhogJointProducts<E> products{plan, static_cast<const E*>(probs), space.partials, space.finished};
-    launch_products<true>(products, plan.tile, rows_start_on_vectors(probs, plan.classes),
-                          plan.partials() * plan.tiles(), static_cast<Stream>(stream));
+    const int64_t partials = plan.pulls * plan.pull_chunks + plan.pushes * plan.push_chunks;
+    launch_products<true>(products, plan.tile, rows_start_on_vectors(probs, plan.classes), partials * plan.tiles(),
+                          static_cast<Stream>(stream));
     const DhogJoints<T> joints{plan, out, space.joints, space.partials, space.losses, space.shares, space.finished};
     launch_joints(joints, plan.finished, plan.cut.blocks, static_cast<Stream>(stream));
   });

@@ -12,8 +12,6 @@
 namespace deepclust::cuda {
 
 struct DhogPlan {
-  static constexpr int64_t kTilesWanted = 1024;  // four times what chunk_rows_for() wants
-
   int64_t views, heads, n, classes;  // probs [views, heads, n, classes]
   bool pooled;
   DType dtype;
@@ -22,8 +20,7 @@ struct DhogPlan {
   int64_t finished;       // the pulls, then all heads x heads, of which those with j >= i are only cleared
   int tile;
   int64_t chunk_rows, row_chunks;
-  int64_t chunk_views, view_chunks;  // of sums over views: several in a block where there are tiles enough
-  int64_t pull_chunks, push_chunks;  // partial joints of each
+  int64_t pull_chunks, push_chunks;  // partial joints of each; pooled sums are cut by view too
   JointCut cut;
 
   DhogPlan(int64_t views, int64_t heads, int64_t n, int64_t classes, bool pooled, DType dtype)
@@ -33,22 +30,15 @@ struct DhogPlan {
     pushes = heads * (heads - 1) / 2;
     finished = pulls + heads * heads;
     tile = tile_for(classes, dtype == DType::kDouble);
-    // Partial joints of every view would take as many times the memory of the gradients that are returned.
-    const int64_t summed = (pooled ? pulls : 0) + pushes;
-    chunk_views = ceil_div(views, std::clamp<int64_t>(kTilesWanted / std::max<int64_t>(1, summed * tiles()), 1, views));
-    view_chunks = ceil_div(views, chunk_views);
-    const int64_t blocks = (pulls * (pooled ? view_chunks : 1) + pushes * view_chunks) * tiles();
+    const int64_t blocks = (pulls * (pooled ? views : 1) + pushes * views) * tiles();
     chunk_rows = chunk_rows_for(n, blocks, classes * classes);
     row_chunks = std::max<int64_t>(1, ceil_div(n, chunk_rows));
-    pull_chunks = pooled ? view_chunks * row_chunks : row_chunks;
-    push_chunks = view_chunks * row_chunks;
+    pull_chunks = pooled ? views * row_chunks : row_chunks;
+    push_chunks = views * row_chunks;
     cut = JointCut(classes, classes, std::max(pull_chunks, push_chunks));
   }
   int64_t across() const { return ceil_div(classes, tile); }
   int64_t tiles() const { return across() * across(); }
-  int64_t partials() const { return pulls * pull_chunks + pushes * push_chunks; }
-  // Whether a launch takes so many blocks.
-  bool fits() const { return std::max(partials() * tiles(), finished * cut.blocks) < int64_t{1} << 31; }
   std::size_t workspace_bytes() const;
 };
 

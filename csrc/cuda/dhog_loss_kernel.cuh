@@ -8,10 +8,9 @@
 //   mean      dZ_ai = sum_{b != a} Z_bi G_i,ab + the same push
 //
 // Three launches: the partial joints (product_kernel.cuh), their information and gradients (joint_kernel.cuh; three
-// launches for large joints), the gradient of probs. A pooled joint is cut by view a, or by several where the joints
-// are many, and its B is the sum of the later views, added while they are read: nothing cancels, so an empty entry
-// stays exactly 0. "Later" goes round the circle of views, so that all blocks have about as many. The last block to
-// finish its joint puts the loss together.
+// launches for large joints), the gradient of probs. A pooled joint is cut by view a, and its B is the sum of the later
+// views, added while they are read: nothing cancels, so an empty entry stays exactly 0. "Later" goes round the circle
+// of views, so that all blocks have about as many. The last block to finish its joint puts the loss together.
 //
 // At 4 x 8 x 220 x 10, the paper's step: 282 KB read each way, 282 KB of gradient written, 6.3 MFLOP forward and as
 // many back; 144 blocks forward, 72 and 224 after. Bytes and arithmetic alone would take 0.4 us on an H100, so all
@@ -29,7 +28,7 @@ struct DhogTile {
   int segments;
   int64_t joint;            // forward: which pull, or pulls + which push
   int64_t i, j;             // heads: of a push joint; backward: head i
-  int64_t view, row_chunk;  // forward: the first view a of the chunk; backward: view a
+  int64_t view, row_chunk;  // forward: view a of the chunk; backward: view a
   int64_t other_view;       // b of a mean pull
 };
 
@@ -84,12 +83,8 @@ struct DhogJointProducts {
     const int64_t index = (pull ? partial : partial - pull_partials) / chunks;
     const int64_t chunk = (pull ? partial : partial - pull_partials) % chunks;
     tile.joint = pull ? index : plan.pulls + index;
-    tile.view = chunk / plan.row_chunks * plan.chunk_views;
+    tile.view = chunk / plan.row_chunks;
     tile.row_chunk = chunk % plan.row_chunks;
-    if (!pull || plan.pooled) {
-      const int64_t left = plan.views - tile.view;
-      tile.segments = static_cast<int>(left < plan.chunk_views ? left : plan.chunk_views);
-    }
     if (!pull) {
       triangle_entry(index, tile.i, tile.j);
     } else {
@@ -99,12 +94,11 @@ struct DhogJointProducts {
     return tile;
   }
   using Products = Segment<Operand<E, Fastest::kM>, SumOperand<E, Fastest::kM>>;
-  // A segment is a view of the chunk.
-  DC_DEVICE Products segment(const DhogTile& tile, int s) const {
-    const int64_t c = plan.classes, view = tile.view + s;
+  DC_DEVICE Products segment(const DhogTile& tile, int) const {
+    const int64_t c = plan.classes;
     const int64_t begin = tile.row_chunk * plan.chunk_rows, end = begin + plan.chunk_rows;
-    Products products{{slice(plan, probs, view, tile.i), c, c},
-                      {{slice(plan, probs, view, tile.j), c, c}},
+    Products products{{slice(plan, probs, tile.view, tile.i), c, c},
+                      {{slice(plan, probs, tile.view, tile.j), c, c}},
                       begin,
                       end < plan.n ? end : plan.n};
     if (tile.joint >= plan.pulls) return products;
@@ -113,15 +107,16 @@ struct DhogJointProducts {
       return products;
     }
     products.b.data = slice(plan, probs, 0, tile.i);
-    products.b.first = static_cast<int>((view + 1) % plan.views);
-    products.b.terms = static_cast<int>((plan.views - 1) / 2 + (plan.views % 2 == 0 && view < plan.views / 2 ? 1 : 0));
+    products.b.first = static_cast<int>((tile.view + 1) % plan.views);
+    products.b.terms =
+        static_cast<int>((plan.views - 1) / 2 + (plan.views % 2 == 0 && tile.view < plan.views / 2 ? 1 : 0));
     products.b.views = static_cast<int>(plan.views);
     products.b.view_stride = plan.heads * plan.n * c;
     return products;
   }
   DC_DEVICE void store(const DhogTile& tile, int64_t m, int64_t n, T sum) const {
     const bool pull = tile.joint < plan.pulls;
-    const int64_t chunk = (pull && !plan.pooled ? 0 : tile.view / plan.chunk_views * plan.row_chunks) + tile.row_chunk;
+    const int64_t chunk = (pull && !plan.pooled ? 0 : tile.view * plan.row_chunks) + tile.row_chunk;
     const int64_t partial = pull ? tile.joint * plan.pull_chunks
                                  : plan.pulls * plan.pull_chunks + (tile.joint - plan.pulls) * plan.push_chunks;
     partials[((partial + chunk) * plan.classes + m) * plan.classes + n] = sum;

