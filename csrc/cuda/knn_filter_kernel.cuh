@@ -63,11 +63,18 @@ DC_DEVICE void copy_slab(BFloat16* slab, const BFloat16* codes, int64_t code_dep
   }
 }
 
+// Where the compiler would keep both halves of a slab in registers, it has too few of them.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
+inline constexpr int kHalvesAtOnce = 1;
+#else
+inline constexpr int kHalvesAtOnce = 2;
+#endif
+
 // A warp's 64 x 64 products of one slab, added to `sums`: [16 rows][8 columns].
 DC_DEVICE void multiply_slab(const BFloat16* row_slab, const BFloat16* col_slab, int row0, int col0,
                              float (&sums)[4][8][4]) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  DC_UNROLL
+  DC_UNROLL_BY(kHalvesAtOnce)
   for (int half = 0; half < 2; ++half) {  // sixteen of the depth
     uint32_t a[4][4];
     DC_UNROLL

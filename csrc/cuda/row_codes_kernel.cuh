@@ -102,9 +102,11 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) mean_of_rows(const MeanOfRows<E> task)
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
   const int64_t col = static_cast<int64_t>(blockIdx.x) * kWarp + lane;
   const int64_t sample = task.count < task.kSample ? task.count : task.kSample;
+  const E* const first = task.rows + col;
+  const int64_t gap = task.count / sample * task.depth;
   double sum = 0;
   if (col < task.depth)
-    for (int64_t i = warp; i < sample; i += kWarps) sum += read(task.rows[i * task.count / sample * task.depth + col]);
+    for (int64_t i = warp; i < sample; i += kWarps) sum += read(first[i * gap]);
   parts[threadIdx.x] = sum;
   DC_SYNC();
   if (warp != 0 || col >= task.depth) return;
