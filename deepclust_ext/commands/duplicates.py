@@ -66,7 +66,10 @@ def run(words: list[str]) -> int:
         backbone=found.backbone,
         weights=found.weights,
     )
-    images = load(source, beside=None if found.no_cache else out, quiet=found.quiet, device=found.device)
+    run = _run_of(out)
+    beside = None if found.no_cache else out if run is None else run
+    runs = [] if run is None else [run]
+    images = load(source, beside=beside, quiet=found.quiet, runs=runs, device=found.device)
     distance = DISTANCE[images.kind] if found.distance is None else found.distance
     pairs, groups = duplicates(images, source.folder, distance)
     write_csv(out.with_name(f"{out.stem}-pairs.csv"), ("path", "other", "distance", "identical"), pairs)
@@ -74,7 +77,9 @@ def run(words: list[str]) -> int:
     n_groups = groups[-1][0] + 1 if groups else 0
     same = sum(identical == "yes" for *_, identical in pairs)
     record = {"distance": distance, "pairs": len(pairs), "groups": n_groups, "in_groups": len(groups), "copies": same}
-    _note_in_run(out, record)
+    if run is not None:
+        with RunDirectory(run, mode="resume") as folder:
+            folder.write_metrics({**folder.read_metrics(), "duplicates": record})
     if not found.quiet:
         print(
             f"{len(images)} {images.kind}: {n_groups} groups of {len(groups)} within {distance:g}, "
@@ -83,11 +88,9 @@ def run(words: list[str]) -> int:
     return 0
 
 
-def _note_in_run(out: Path, record: dict[str, Any]) -> None:
-    """Put figures into the metrics of the run whose folder the groups are in, if they are in one as the page wants."""
-    if out.name == RUN_FILE and (out.parent / "config.yaml").is_file():
-        with RunDirectory(out.parent, mode="resume") as folder:
-            folder.write_metrics({**folder.read_metrics(), "duplicates": record})
+def _run_of(out: Path) -> Path | None:
+    """The run that is to show the groups on its page, if the groups go to its folder by that name."""
+    return out.parent if out.name == RUN_FILE and (out.parent / "config.yaml").is_file() else None
 
 
 def duplicates(

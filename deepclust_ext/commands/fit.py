@@ -16,7 +16,7 @@ from deepclust_ext.commands._arguments import RECIPES
 from deepclust_ext.commands._clusters import KEY, settle_clusters
 from deepclust_ext.commands._export import EXPORT, check_export, export, write_skipped
 from deepclust_ext.commands._formats import Labelled, write_formats
-from deepclust_ext.commands._options import FitRequest, parse_fit
+from deepclust_ext.commands._options import AUTO, FitRequest, parse_fit
 from deepclust_ext.commands._parser import UsageError
 from deepclust_ext.commands._run import SourcedRun, load
 from deepclust_ext.commands._show import DIAGNOSTICS, SCORES, diagnostic_cells, note, score_cells, seconds, table
@@ -56,6 +56,9 @@ def run(words: list[str]) -> int:
     if request.source.backbone is not None and "embeddings" not in request.recipe.kind.takes:
         able = ", ".join(name for name, recipe in RECIPES.items() if "embeddings" in recipe.kind.takes)
         raise UsageError(f"--backbone must come with a method that takes embeddings ({able}), got {request.name}")
+    if request.parameters["n_clusters"] != AUTO:
+        # Before images are read and embedded, which may take an hour.
+        request.build().check_parameters()
     images = load(
         request.source,
         beside=Path(request.out) if request.cache else None,

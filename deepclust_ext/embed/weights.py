@@ -61,7 +61,7 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
         raise
     except Exception as error:
         # The unpickler's messages are pages long, and advise to trust the file.
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].split(". ")[0]
         raise ValueError(
             f"embed: 'weights' must be a file of tensors alone, got {str(where)!r}: {reason[:200]}; "
             "save the network's state_dict(), or a .safetensors file"
@@ -103,15 +103,16 @@ def fit_weights(net: nn.Module, weights: Mapping[str, Tensor], *, head: str = ""
     shapes = [name for name in own if name in given and own[name].shape != given[name].shape]
     faults = []
     if missing:
-        faults.append(f"{_count(missing)} of the network's {len(own)} are not in it, such as {missing[0]!r}")
+        verb = "is" if len(missing) == 1 else "are"
+        faults.append(f"{_count(missing)} of the network's {len(own)} {verb} not in it, such as {missing[0]!r}")
     if shapes:
         first = shapes[0]
         faults.append(
-            f"{_count(shapes)} have another shape, such as {first!r} with {tuple(given[first].shape)} "
+            f"{_count(shapes)} {_have(shapes)} another shape, such as {first!r} with {tuple(given[first].shape)} "
             f"instead of {tuple(own[first].shape)}"
         )
     if more:
-        faults.append(f"{_count(more)} have no place in the network, such as {more[0]!r}")
+        faults.append(f"{_count(more)} {_have(more)} no place in the network, such as {more[0]!r}")
     if faults:
         raise ValueError(f"embed: 'weights' must be those of this network, got {where!r}, where {'; '.join(faults)}")
     net.load_state_dict({name: given.get(name, value) for name, value in own.items()})
@@ -149,3 +150,8 @@ def _prefix(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
 def _count(names: list[str]) -> str:
     """How many tensors."""
     return "1 tensor" if len(names) == 1 else f"{len(names)} tensors"
+
+
+def _have(names: list[str]) -> str:
+    """What so many do."""
+    return "has" if len(names) == 1 else "have"

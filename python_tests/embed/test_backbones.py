@@ -148,7 +148,7 @@ def test_weights_in_whatever_a_training_script_puts_them(tmp_path, wrap):
         (net(3), "2 tensors have no place in the network, such as 'layer2.weight'"),
         (
             nn.ModuleDict(dict(net(2).items()) | {"stem": nn.Conv2d(1, 4, 3)}),
-            "1 tensor have another shape, such as 'st",
+            "1 tensor has another shape, such as 'st",
         ),
         (nn.Linear(2, 2), "10 tensors of the network's 11 are not in it"),
     ],

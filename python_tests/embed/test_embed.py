@@ -146,6 +146,25 @@ def test_frames_of_files(tmp_path, backbone):
     assert load_embedded(out).stamps[:, 2].tolist() == [4, 4, 4, 4, 0]
 
 
+def test_a_file_of_which_a_frame_is_missing_is_embedded_whole_again(tmp_path, backbone, calls):
+    several = [Image.fromarray(np.full((9, 9), value, np.uint8)) for value in (40, 0, 80)]
+    (tmp_path / "in").mkdir()
+    several[0].save(tmp_path / "in" / "a.tif", save_all=True, append_images=several[1:])
+    several[0].save(tmp_path / "in" / "b.tif", save_all=True, append_images=several[:1])
+    age(tmp_path / "in")
+    out = tmp_path / "a.npz"
+    # The black frame is left out, so its file is looked at anew.
+    found = embed(tmp_path / "in", backbone, out=out, frames="all")
+    assert found.names == ("a.tif#0", "a.tif#2", "b.tif#0", "b.tif#1")
+    calls.clear()
+    assert (embed(tmp_path / "in", backbone, out=out, frames="all").n_new, sum(calls)) == (2, 3)
+    # A row that somebody took out of the file is made again, with those that came from the same file.
+    with np.load(out) as arrays:
+        kept = {name: array if array.ndim == 0 else array[:-1] for name, array in arrays.items()}
+    np.savez(out, **kept)
+    assert embed(tmp_path / "in", backbone, out=out, frames="all").n_new == 4
+
+
 def test_arrays_are_embedded_once_too(tmp_path, backbone):
     images, kinds = pictures(30)
     np.savez(tmp_path / "in.npz", x=images, y=kinds)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
+from deepclust_ext.data import EmbeddingData
+from deepclust_ext.runs import RunError
 from deepclust_ext.training.regrouping import regroup
 from deepclust_ext.training.warm_start import Earlier
 
@@ -39,3 +42,15 @@ def test_sizes_and_numbers_go_together():
     found = regrouping.renumbered(numbers)
     assert torch.equal(found.apply(labels, rows), numbers[clusters])
     assert found.n_numbers == 9
+
+
+def test_earlier_clusters_are_found_by_name(tmp_path):
+    (tmp_path / "labels.csv").write_text('path,cluster,confidence\nb,4,1\n"a, 1",0,1\ngone,2,1\nunsure,-1,0\n')
+    items = EmbeddingData(torch.zeros(4, 2), names=("new", "a, 1", "unsure", "b"))
+    found = Earlier.of_run(tmp_path, items)
+    assert found.clusters.tolist() == [-1, 0, -1, 4]
+    with pytest.raises(RunError, match=r"must have clustered some of the 1 embeddings, got none of the same name"):
+        Earlier.of_run(tmp_path, EmbeddingData(torch.zeros(1, 2), names=("unknown",)))
+    (tmp_path / "labels.csv").write_text("path,label\nb,4\n")
+    with pytest.raises(RunError, match=r"is no labels.csv: it must have the columns path, cluster"):
+        Earlier.of_run(tmp_path, items)
