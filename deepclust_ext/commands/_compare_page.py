@@ -21,6 +21,10 @@ h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem }
 th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid var(--faint); white-space: nowrap }
 th:first-child, td:first-child { text-align: left } .best { font-weight: 700 } .warn { color: var(--warn) }
 svg { max-width: 100%; height: auto; display: block } svg text { fill: var(--ink); font-size: 12px }
+@media (max-width: 40rem) {
+  th, td { padding: .3rem .4rem } svg text { font-size: 17px }
+  th:first-child, td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 6rem; max-width: 7.5rem;
+    position: sticky; left: 0; background: var(--paper) } }
 """
 
 
@@ -92,7 +96,7 @@ def _strip(key: str, title: str, rows: Sequence[dict[str, Any]]) -> str:
     for number, row in enumerate(drawn):
         found, y = row["figures"][key], LINE * number + LINE // 2
         values = ", ".join(f"{value:.4f}" for value in found["values"])
-        marks.append(f'<text x="0" y="{y + 4}">{_text(row["name"][-24:])}</text>')
+        marks.append(f'<text x="0" y="{y + 4}">{_text(row["name"][-20:])}</text>')
         marks.append(f'<line x1="170" x2="{170 + WIDTH}" y1="{y}" y2="{y}" stroke="var(--faint)"/>')
         for value in found["values"]:
             marks.append(
@@ -106,8 +110,8 @@ def _strip(key: str, title: str, rows: Sequence[dict[str, Any]]) -> str:
     for tick in (0, 0.25, 0.5, 0.75, 1):
         marks.append(f'<text x="{_place(tick):.0f}" y="{height - 4}" text-anchor="middle">{tick:g}</text>')
     return (
-        f'<h2>{_text(title)}</h2><svg viewBox="0 0 {WIDTH + 190} {height}" width="{WIDTH + 190}" role="img" '
-        f'aria-label="{_text(title)} of each run">{"".join(marks)}</svg>'
+        f'<h2>{_text(title)}</h2><svg viewBox="0 0 {WIDTH + 190} {height}" '
+        f'width="{WIDTH + 190}" role="img" aria-label="{_text(title)} of each run">{"".join(marks)}</svg>'
     )
 
 

@@ -28,16 +28,23 @@ TERMS = {
 }
 
 
+# What the lines of a chart of agreement say, by their names.
+AGREEMENT = {
+    "two views": "Of two views' labels: no classes are needed.",
+    "classes": "Of labels and classes: for a look only, nothing is chosen by it.",
+}
+
+
 def charts(run: Run) -> list[Chart]:
     """The charts that every method has, as far as the log has values for them."""
     one, epochs, head = _reader(run), run.epochs, shown_head(run)
+    agreement = (*one({"two views": "nmi_views", "classes": "nmi_labels"}), *_scores(epochs, head))
     found = [
         Chart("Loss", "It should fall, and be flat at the end.", one({"loss": "loss"})),
         Chart(
             "Agreement (NMI)",
-            "Of two views' labels, of which no classes are needed; and with the classes, where these are known: for a "
-            "look only, nothing is chosen by it.",
-            (*one({"two views": "nmi_views", "classes": "nmi_labels"}), *_scores(epochs, head)),
+            " ".join(AGREEMENT[name] for name in dict.fromkeys(s.name for s in agreement) if name in AGREEMENT),
+            agreement,
             (0.0, 1.0),
         ),
         Chart(

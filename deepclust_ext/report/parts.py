@@ -43,6 +43,7 @@ def _heads(run: Run) -> str:
     if len(heads) < 2:
         return ""
     selected = run.metrics.get("selected_head")
+    by = "MI" if (run.config.get("parameters") or {}).get("selection") == "mi" else "NMI"
     columns = {"nmi_views": "NMI of two views", "mi_views": "MI of two views", "n_clusters_used": "clusters used",
                "largest_share": "largest share", "occupancy_entropy": "occupancy entropy"}  # fmt: skip
     scores = {"acc_hungarian": "ACC", "nmi": "NMI", "ari": "ARI"} if "scores" in heads[0] else {}
@@ -56,8 +57,8 @@ def _heads(run: Run) -> str:
         body.append(f'<tr{shown}><th scope="row">{head["head"]}{mark}</th>{values}</tr>')
     return (
         "<h3>Heads</h3><p>Each head labels the images on its own. The labels come from the head whose labels of two "
-        "views agree best; no classes are used for that. <code>deepclust report RUN --head H</code> makes this page "
-        "for the clusters of another head.</p>"
+        f"views agree best, by {by}; no classes are used for that. <code>deepclust report RUN --head H</code> makes "
+        "this page for the clusters of another head.</p>"
         f'<div class="scroll" tabindex="0"><table class="scores"><thead><tr>{titles}</tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table></div>"
     )

@@ -375,6 +375,15 @@ def test_another_heads_clusters(runs, tmp_path, capsys):
     assert "--head must be from 0 to 1, got 2" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("by", ["NMI", "MI"])
+def test_the_head_is_said_to_be_chosen_by_what_chose_it(copy, tmp_path, by):
+    run = copy("dhog")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["parameters"]["selection"] = by.lower()
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    assert f"agree best, by {by};" in Elements(page_of(run, tmp_path)[0]).text
+
+
 def test_the_same_run_makes_the_same_page(runs, tmp_path):
     assert page_of(runs["jule"], tmp_path)[0] == page_of(runs["jule"], tmp_path)[0]
 
