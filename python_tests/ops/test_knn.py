@@ -589,13 +589,14 @@ def far_apart(kind):
         x[137], x[1999], x[2000] = 1e6, -1e5, -1e5
     elif kind == "two groups":
         x[::2] += 30
+        x[30], x[50], x[70] = 34.25, 33.5, 32.75  # the stray is as near to row 50 as a member, and comes first
     elif kind == "three groups and strays":
         x += 25 * (rows % 3).unsqueeze(1)
         x[[5, 700, 701]] += 200
         x[9] = x[10] + 9  # far for its group, and nearer to others' rows than they are
     elif kind == "groups that meet":
-        x += 12 * (rows % 2).unsqueeze(1)
-        x[::40] = 6 + points(53, 40, 5)
+        x += 9 * (rows % 2).unsqueeze(1)
+        x[[20, 420]], x[[21, 421]] = 3.6 + 0.1 * points(2, 40, 5), 5.4 + 0.1 * points(2, 40, 6)  # members, face to face
     elif kind == "zero rows":
         x[::2] = 0
     elif kind == "copies":
