@@ -133,7 +133,9 @@ def test_fast_math_is_undone_and_refused(tmp_path):
 @pytest.mark.parametrize("source", KERNELS, ids=lambda path: path.stem)
 def test_kernels_compile_for_arm(source, tmp_path):
     """macOS and Graviton: one level, of plain code."""
-    command = [CROSS, "-std=c++20", "-O1", "-Wall", "-Werror", "-Wno-psabi", "-c", source, "-o", tmp_path / "one.o"]
+    # g++ 12 takes a vector that a loop fills lane by lane for one that is not.
+    quiet = ("-Wno-psabi", "-Wno-maybe-uninitialized")
+    command = [CROSS, "-std=c++20", "-O1", "-Wall", "-Werror", *quiet, "-c", source, "-o", tmp_path / "one.o"]
     subprocess.run(command, check=True)
 
 
