@@ -41,14 +41,15 @@ py::tuple kmeans_assign(const py::array& x, const py::array& centroids, int64_t 
     const auto bad_rows = row_flags(2);
     const DeviceBuffer<unsigned char> memory(
         strip_rows > 0 ? static_cast<int64_t>(cuda::CentroidFilter(plan, nullptr, strip_rows).memory.bytes()) : 0);
-    const cuda::CentroidFilter filter(plan, memory.get(), strip_rows);
+    // Only where there is memory: a workspace poisons what lies between its arrays.
+    std::optional<cuda::CentroidFilter> filter;
+    if (strip_rows > 0) filter.emplace(plan, memory.get(), strip_rows);
     cuda::kmeans_assign(plan, points.get(), centres.get(), labels.get(), distances.get(), bad_rows.get(),
-                        strip_rows > 0 ? &filter : nullptr, nullptr);
-    const int32_t* const again = filter.again;
-    if (strip_rows > 0)
+                        filter ? &*filter : nullptr, nullptr);
+    if (filter)
       return py::make_tuple(to_numpy(labels, {plan.batch, plan.n}), to_numpy(distances, {plan.batch, plan.n}),
                             static_cast<int64_t>(bad_rows.get()[0]), static_cast<int64_t>(bad_rows.get()[1]),
-                            std::count(again, again + plan.batch * filter.tiles(), 1));
+                            std::count(filter->again, filter->again + plan.batch * filter->tiles(), 1));
     return py::make_tuple(to_numpy(labels, {plan.batch, plan.n}), to_numpy(distances, {plan.batch, plan.n}),
                           static_cast<int64_t>(bad_rows.get()[0]), static_cast<int64_t>(bad_rows.get()[1]));
   });
