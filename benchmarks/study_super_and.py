@@ -32,8 +32,7 @@ PAGE = Path(__file__).with_name("results") / "super_and.md"
 SEEDS = (0, 1, 2)
 N_TRAIN, N_TEST = 3000, 2000
 # What differs from the configuration "small", and is the same for all.
-SETTINGS = {"width": 0.33, "rounds": 5, "round_epochs": 2, "batch_size": 32, "lr": 0.05, "device": "cpu",
-            "clusterer": "kmeans"}  # fmt: skip
+SETTINGS = {"width": 0.33, "rounds": 5, "round_epochs": 2, "batch_size": 32, "lr": 0.05, "device": "cpu"}
 
 _AND = {"sobel": False, "ue_weight": 0.0, "augmentation_loss": False}
 # Name, title, what it changes of Super-AND, and the paper's figure for CIFAR-10 with ResNet-18 (tables 1 and 4).

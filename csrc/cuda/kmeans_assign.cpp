@@ -25,10 +25,12 @@ std::tuple<Tensor, Tensor> kmeans_assign(const Tensor& x, const Tensor& centroid
   const AssignPlan plan{batch_of(x, 2), n, x.size(x.dim() - 1), clusters, dtype_of(x)};
   const Tensor points = dense(x), centres = dense(as_accumulator(centroids));
   const Tensor flags = row_flags(2, x);
-  const bool filtered = has_tensor_cores() && CentroidFilter::serves(plan);
-  const Tensor memory = workspace(filtered ? CentroidFilter(plan, nullptr).memory.bytes() : 0, x);
+  std::optional<Tensor> memory;
   std::optional<CentroidFilter> filter;
-  if (filtered) filter.emplace(plan, memory.mutable_data_ptr());
+  if (has_tensor_cores() && CentroidFilter::serves(plan)) {
+    memory = workspace(CentroidFilter(plan, nullptr).memory.bytes(), x);
+    filter.emplace(plan, memory->mutable_data_ptr());
+  }
   kmeans_assign(plan, points.data_ptr(), centres.data_ptr(), static_cast<int64_t*>(labels.mutable_data_ptr()),
                 distances.mutable_data_ptr(), static_cast<RowFlag*>(flags.mutable_data_ptr()),
                 filter ? &*filter : nullptr, scope.stream());

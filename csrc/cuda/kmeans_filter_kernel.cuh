@@ -13,7 +13,7 @@
 // Estimate for an H100 at 1,000,000 x 256, 1000 clusters: 62,500 tiles of 512 mma a warp, twice, 6.5 cycles each: 1.8
 // ms if all else hides behind them, 3 ms if half of it does; exact distances read x once, 1 GB, .3 ms. The plain kernel
 // takes 25.6 ms on an H200, a product by cuBLAS in float32 and a minimum 14. Memory: half of x in float32, and
-// 170 bytes a point.
+// 160 bytes a point.
 #pragma once
 
 #include "kmeans_assign_kernel.cuh"

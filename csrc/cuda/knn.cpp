@@ -23,7 +23,7 @@ KnnPlan plan_of(const Tensor& x, const Tensor& rows, bool graph, int64_t k, cons
 }  // namespace
 
 // (x [.., n, d], query [.., q, d] or none) -> values, indices [.., n or q, k]. Waits for the pass that looks for NaN
-// and infinity, and for nothing after it.
+// and infinity; after it only the filter waits, once a batch item, to hear how many rows it leaves.
 std::tuple<Tensor, Tensor> knn(const Tensor& x, const std::optional<Tensor>& query, int64_t k,
                                const std::string& metric) {
   check_knn(x, query, k, metric);

@@ -59,7 +59,7 @@ DC_DEVICE void copy_slab(BFloat16* slab, const BFloat16* codes, int64_t code_dep
   DC_UNROLL
   for (int step = 0; step < 4; ++step) {
     const int e = step * kFilterThreads + static_cast<int>(threadIdx.x), row = e / 4, piece = e % 4;
-    copy_async<16>(slab + slab_place(row, piece), codes + row * code_depth + piece * 8);
+    copy_async(slab + slab_place(row, piece), codes + row * code_depth + piece * 8);
   }
 }
 
@@ -129,7 +129,7 @@ struct TileWalk {
       copy_slab(memory.row_slab + buffer, rows + slab * kSlab, code_depth);
       copy_slab(memory.col_slab + buffer, columns + tile * (kTile * code_depth) + slab * kSlab, code_depth);
       if (slab == 0 && thread < kTile / 2)
-        copy_async<16>(memory.terms + tile % 2 * kTile + 2 * thread, column_terms + tile * kTile + 2 * thread);
+        copy_async(memory.terms + tile % 2 * kTile + 2 * thread, column_terms + tile * kTile + 2 * thread);
     };
     float sums[4][8][4] = {};
     if (steps > 0) copy_step(0);

@@ -113,12 +113,6 @@ struct FilterResult {
   int64_t first_list;  // the item's first row in `out`
   uint32_t* again;     // rows to be searched without the filter
   unsigned* again_count;
-
-  // Where a place in the order of the codes stands among the rows.
-  DC_DEVICE int64_t row_at(int64_t position) const {
-    return static_cast<int64_t>(static_cast<uint64_t>(position) * rows.plan.stride %
-                                static_cast<uint64_t>(rows.plan.points));
-  }
 };
 
 template <RowValue kValue>
@@ -129,7 +123,7 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) finish_filter(const FilterResult resul
   const int64_t local = blockIdx.x, position = rows.row0 + local;
   const int thread = static_cast<int>(threadIdx.x);
   if (position >= plan.queries) return;
-  const int64_t row = plan.graph ? result.row_at(position) : position;
+  const int64_t row = plan.graph ? strided_row(position, plan.stride, plan.points) : position;
   if (rows.crowded[local] != 0) {
     if (thread == 0) result.again[atomicAdd(result.again_count, 1u)] = static_cast<uint32_t>(row);
     return;
@@ -141,7 +135,7 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) finish_filter(const FilterResult resul
   const RankedList<uint32_t> run{memory, memory + plan.kept};
   for (int first = 0; first < size; first += kThreads / kValueLanes) {
     const int e = first + thread / kValueLanes;
-    const int64_t index = e < count ? result.row_at(kept[e].position) : 0;
+    const int64_t index = e < count ? strided_row(kept[e].position, plan.stride, plan.points) : 0;
     const float value =
         value_by_lanes<kValue>(result.queries + row * plan.depth, result.candidates + index * plan.depth, plan.depth);
     if (thread % kValueLanes == 0 && e < size)

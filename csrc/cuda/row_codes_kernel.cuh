@@ -114,6 +114,11 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) mean_of_rows(const MeanOfRows<E> task)
   task.mean[col] = static_cast<float>(sum / static_cast<double>(sample));
 }
 
+// Which of `count` rows stands at a place in the order that strides through them.
+DC_DEVICE int64_t strided_row(int64_t position, uint64_t stride, int64_t count) {
+  return static_cast<int64_t>(static_cast<uint64_t>(position) * stride % static_cast<uint64_t>(count));
+}
+
 template <typename E>
 struct CodeRows {
   const E* rows;
@@ -124,10 +129,6 @@ struct CodeRows {
   int64_t count, padded, depth, code_depth;
   uint64_t stride;  // 1: in the order of the rows
   FilterSlack slack;
-
-  DC_DEVICE int64_t row_at(int64_t position) const {
-    return static_cast<int64_t>(static_cast<uint64_t>(position) * stride % static_cast<uint64_t>(count));
-  }
 };
 
 // A warp a row.
@@ -137,7 +138,7 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) code_rows(const CodeRows<E> task) {
   const int64_t position = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp;
   if (position >= task.padded) return;
   const bool exists = position < task.count;
-  const E* const row = task.rows + (exists ? task.row_at(position) * task.depth : 0);
+  const E* const row = task.rows + (exists ? strided_row(position, task.stride, task.count) * task.depth : 0);
   BFloat16* const out = task.codes + position * task.code_depth;
   double code_square = 0, row_square = 0, residual = 0;
   for (int64_t d = lane; d < task.code_depth; d += kWarp) {

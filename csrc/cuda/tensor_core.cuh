@@ -16,20 +16,16 @@
 
 namespace deepclust::cuda {
 
-// Starts to copy `kBytes` (4, 8 or 16, both addresses on such a bound) from global to shared memory. What is there may
-// be read after copy_wait(), and by the rest of the block after a barrier behind it.
-template <int kBytes>
+// Starts to copy 16 bytes, both addresses on such a bound, from global to shared memory. What is there may be read
+// after copy_wait(), and by the rest of the block after a barrier behind it.
 DC_DEVICE void copy_async(void* to, const void* from) {
 #if defined(DC_NO_TENSOR_CORES)
   __trap();
 #elif defined(__CUDA_ARCH__)
   const auto address = static_cast<unsigned>(__cvta_generic_to_shared(to));
-  if constexpr (kBytes == 16)
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(from) : "memory");
-  else
-    asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(address), "l"(from), "n"(kBytes) : "memory");
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(from) : "memory");
 #elif !defined(__CUDACC__)
-  emu::start_copy(to, from, kBytes, std::source_location::current());
+  emu::start_copy(to, from, 16, std::source_location::current());
 #endif
 }
 

@@ -16,12 +16,11 @@ from deepclust_ext.data import ImageData, Items, holds_embeddings
 from deepclust_ext.data.copies import identical_files
 from deepclust_ext.data.images import as_float
 from deepclust_ext.data.source import Source
+from deepclust_ext.report.copies import FILE as RUN_FILE
 from deepclust_ext.runs import RunDirectory, write_csv
 
 # Of embeddings 1 - cosine, of pixels the root of the mean squared difference.
 DISTANCE = {"embeddings": 0.05, "images": 0.05}
-# In a run's folder, what the page shows.
-RUN_FILE = "duplicates.csv"
 # Pixels of both sides that pictures are compared by.
 SIZE = 32
 

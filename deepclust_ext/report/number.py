@@ -34,7 +34,8 @@ def number_part(run: Run) -> str:
         "until one is left: where the next merge costs much more than the one before, the number is a candidate. "
         "Stability is the agreement (ARI) with the clusters of parts of the rows. It is a hint: look at the candidates "
         "that are nearly as good, and take one with <code>--clusters N</code>.</p>"
-        f'<div class="scroll"><table class="scores"><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>'
+        f'<div class="scroll" tabindex="0"><table class="scores"><thead><tr>{titles}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
         f'<div class="charts">{"".join(svg(chart) for chart in number_charts(run))}</div>'
     )
 
