@@ -216,7 +216,7 @@ def filtered(x, query, k, metric, first_tiles=1, entry_bytes=1 << 20) -> int:
 # that are no whole vectors; k beyond the lists; two items.
 FILTERED = [
     (1, 520, 3, 40, 5, 1),
-    (1, 300, None, 21, 4, 1),
+    (1, 260, None, 21, 4, 1),
     (1, 400, 2, 16, 70, 2),
     (2, 270, 1, 33, 3, 1),
 ]
@@ -230,11 +230,11 @@ def test_the_filter_leaves_the_bits_as_they_are(size, metric):
     assert filtered(points(batch, n, d), query, k, metric, first) == 0
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", ["euclidean", "inner"])  # one kernel for both products
 def test_little_memory_gives_the_same(metric):
     """Then a block walks over many tiles, and a graph has a strip for every tile of rows."""
-    assert filtered(points(1, 900, 40), points(1, 3, 40, seed=1), 5, metric, entry_bytes=1) == 0
-    assert filtered(points(1, 300, 17), None, 3, metric, entry_bytes=1) == 0
+    assert filtered(points(1, 600, 40), points(1, 3, 40, seed=1), 5, metric, entry_bytes=1) == 0
+    assert filtered(points(1, 260, 17), None, 3, metric, entry_bytes=1) == 0
 
 
 def test_rows_for_which_the_filter_has_no_room_are_searched_without_it():
