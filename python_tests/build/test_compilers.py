@@ -150,7 +150,7 @@ def test_kernels_compile_with_clang(source, tmp_path):
 def driven(folder: Path, compiler: str, *flags: str, emulator: tuple[str, ...] = ()) -> list[list[str]]:
     """The lines of kernels_driver.cpp, in words."""
     sources = [Path(__file__).with_name("kernels_driver.cpp")]
-    sources += [path for path in KERNELS if path.parent.name in ("gemm", "kmeans", "knn", "mi", "simd")]
+    sources += [path for path in KERNELS if path.parent.name in ("codes", "gemm", "kmeans", "knn", "mi", "simd")]
     command = [compiler, "-std=c++20", "-O1", "-Wno-psabi", *flags, "-I", ROOT / "csrc", *sources]
     subprocess.run([*command, "-o", folder / "driver"], check=True)
     ended = subprocess.run([*emulator, folder / "driver"], capture_output=True, text=True, check=True)
