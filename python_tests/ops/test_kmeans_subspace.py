@@ -1,7 +1,7 @@
 """k-means where most of the points lies in a few directions: codes of those alone, and the labels are still exact.
 
-Below 4,096 points no subspace is looked for, so that pieces of the points are labelled without one; N K is above the six
-million pairs from which one is.
+Below 4,096 points no subspace is looked for, so that pieces of the points are labelled without one; all of them make
+more than the six million pairs with centroids from which one is.
 """
 
 from __future__ import annotations
