@@ -68,7 +68,7 @@ struct CodeRowsIn {
       row[width - 1] = 0.0f;
       measure<L>(row, width, within, largest);
       const Subspace::Outside outside = space.outside(squares.get()[r], within);
-      row[width - 1] = outside.length * 1.05f;
+      row[width - 1] = outside.length;
       errors.get()[r] = outside.error;
     }
     code_rows_as<L, int16_t>(Matrix<const float>{z.get(), x.rows, width, width, 1}, origin.get(),

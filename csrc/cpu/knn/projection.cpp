@@ -13,8 +13,9 @@ namespace {
 constexpr int64_t kLeastDepth = 192;
 constexpr int64_t kLeastPoints = 4096, kLeastAsked = 1024;
 constexpr int64_t kAsked = 128;  // rows of the sample that ask for their nearest
-// In multiply-adds of 16 bits: an exact cost is so much for every dimension, and so much besides.
-constexpr double kCostOfStep = 5, kCostOfPair = 400;
+// In multiply-adds of 16 bits: an exact cost is so much for every dimension, for the rows come from far, and so much
+// besides.
+constexpr double kCostOfStep = 8, kCostOfPair = 600;
 // Of the work without a subspace; what is gained must pay for finding it.
 constexpr double kWorthwhile = 0.75;
 
