@@ -12,11 +12,15 @@ TORCH ?= torch==2.14.1 torchvision==0.29.1
 JOBS := $(or $(MAX_JOBS),$(shell nproc))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test emu lint format bench docs test-cuda sanitize-cuda bench-cuda gpu-check clean
+.PHONY: demo picture test emu lint format bench docs test-cuda sanitize-cuda bench-cuda gpu-check clean
 
 demo: $(VENV)/.built
 	$(BIN)/deepclust fit dhog --config small --data mnist5k --out $(DEMO) --resume auto
 	$(BIN)/deepclust report $(DEMO)
+
+# The page of the demo, as the README shows it.
+picture: demo
+	$(BIN)/python python_tests/support/picture.py $(DEMO)/report.html docs/report.png
 
 test: $(VENV)/.built
 	$(MAKE) --jobs=$(JOBS) emu

@@ -6,6 +6,12 @@
 namespace deepclust::cpu {
 namespace {
 
+double square_of(const float* row, int64_t d) {
+  double sum = 0;
+  for (int64_t k = 0; k < d; ++k) sum += static_cast<double>(row[k]) * static_cast<double>(row[k]);
+  return sum;
+}
+
 template <typename L, typename Code>
 DC_INLINE void code_rows_as(const Matrix<const float>& x, const float* mean, float limit,
                             const PackedRows<float>& codes, int64_t first, CodeFacts* facts) {
@@ -19,8 +25,7 @@ DC_INLINE void code_rows_as(const Matrix<const float>& x, const float* mean, flo
     CodeFacts& fact = facts[r];
     fact.norm = square;
     if (!std::isfinite(fact.norm)) continue;
-    fact.whole = 0;
-    for (int64_t k = 0; k < x.cols; ++k) fact.whole += static_cast<double>(row[k]) * static_cast<double>(row[k]);
+    fact.whole = square_of(row, x.cols);
     int32_t total, squares;
     fact.scale = largest > 0x1p-100f ? largest / limit : 0.0f;  // 1 / scale must be finite
     const float missed = round_to_codes<L>(turned.get(), padded, fact.scale, limit, bytes.get(), total, squares);
@@ -46,7 +51,42 @@ struct CodeRows {
   }
 };
 
+struct CodeRowsIn {
+  template <typename L>
+  static DC_INLINE void run(const Subspace& space, const Matrix<const float>& x, const float* mean, int32_t limit,
+                            const PackedRows<float>& codes, int64_t first, CodeFacts* facts) {
+    const int64_t padded = round_up(x.cols, 16), width = space.width();
+    const Buffer<float> y(x.rows * padded), z(x.rows * width), origin(width), squares(x.rows), errors(x.rows);
+    float largest;
+    for (int64_t r = 0; r < x.rows; ++r)
+      centre<L>(x.data + r * x.row_stride, mean, x.cols, false, y.get() + r * padded, squares.get()[r], largest);
+    space.project(y.get(), x.rows, padded, z.get());
+    std::fill(origin.get(), origin.get() + width, 0.0f);
+    for (int64_t r = 0; r < x.rows; ++r) {
+      float* const row = z.get() + r * width;
+      float within;
+      row[width - 1] = 0.0f;
+      measure<L>(row, width, within, largest);
+      const Subspace::Outside outside = space.outside(squares.get()[r], within);
+      row[width - 1] = outside.length;
+      errors.get()[r] = outside.error;
+    }
+    code_rows_as<L, int16_t>(Matrix<const float>{z.get(), x.rows, width, width, 1}, origin.get(),
+                             static_cast<float>(limit), codes, first, facts);
+    for (int64_t r = 0; r < x.rows; ++r) {
+      if (!std::isfinite(facts[r].norm)) continue;
+      facts[r].whole = square_of(x.data + r * x.row_stride, x.cols);
+      facts[r].error += static_cast<double>(errors.get()[r]);
+    }
+  }
+};
+
 }  // namespace
+
+void code_rows_in(const Subspace& space, const Matrix<const float>& x, const float* mean, int32_t limit,
+                  const PackedRows<float>& codes, int64_t first, CodeFacts* facts) {
+  dispatch<CodeRowsIn>(space, x, mean, limit, codes, first, facts);
+}
 
 void code_rows(const Matrix<const float>& x, const float* mean, int32_t limit, const PackedRows<float>& codes,
                int64_t first, CodeFacts* facts) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../gemm/gemm_tile_int8.h"
+#include "subspace.h"
 
 namespace deepclust::cpu {
 
@@ -20,5 +21,10 @@ struct CodeFacts {
 // row_codes.h).
 void code_rows(const Matrix<const float>& x, const float* mean, int32_t limit, const PackedRows<float>& codes,
                int64_t first, CodeFacts* facts);
+
+// As code_rows, in 16 bits, of (a, |Ry|) in place of y: coordinates in the subspace, less the last, and what is outside
+// of them. Distances between such rows are at most those of the rows themselves; `norm` is theirs too.
+void code_rows_in(const Subspace& space, const Matrix<const float>& x, const float* mean, int32_t limit,
+                  const PackedRows<float>& codes, int64_t first, CodeFacts* facts);
 
 }  // namespace deepclust::cpu

@@ -16,6 +16,10 @@
 // r^2 = 2 (u_i + u_j - similarity) goes into the two terms, with the largest lift of all in place of u_j where r is
 // multiplied by an error. For squared distances u is 0, for cosines it is 1/2, so that nothing is lost.
 //
+// Coordinates in a subspace (codes/subspace.h) with the length of what is outside of it lie no farther apart than the
+// rows do, and so do their codes, but for e. So the same limit serves, though not the other way: nothing says how near
+// a candidate is at least. It is kept with what it costs, without error.
+//
 // t is the usual e / R. Rounding: v itself errs by gamma_(d+3) v, an inner product and its lifts by
 // (d / 64 + 20) 2^-23 (u_i + u_j); the sums of the comparison by less than 16 u of the squares in them. All are allowed
 // for more than once over; what underflows is in e.
@@ -24,15 +28,17 @@
 #include <algorithm>
 #include <cmath>
 
+#include "../codes/subspace.h"
 #include "../gemm/int16_tile.h"
 #include "lanes.h"
 
 namespace deepclust::cpu {
 
-enum class Packing { plain, bf16, int8, int16 };
+// projected: coordinates in a subspace, in 16 bits.
+enum class Packing { plain, bf16, int8, int16, projected };
 
 inline bool is_coded(Packing packing) {
-  return packing == Packing::int8 || packing == Packing::int16;
+  return packing == Packing::int8 || packing == Packing::int16 || packing == Packing::projected;
 }
 
 // Points as both steps read them: whole rows for the exact costs, packed ones and bounds for the filter.
@@ -51,7 +57,13 @@ struct PackedPoints {
       nullptr;  // half - u; otherwise the offset. A candidate's similarity is kept as dot(i, j) - base[i] - base[j].
   T* scale = nullptr;
   int32_t* shift = nullptr;
-  T most_lift = 0;  // of this side and the other
+  const Subspace* space = nullptr;  // of projected rows
+  T most_lift = 0;                  // of this side and the other
+  T share = 0;                      // t
+  bool rough = false;               // base and a slack of 0 in place of bounds, to look at what is probably near
+
+  // Whether bounds are those of codes.
+  bool coded() const { return is_coded(packing) && !rough; }
 
   const T* row(int64_t i) const { return rows + i * row_stride; }
   // What comes after the last row: the filter reads whole panels.
@@ -62,9 +74,12 @@ namespace codes {
 inline constexpr float kMore = 1 + 0x1p-19f;
 inline constexpr float kRounding = 0x1p-18f;
 
-// t: 8 bits miss about so much of a row, and longer codes less by as much as they are longer.
+// t: 8 bits miss about so much of a row, and longer codes less by as much as they are longer; with coordinates in a
+// subspace it is their roundings.
 inline float usual_share(Packing packing, int64_t depth) {
-  return packing == Packing::int8 ? 0.0125f : 0.0125f * 127 / static_cast<float>(code_limit(depth));
+  return packing == Packing::int8    ? 0.0125f
+         : packing == Packing::int16 ? 0.0125f * 127 / static_cast<float>(code_limit(depth))
+                                     : 0.002f;
 }
 // What a code's e, |c'|^2 / 2 and u add to a limit.
 inline float offset(double half, double error, double lift, double share) {
@@ -101,7 +116,7 @@ T kept_wrong(const PackedPoints<T>& points, int64_t i, T kept) {
 // A similarity that a candidate of i is sure to reach which is kept with this one; `slack` is at least its own.
 template <typename T>
 T sure_similarity(const PackedPoints<T>& points, int64_t i, T kept, T slack) {
-  if (!is_coded(points.packing)) return kept - (points.slack[i] + slack);
+  if (!points.coded()) return kept - (points.slack[i] + slack);
   const T low = kept - codes::kept_wrong(points, i, kept);
   return codes::lowered(points, i, low, points.slack[i] + slack) - codes::wrong(points, i);
 }
@@ -109,7 +124,7 @@ T sure_similarity(const PackedPoints<T>& points, int64_t i, T kept, T slack) {
 // What a candidate of i must be kept with that may reach `similarity`.
 template <typename T>
 T least_kept(const PackedPoints<T>& points, int64_t i, T similarity, T slack) {
-  if (!is_coded(points.packing)) return similarity;
+  if (!points.coded()) return similarity;
   const T low = codes::lowered(points, i, similarity - codes::wrong(points, i), points.slack[i] + slack);
   return low - codes::kept_wrong(points, i, low);
 }
@@ -117,11 +132,10 @@ T least_kept(const PackedPoints<T>& points, int64_t i, T similarity, T slack) {
 // Point j may reach `similarity` only if its dot product with i reaches this + offset[j].
 template <typename T>
 T limit_of(const PackedPoints<T>& points, int64_t i, T similarity) {
-  if (!is_coded(points.packing)) return similarity + points.offset[i];
+  if (!points.coded()) return similarity + points.offset[i];
   const T low = codes::lowered(points, i, similarity - codes::wrong(points, i), points.slack[i]) - points.lift[i];
-  const T share = codes::usual_share(points.packing, points.depth);
   const T rounded = codes::kRounding * (points.lift[i] + points.most_lift);
-  return points.half[i] * (1 - T(0x1p-20)) + low * (1 + share) * codes::kMore - rounded;
+  return points.half[i] * (1 - T(0x1p-20)) + low * (1 + points.share) * codes::kMore - rounded;
 }
 
 }  // namespace deepclust::cpu

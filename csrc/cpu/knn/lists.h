@@ -4,7 +4,7 @@
 // is no worse than t less the list's largest slack (knn/bounds.h): that is the limit which everything kept, and every
 // new candidate, must reach. Nothing that belongs to the result is ever dropped, so the result does not depend on the
 // order in which candidates come. Where bounds cannot tell enough of them apart (many equal points), the k best are
-// found by their exact costs.
+// found by their exact costs. Candidates of projected rows are kept with minus their exact cost to begin with.
 #pragma once
 
 #include <algorithm>
@@ -25,6 +25,7 @@ struct Lists {
   T* slacks = nullptr;         // [lists]: the largest slack among a list's candidates
   int32_t* lasts = nullptr;    // [lists]: no index beyond can be among the nearest; copies would all be compared
   T* limits = nullptr;         // [padded lists]: a dot product must reach limits[list] + offset[j]
+  T* leasts = nullptr;         // [lists], of projected rows: what is kept with less is not among the nearest
 
   // Room to keep k and take enough new ones for a cut to be worth it; all candidates where there are few. Codes of 8
   // bits leave more in doubt.
@@ -76,6 +77,54 @@ struct Lists {
     }
     counts[list] = count;
     slacks[list] = slack;
+  }
+
+  // Candidate j of a projected row, kept with minus its cost.
+  void keep(int64_t list, const PackedPoints<T>& points, int64_t i, int32_t j, T kept) const {
+    if (counts[list] == capacity) keep_nearest(list, points, i);
+    if (!(kept > leasts[list] || (kept == leasts[list] && j < lasts[list]))) return;
+    const int64_t at = list * capacity + counts[list]++;
+    uppers[at] = kept;
+    indices[at] = j;
+  }
+
+  // The k nearest of a list of projected rows.
+  void keep_nearest(int64_t list, const PackedPoints<T>& points, int64_t i) const {
+    struct Item {
+      T kept;
+      int32_t index;
+    };
+    const int64_t begin = list * capacity, count = counts[list];
+    const Buffer<Item> items(count);
+    for (int64_t c = 0; c < count; ++c) items.get()[c] = {uppers[begin + c], indices[begin + c]};
+    std::nth_element(items.get(), items.get() + k - 1, items.get() + count, [](const Item& a, const Item& b) {
+      return a.kept > b.kept || (a.kept == b.kept && a.index < b.index);
+    });
+    for (int64_t c = 0; c < k; ++c) {
+      uppers[begin + c] = items.get()[c].kept;
+      indices[begin + c] = items.get()[c].index;
+    }
+    counts[list] = static_cast<int32_t>(k);
+    const Item& worst = items.get()[k - 1];
+    leasts[list] = worst.kept;
+    lasts[list] = worst.index;
+    limits[list] = std::max(limits[list], limit_of(points, i, squared ? worst.kept / 2 : worst.kept));
+  }
+
+  // What was found by rough similarities becomes a limit; the list is empty again.
+  void settle(int64_t list, const PackedPoints<T>& points, int64_t i, const PackedPoints<T>& others) const {
+    const int64_t count = counts[list];
+    counts[list] = 0;
+    slacks[list] = 0;
+    lasts[list] = std::numeric_limits<int32_t>::max();
+    limits[list] = -std::numeric_limits<T>::infinity();
+    if (count < k) return;
+    T* const costs = uppers + list * capacity;
+    costs_of(squared, points.row(i), others.rows, others.row_stride, points.depth, indices + list * capacity, count,
+             costs);
+    std::nth_element(costs, costs + k - 1, costs + count);
+    leasts[list] = -costs[k - 1];
+    limits[list] = limit_of(points, i, squared ? -costs[k - 1] / 2 : -costs[k - 1]);
   }
 
   // Leaves what the bounds cannot exclude; if that is nearly all, the exact costs decide.
@@ -131,7 +180,12 @@ struct Lists {
               const PackedPoints<T>& others, T* values, int64_t* nearest) const {
     int64_t count = 0;
     for (int64_t part = list; part < list + parts * apart; part += apart) {
-      if (bounded && counts[part] > k) prune(part, points, i, 0);
+      if (bounded && counts[part] > k) {
+        if (points.packing == Packing::projected)
+          keep_nearest(part, points, i);
+        else
+          prune(part, points, i, 0);
+      }
       count += counts[part];
     }
     const Buffer<int32_t> index(count);

@@ -7,6 +7,7 @@
 #include "../../torch/knn_checks.h"
 #include "../../torch/parallel.h"
 #include "../knn/copies.h"
+#include "../knn/projection.h"
 #include "knn_groups.h"
 
 namespace deepclust::cpu {
@@ -14,6 +15,7 @@ namespace {
 
 constexpr int64_t kPrepareRows = 960;  // rows of a task that only reads them: whole panels
 constexpr int64_t kFinishRows = 256;
+constexpr int64_t kLook = 2;  // a block of columns in so many is looked at first
 
 // x as [batch, count, depth] in the accumulator's dtype, every row in one piece.
 Tensor as_rows(const Tensor& x) {
@@ -117,6 +119,31 @@ template <typename T>
 BadRow search(const Rows<T>& x, const Rows<T>* query, int64_t depth, const std::string& metric, int64_t k,
               bool in_groups, T* values, int64_t* indices);
 
+// Limits for projected rows: the costs of what is nearest by the codes alone, in a quarter of the pairs.
+template <typename T, typename F>
+void look(const Lists<T>& lists, const PackedPoints<T>& rows, const PackedPoints<T>& points, int64_t parts,
+          const F& visit) {
+  const Buffer<T> none(PackedPoints<T>::padded(std::max(rows.count, points.count)));
+  std::fill(none.get(), none.get() + PackedPoints<T>::padded(std::max(rows.count, points.count)), T(0));
+  const auto rough = [&](PackedPoints<T> p) {
+    std::fill(p.base + p.count, p.base + PackedPoints<T>::padded(p.count), std::numeric_limits<T>::infinity());
+    p.rough = true;
+    p.offset = p.base;
+    p.slack = none.get();
+    return p;
+  };
+  // Of those nearest by the codes some are not: with twice as many, k of them are about the nearest.
+  Lists<T> longer = lists;
+  longer.k += (lists.capacity - lists.k) / 2;
+  visit(longer, rough(rows), rough(points), kLook);
+  const int64_t pieces = ceil_div(rows.count, kFinishRows);
+  parallel_tasks(pieces, rows.count * parts * lists.capacity * points.depth, [&](int64_t piece) {
+    const int64_t end = std::min(rows.count, (piece + 1) * kFinishRows);
+    for (int64_t i = piece * kFinishRows; i < end; ++i)
+      for (int64_t part = 0; part < parts; ++part) lists.settle(part * rows.count + i, rows, i, points);
+  });
+}
+
 // One graph, or one set of queries: values and indices [rows, k]. in_groups: where the rows gather in groups, they may
 // be searched group by group.
 template <typename T>
@@ -166,9 +193,20 @@ BadRow neighbours(PackedPoints<T> points, PackedPoints<T>* queries, const std::s
     if (queries != nullptr) queries->most_lift = points.most_lift;
     return hold;
   };
+  Subspace space;
+  if constexpr (std::is_same_v<T, float>)
+    if (points.packing == Packing::int16 &&
+        worth_projecting((queries != nullptr ? *queries : points).count, points.count, depth)) {
+      space = Subspace::of(points.rows, points.row_stride, mean.get(), points.count, depth,
+                           width_for_neighbours(k, points.count));
+      if (space.width() > 0) {
+        set_packing(points, Packing::projected, &space);
+        if (queries != nullptr) set_packing(*queries, Packing::projected, &space);
+      }
+    }
   bool bounded = prepare_all();
   if constexpr (std::is_same_v<T, float>) {
-    if (bounded && is_coded(points.packing) &&
+    if (bounded && is_coded(points.packing) && points.packing != Packing::projected &&
         !codes_pay(queries != nullptr ? *queries : points, points, k, queries == nullptr)) {
       set_packing(points, packing_without_codes<T>());
       if (queries != nullptr) set_packing(*queries, points.packing);
@@ -182,30 +220,39 @@ BadRow neighbours(PackedPoints<T> points, PackedPoints<T>* queries, const std::s
   const int64_t capacity = Lists<T>::room(k, points.count - (queries != nullptr ? 0 : 1), points.packing);
   const Buffer<T> uppers(count * capacity), slacks(count);
   const Buffer<int32_t> candidates(count * capacity), counts(count), lasts(count);
-  const Buffer<T> limits(PackedPoints<T>::padded(count));
+  const Buffer<T> limits(PackedPoints<T>::padded(count)), leasts(count);
   std::fill(counts.get(), counts.get() + count, 0);
   std::fill(lasts.get(), lasts.get() + count, std::numeric_limits<int32_t>::max());
   std::fill(slacks.get(), slacks.get() + count, T(0));
   std::fill(limits.get(), limits.get() + count, -std::numeric_limits<T>::infinity());
+  std::fill(leasts.get(), leasts.get() + count, -std::numeric_limits<T>::infinity());
   std::fill(limits.get() + count, limits.get() + PackedPoints<T>::padded(count), std::numeric_limits<T>::infinity());
-  const Lists<T> lists{squared,      bounded,      k,           capacity,    uppers.get(), candidates.get(),
-                       counts.get(), slacks.get(), lasts.get(), limits.get()};
+  const Lists<T> lists{squared,      bounded,      k,           capacity,     uppers.get(), candidates.get(),
+                       counts.get(), slacks.get(), lasts.get(), limits.get(), leasts.get()};
 
-  if (!bounded) {
-    parallel_tasks(rows.count, rows.count * points.count * depth,
-                   [&](int64_t i) { plain_task(lists, rows, i, points, queries == nullptr); });
-  } else if (queries != nullptr) {
-    parallel_tasks(by_query.tasks(), rows.count * points.count * depth,
-                   [&](int64_t task) { query_task(by_query, lists, rows, points, task); });
-  } else {
+  // Every pair, or of every row and some of the columns: one in `step` blocks.
+  const auto visit_all = [&](const Lists<T>& lists, const PackedPoints<T>& rows, const PackedPoints<T>& points,
+                             int64_t step) {
+    if (queries != nullptr) {
+      parallel_tasks(by_query.tasks(), rows.count * points.count * depth,
+                     [&](int64_t task) { query_task(by_query, lists, rows, points, task, step); });
+      return;
+    }
     const TilePlan plan(points.count);
     const int64_t work = plan.tile_rows * plan.tile_rows * depth;
     parallel_tasks(plan.tiles, plan.tiles * work, [&](int64_t tile) { graph_task(plan, lists, points, tile, tile); });
-    for (int64_t round = 0; round + 1 < plan.players; ++round)
+    for (int64_t round = 0; round + 1 < plan.players; round += step)
       parallel_tasks(plan.players / 2, plan.players / 2 * work, [&](int64_t task) {
         const auto [first, second] = tournament_pair(plan.players, round, task);
         if (std::max(first, second) < plan.tiles) graph_task(plan, lists, points, first, second);
       });
+  };
+  if (!bounded) {
+    parallel_tasks(rows.count, rows.count * points.count * depth,
+                   [&](int64_t i) { plain_task(lists, rows, i, points, queries == nullptr); });
+  } else {
+    if (points.packing == Packing::projected) look(lists, rows, points, parts, visit_all);
+    visit_all(lists, rows, points, 1);
   }
   const int64_t pieces = ceil_div(rows.count, kFinishRows);
   parallel_tasks(pieces, rows.count * k * parts * depth, [&](int64_t piece) {
