@@ -59,8 +59,8 @@ def test_any_k(k, generator):
 
 
 def test_what_is_outside_of_the_directions_decides(generator):
-    # Twenty rows at each place of the plane, which differ in the length of what is outside alone: there the bound is the
-    # distance itself.
+    # Twenty rows at each place of the plane, which differ in the length of what is outside alone: there the bound is
+    # the distance itself.
     place = torch.arange(N) // 20
     plane = few_directions(generator, 0.0)
     basis = torch.linalg.qr(plane.T)[0][:, :24]
