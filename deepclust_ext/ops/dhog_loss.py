@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from deepclust_ext import _checks as check
+from deepclust_ext.distributed import kind_of, ranks_of
 from deepclust_ext.ops import _raw
 from deepclust_ext.ops._common import (
     accumulator_dtype,
@@ -17,6 +19,7 @@ from deepclust_ext.ops._common import (
     first_derivative_only,
     wants_gradient,
 )
+from deepclust_ext.ops._grouped_mi import dhog_of_all
 
 __all__ = ["DHOGLoss", "dhog_loss"]
 
@@ -39,6 +42,7 @@ def dhog_loss(
     pooling: str = "pooled",
     push_norm: str = "index",
     lamb: float = 1.0,
+    group: ProcessGroup | None = None,
 ) -> DHOGLoss:
     r"""DHOG's loss: augmentations of an image pulled together, hierarchical heads pushed apart.
 
@@ -63,6 +67,11 @@ def dhog_loss(
         Divide head i's push (i from 1) by i, as the paper's formula does, or by its number of comparisons, i - 1.
     lamb : float, default 1.0
         Weight of the marginals' entropies in the pull. Push joints use 1 and are never symmetrised.
+    group : torch.distributed.ProcessGroup, optional
+        Ranks that hold images of one batch, as many each as they like: joints are added in rank order before they are
+        normalised. Every rank gets the results of the whole batch, within rounding of one rank on all images and with
+        the same bits on every rank, and its own rows of the gradient. So a parameter's gradient is the *sum* over
+        ranks: where it is averaged instead, as by DistributedDataParallel, multiply the loss by the number of ranks.
 
     Returns
     -------
@@ -74,7 +83,8 @@ def dhog_loss(
     TypeError
         `probs` is not a floating-point tensor, `alpha` or `lamb` not a number.
     ValueError
-        `probs` is not 4-dimensional, has fewer than two augmentations, no head or no class; an unknown option.
+        `probs` is not 4-dimensional, has fewer than two augmentations, no head or no class; an unknown option; or
+        arguments differ between the ranks of a group. What one rank refuses is an error on all.
 
     References
     ----------
@@ -90,6 +100,23 @@ def dhog_loss(
     >>> result.pull.shape, result.push.shape
     (torch.Size([8]), torch.Size([8, 8]))
     """
+    if group is not None:
+
+        def prepare() -> tuple[tuple[float, float], dict[str, object], tuple[()]]:
+            weights = _check(probs, alpha, pooling, push_norm, lamb)
+            facts: dict[str, object] = {"probs": kind_of(probs, 2), "alpha": weights[0], "pooling": pooling}
+            return weights, {**facts, "push_norm": push_norm, "lamb": weights[1]}, ()
+
+        ranks = ranks_of("dhog_loss", group)
+        (alpha, lamb), _ = ranks.agree(prepare)
+        return DHOGLoss(*dhog_of_all(ranks, probs, alpha, pooling == "pooled", push_norm == "index", lamb))
+    alpha, lamb = _check(probs, alpha, pooling, push_norm, lamb)
+    run = _differentiable if wants_gradient("dhog_loss", probs) else _raw.dhog_loss
+    loss, pull, push, _, _ = run(probs, alpha, pooling == "pooled", push_norm == "index", lamb)
+    return DHOGLoss(loss, pull, push)
+
+
+def _check(probs: Tensor, alpha: float, pooling: str, push_norm: str, lamb: float) -> tuple[float, float]:
     check_floating("dhog_loss", "probs", probs)
     if probs.dim() != 4:
         raise ValueError(f"dhog_loss: 'probs' must have shape (A, H, n, C), got {tuple(probs.shape)}")
@@ -99,10 +126,7 @@ def dhog_loss(
         raise ValueError(f"dhog_loss: 'probs' must have at least one head and class, got {tuple(probs.shape)}")
     check.choice("dhog_loss", "pooling", pooling, ("pooled", "mean"))
     check.choice("dhog_loss", "push_norm", push_norm, ("index", "count"))
-    alpha, lamb = check.number("dhog_loss", "alpha", alpha), check.number("dhog_loss", "lamb", lamb)
-    run = _differentiable if wants_gradient("dhog_loss", probs) else _raw.dhog_loss
-    loss, pull, push, _, _ = run(probs, alpha, pooling == "pooled", push_norm == "index", lamb)
-    return DHOGLoss(loss, pull, push)
+    return check.number("dhog_loss", "alpha", alpha), check.number("dhog_loss", "lamb", lamb)
 
 
 class _DHOGLoss(torch.autograd.Function):

@@ -6,8 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from deepclust_ext import _checks as check
+from deepclust_ext.distributed import kind_of, ranks_of
 from deepclust_ext.ops import _raw
 from deepclust_ext.ops._common import (
     accumulator_dtype,
@@ -18,12 +20,15 @@ from deepclust_ext.ops._common import (
     matched_rows,
     wants_gradient,
 )
+from deepclust_ext.ops._grouped_mi import mi_of_all
 from deepclust_ext.ops._probabilities import look_at_rows
 
 __all__ = ["iic_loss", "mi_loss"]
 
 
-def mi_loss(p: Tensor, q: Tensor, *, lamb: float = 1.0, symmetric: bool = True) -> Tensor:
+def mi_loss(
+    p: Tensor, q: Tensor, *, lamb: float = 1.0, symmetric: bool = True, group: ProcessGroup | None = None
+) -> Tensor:
     r"""Minus the mutual information between two soft labellings of the same samples.
 
     With the joint :math:`J = p^\top q` (averaged with its transpose when symmetric), :math:`P = J / \sum J` and the
@@ -45,6 +50,11 @@ def mi_loss(p: Tensor, q: Tensor, *, lamb: float = 1.0, symmetric: bool = True) 
         Weight of the marginals' entropies. Above 1, balanced clusters are rewarded more.
     symmetric : bool, default True
         Average the joint with its transpose first, as for two views of one image. Needs C == D.
+    group : torch.distributed.ProcessGroup, optional
+        Ranks that hold samples of one batch, as many each as they like: joints are added in rank order before they are
+        normalised. Every rank gets the loss of the whole batch, within rounding of one rank on all samples and with the
+        same bits on every rank, and its own rows of the gradient. So a parameter's gradient is the *sum* over ranks:
+        where it is averaged instead, as by DistributedDataParallel, multiply the loss by the number of ranks.
 
     Returns
     -------
@@ -57,7 +67,8 @@ def mi_loss(p: Tensor, q: Tensor, *, lamb: float = 1.0, symmetric: bool = True) 
     TypeError
         `p` or `q` is not a floating-point tensor, `lamb` not a number, `symmetric` not a bool.
     ValueError
-        Shapes or devices do not fit together, or `symmetric` with C != D.
+        Shapes or devices do not fit together, `symmetric` with C != D, or arguments differ between the ranks of a
+        group; what one rank refuses is an error on all.
 
     Warns
     -----
@@ -77,6 +88,18 @@ def mi_loss(p: Tensor, q: Tensor, *, lamb: float = 1.0, symmetric: bool = True) 
     >>> round(mi_loss(labels, labels).item(), 4)  # four balanced clusters that agree: -ln 4
     -1.3863
     """
+    if group is not None:
+
+        def prepare() -> tuple[tuple[Tensor, Tensor], dict[str, object], tuple[()]]:
+            check.flag("mi_loss", "symmetric", symmetric)
+            own = _check(p, q, symmetric)
+            facts = {"lamb": check.number("mi_loss", "lamb", lamb), "symmetric": symmetric}
+            look_at_rows("mi_loss", "p", own[0], "q", own[1])
+            return own, {"p": kind_of(own[0], -2), "q": kind_of(own[1], -2), **facts}, ()
+
+        ranks = ranks_of("mi_loss", group)
+        (p, q), _ = ranks.agree(prepare)
+        return mi_of_all(ranks, p, q, float(lamb), symmetric)
     check.flag("mi_loss", "symmetric", symmetric)
     p, q = _check(p, q, symmetric)
     lamb = check.number("mi_loss", "lamb", lamb)
@@ -87,13 +110,15 @@ def mi_loss(p: Tensor, q: Tensor, *, lamb: float = 1.0, symmetric: bool = True) 
     return _raw.mi_loss(p, q, lamb, symmetric)[0]
 
 
-def iic_loss(p: Tensor, q: Tensor) -> Tensor:
+def iic_loss(p: Tensor, q: Tensor, *, group: ProcessGroup | None = None) -> Tensor:
     """`mi_loss` with IIC's choices: symmetric joint, lamb = 1.
 
     Parameters
     ----------
     p, q : Tensor, shape (..., n, C)
         Probabilities of the same samples under two augmentations.
+    group : torch.distributed.ProcessGroup, optional
+        As in `mi_loss`.
 
     Returns
     -------
@@ -111,7 +136,7 @@ def iic_loss(p: Tensor, q: Tensor) -> Tensor:
     >>> iic_loss(torch.full((6, 2), 0.5), torch.full((6, 2), 0.5)).abs().item() < 1e-6  # says nothing
     True
     """
-    return mi_loss(p, q)
+    return mi_loss(p, q, group=group)
 
 
 def _check(p: Tensor, q: Tensor, symmetric: bool) -> tuple[Tensor, Tensor]:

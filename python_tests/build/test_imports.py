@@ -13,7 +13,7 @@ import deepclust_ext
 PACKAGE = "deepclust_ext"
 BASE = {"_checks", "_isolation", "_optional", "_warnings", "_version", "_loader", "_cuda"}
 # The package itself gives the public names of ops, which is all that its importers may want of it.
-CORE = BASE | {PACKAGE, "nn", "data", "runs", "ops"}
+CORE = BASE | {PACKAGE, "distributed", "nn", "data", "runs", "ops"}
 EMBEDDERS = CORE | {"embed"}
 TRAINERS = EMBEDDERS | {"evaluate", "training", "methods"}
 STUDIES = TRAINERS | {"study", "report", "cluster"}
@@ -22,6 +22,7 @@ TOP = STUDIES | {"benchmark", "commands", "cli", "__main__"}
 MAY_USE = {
     **dict.fromkeys(BASE, BASE),
     PACKAGE: BASE | {"ops"},
+    "distributed": BASE | {"distributed"},
     **dict.fromkeys(("nn", "data", "runs", "ops"), CORE),
     "embed": EMBEDDERS,
     "evaluate": CORE | {"evaluate"},
