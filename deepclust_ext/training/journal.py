@@ -19,13 +19,17 @@ from deepclust_ext.training.warm_start import changed_names
 @contextlib.contextmanager
 def opened(run: str | os.PathLike[str] | RunDirectory | None, resume: bool | str) -> Iterator[RunDirectory | None]:
     """Open the run folder for the block, on rank 0 alone; one that the caller opened stays open."""
-    if not current().leads:
-        run = None
-    if run is None or isinstance(run, RunDirectory):
-        yield run
-        return
-    with RunDirectory(run, mode=resume_mode(resume)) as folder:
-        yield folder
+    with contextlib.ExitStack() as stack:
+        found: list[RunDirectory | None] = [None]
+
+        def enter() -> None:
+            if run is None or isinstance(run, RunDirectory):
+                found[0] = run
+            else:
+                found[0] = stack.enter_context(RunDirectory(run, mode=resume_mode(resume)))
+
+        current().of_first(enter)
+        yield found[0]
 
 
 class Journal:

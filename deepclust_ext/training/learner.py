@@ -68,8 +68,9 @@ class Learner:
     The loop calls, of every epoch, `begin_epoch`; of every pass, `visits`; of every step, `rate`, `forward`, `loss`
     and, once the optimizer has moved the weights, `after_step`; then `end_epoch`, and `done` between two epochs.
     `conclude` comes last. Several processes that train one run make the same calls, and `forward` alone differs: each
-    is given its part of the batch. A run that is killed goes on from its newest checkpoint: what was done since is done again, and comes to the
-    same bits if every call depends on nothing but the weights, the optimizer, `state()`, the seed and the place.
+    is given its part of the batch. A run that is killed goes on from its newest checkpoint: what was done since is done
+    again, and comes to the same bits if every call depends on nothing but the weights, the optimizer, `state()`, the
+    seed and the place.
     Random numbers are therefore drawn from `derive_generator(seed, purpose, place.epoch, ...)`, never from a generator
     that is kept.
 

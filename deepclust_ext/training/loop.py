@@ -105,8 +105,14 @@ class Training:
                 generator = derive_generator(self.plan.seed, "order", self.place.epoch, self.place.pass_number)
                 batches = self.order.batches(self.learner.visits(self.place, generator)).to(self.device)
             index = batches[self.place.batch]
-            options = {"full_rates": self._full_rates, "seed": self.plan.seed}
-            done = train_step(self.learner, index, self.place, **options, stop=guard.requested is not None)
+            done = train_step(
+                self.learner,
+                index,
+                self.place,
+                full_rates=self._full_rates,
+                seed=self.plan.seed,
+                stop=guard.requested is not None,
+            )
             self.sums.add(done.found, step=done.seconds, augmentation=done.augmentation_seconds)
             if done.found.probabilities is not None:
                 self.watch.add(done.found.probabilities)

@@ -120,7 +120,8 @@ class Team:
         """Of rows (A * n, ...), view a of image i at row a * n + i, those of this process's images (A * m, ...)."""
         if self.size == 1:
             return rows
-        return rows.unflatten(0, (-1, n))[:, self.share(n)].flatten(0, 1)
+        found: Tensor = rows.unflatten(0, (-1, n))[:, self.share(n)].flatten(0, 1)
+        return found
 
     def whole(self, outputs: Any, n: int) -> Any:
         """The rows (A * n, ...) of all images, of those (A * m, ...) of this process's images: the reverse of `cut`.
