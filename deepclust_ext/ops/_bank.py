@@ -10,11 +10,11 @@ from deepclust_ext.ops._common import check_floating
 __all__ = ["check_bank", "check_index"]
 
 
-def check_bank(op: str, bank: object, arg: str, rows: Tensor) -> Tensor:
-    """The bank (N, d) without its gradient, where `rows`, called `arg`, are (B, d) and on its device."""
+def check_bank(op: str, bank: object, arg: str, rows: Tensor, least: int = 1) -> Tensor:
+    """The bank (N, d) without its gradient, N >= least, where `rows`, called `arg`, are (B, d) and on its device."""
     bank = check_floating(op, "bank", bank).detach()
-    if bank.dim() != 2 or bank.shape[0] < 1 or bank.shape[1] < 1:
-        raise ValueError(f"{op}: 'bank' must have shape (N, d) with N >= 1 and d >= 1, got {tuple(bank.shape)}")
+    if bank.dim() != 2 or bank.shape[0] < least or bank.shape[1] < 1:
+        raise ValueError(f"{op}: 'bank' must have shape (N, d) with N >= {least} and d >= 1, got {tuple(bank.shape)}")
     if rows.dim() != 2 or rows.shape[1] != bank.shape[1]:
         raise ValueError(f"{op}: '{arg}' must have shape (B, {bank.shape[1]}) as 'bank' has, got {tuple(rows.shape)}")
     _check_device(op, "bank", bank, arg, rows)

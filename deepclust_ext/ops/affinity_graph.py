@@ -6,10 +6,13 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from deepclust_ext import _checks as check
+from deepclust_ext.distributed import kind_of, ranks_of
 from deepclust_ext.ops import _raw
 from deepclust_ext.ops._common import check_floating, checked_by_value, refuse_capture, refuse_vmap
+from deepclust_ext.ops._grouped_knn import check_finite, knn_of_all
 
 __all__ = ["AffinityGraph", "affinity_graph"]
 
@@ -25,7 +28,7 @@ class AffinityGraph(NamedTuple):
     """(): the scale of the squared distances; 0 where all neighbours are equal."""
 
 
-def affinity_graph(x: Tensor, k: int = 20, *, a: float = 1.0) -> AffinityGraph:
+def affinity_graph(x: Tensor, k: int = 20, *, a: float = 1.0, group: ProcessGroup | None = None) -> AffinityGraph:
     r"""Connect every point with its k nearest neighbours by edges that weigh what they have in common.
 
     .. math:: W_{ij} = \exp(-\lVert x_i - x_j \rVert^2 / \sigma^2), \quad
@@ -45,6 +48,10 @@ def affinity_graph(x: Tensor, k: int = 20, *, a: float = 1.0) -> AffinityGraph:
         Neighbours a point, between 1 and n - 1.
     a : float, default 1.0
         Above 0: how far affinities reach.
+    group : torch.distributed.ProcessGroup, optional
+        Ranks that hold rows of one `x`, as many each as they like. Each gets the edges of its own points, which lead to
+        points of all ranks, counted in rank order: the same bits as those rows of one rank on all of them. The search
+        is that of `knn`; for the mean every rank then holds the distances of all edges, n x k.
 
     Returns
     -------
@@ -57,7 +64,7 @@ def affinity_graph(x: Tensor, k: int = 20, *, a: float = 1.0) -> AffinityGraph:
         `x` is not a floating-point tensor, `k` or `a` not a number.
     ValueError
         A shape or number is out of range, `x` holds NaN or infinity, or the squared distances leave the range of
-        floats.
+        floats; or arguments differ between the ranks of a group, and what one rank refuses is an error on all.
     RuntimeError
         A CUDA graph is being recorded.
 
@@ -78,25 +85,57 @@ def affinity_graph(x: Tensor, k: int = 20, *, a: float = 1.0) -> AffinityGraph:
     [0.607, 0.607, 0.135]
     """
     refuse_vmap("affinity_graph", "call it for each matrix", x)
+    if group is not None:
+        ranks = ranks_of("affinity_graph", group)
+
+        def prepare() -> tuple[tuple[Tensor, int, float], dict[str, object], tuple[int]]:
+            own = _check(x, k, a)
+            check_finite("affinity_graph", "x", own[0])
+            return own, {"x": kind_of(own[0], 0), "k": own[1], "a": own[2]}, (len(own[0]),)
+
+        (points, k, a), counts = ranks.agree(prepare)
+        rows = [count for (count,) in counts]
+        _check_points(sum(rows), points.shape[1], k)
+        distances, indices = knn_of_all(ranks, points, k, None, "euclidean", rows)
+        # The mean is a sum in the order of all points.
+        begin = sum(rows[: ranks.rank])
+        weights, sigma2 = _weights(torch.cat(ranks.gather(distances, rows)), a, points)
+        return AffinityGraph(indices, weights[begin : begin + len(points)].clone(), sigma2)
+    points, k, a = _check(x, k, a)
+    _check_points(points.shape[0], points.shape[1], k)
+    refuse_capture("affinity_graph", points)
+    distances, indices = checked_by_value("affinity_graph", _raw.knn, points, None, k, "euclidean")
+    return AffinityGraph(indices, *_weights(distances, a, points))
+
+
+def _check(x: Tensor, k: int, a: float) -> tuple[Tensor, int, float]:
     points = check_floating("affinity_graph", "x", x).detach()
-    if points.dim() != 2 or points.shape[0] < 2 or points.shape[1] < 1:
+    if points.dim() != 2:
         raise ValueError(
             f"affinity_graph: 'x' must have shape (n, d) with n >= 2 and d >= 1, got {tuple(points.shape)}"
         )
-    k = check.whole_number("affinity_graph", "k", k, at_least=1, at_most=points.shape[0] - 1)
-    a = check.number("affinity_graph", "a", a, above=0)
-    refuse_capture("affinity_graph", points)
-    distances, indices = checked_by_value("affinity_graph", _raw.knn, points, None, k, "euclidean")
+    k = check.whole_number("affinity_graph", "k", k, at_least=1)
+    return points, k, check.number("affinity_graph", "a", a, above=0)
+
+
+def _check_points(n: int, d: int, k: int) -> None:
+    if n < 2 or d < 1:
+        raise ValueError(f"affinity_graph: 'x' must have shape (n, d) with n >= 2 and d >= 1, got {(n, d)}")
+    check.whole_number("affinity_graph", "k", k, at_least=1, at_most=n - 1)
+
+
+def _weights(distances: Tensor, a: float, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights and sigma^2 of the distances of all edges."""
     try:
-        weights, sigma2 = _raw.affinity_weights(distances, a)
+        return _raw.affinity_weights(distances, a)
     except RuntimeError as error:
         if "'squared_distances' must be" not in str(error):
             raise
+        largest = points.abs().max() if len(points) else 0.0
         raise ValueError(
             f"affinity_graph: 'x' must have squared distances that {distances.dtype} can sum, got values up to "
-            f"{points.abs().max():.3g}; divide it by a constant"
+            f"{largest:.3g}; divide it by a constant"
         ) from None
-    return AffinityGraph(indices, weights, sigma2)
 
 
 @torch.library.register_fake("deepclust::affinity_weights")

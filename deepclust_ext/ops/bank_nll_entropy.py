@@ -6,8 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from deepclust_ext import _checks as check
+from deepclust_ext.distributed import kind_of, ranks_of
 from deepclust_ext.ops import _raw
 from deepclust_ext.ops._bank import check_bank, check_index
 from deepclust_ext.ops._common import (
@@ -19,12 +21,19 @@ from deepclust_ext.ops._common import (
     first_derivative_only,
     wants_gradient,
 )
+from deepclust_ext.ops._grouped_bank import losses_of_all
 
 __all__ = ["bank_entropy", "bank_nll", "bank_nll_entropy"]
 
 
 def bank_nll(
-    v: Tensor, bank: Tensor, index: Tensor, neighbors: Tensor | None = None, *, temperature: float = 0.1
+    v: Tensor,
+    bank: Tensor,
+    index: Tensor,
+    neighbors: Tensor | None = None,
+    *,
+    temperature: float = 0.1,
+    group: ProcessGroup | None = None,
 ) -> Tensor:
     r"""Minus the log-probability of picking a sample's own row of the bank, or one of its neighbours'.
 
@@ -49,6 +58,11 @@ def bank_nll(
         More rows that count as right; -1 for none. Repeats, and the sample's own row, count once.
     temperature : float, default 0.1
         tau > 0.
+    group : torch.distributed.ProcessGroup, optional
+        Ranks that hold rows of one bank, as many each as they like (none, too), and samples of their own. Rows are
+        counted over all ranks, in rank order: `index` and `neighbors` name rows on any of them. Each rank gets the
+        losses and gradients of its own samples against the whole bank, within rounding of one rank that holds it.
+        Samples travel and the bank stays. Plain products in tiles take the place of the kernel.
 
     Returns
     -------
@@ -60,7 +74,8 @@ def bank_nll(
     TypeError
         `v` or `bank` is not a floating-point tensor, or indices are not int64.
     ValueError
-        Shapes or devices do not fit together, the bank is empty, or `temperature` is not above 0.
+        Shapes or devices do not fit together, the bank is empty, or `temperature` is not above 0; or arguments differ
+        between the ranks of a group, and what one rank refuses is an error on all.
     IndexError
         An index lies outside of the bank; under torch.compile a RuntimeError. A CUDA graph cannot raise: its sample's
         results are NaN.
@@ -81,10 +96,17 @@ def bank_nll(
     >>> bank_nll(bank[:1], bank, torch.tensor([0]), torch.tensor([[1, -1]]), temperature=1.0)  # log((e + 3) / (e + 1))
     tensor([0.4304])
     """
-    return _run("bank_nll", v, bank, "index", index, neighbors, temperature, True, False)[0]
+    return _run("bank_nll", v, bank, "index", index, neighbors, temperature, True, False, group)[0]
 
 
-def bank_entropy(v: Tensor, bank: Tensor, exclude: Tensor | None = None, *, temperature: float = 0.1) -> Tensor:
+def bank_entropy(
+    v: Tensor,
+    bank: Tensor,
+    exclude: Tensor | None = None,
+    *,
+    temperature: float = 0.1,
+    group: ProcessGroup | None = None,
+) -> Tensor:
     r"""Entropy of the softmax over the bank, without a sample's own row.
 
     .. math:: H_i = -\sum_{j \ne e_i} \tilde p_{ij} \log \tilde p_{ij}, \qquad
@@ -102,6 +124,8 @@ def bank_entropy(v: Tensor, bank: Tensor, exclude: Tensor | None = None, *, temp
         The row that each sample leaves out; -1 for none.
     temperature : float, default 0.1
         tau > 0.
+    group : torch.distributed.ProcessGroup, optional
+        As in `bank_nll`; `exclude` names rows on any rank.
 
     Returns
     -------
@@ -126,17 +150,23 @@ def bank_entropy(v: Tensor, bank: Tensor, exclude: Tensor | None = None, *, temp
     >>> bank_entropy(torch.zeros(1, 3), torch.eye(3), torch.tensor([2]))  # two rows are left: ln 2
     tensor([0.6931])
     """
-    return _run("bank_entropy", v, bank, "exclude", exclude, None, temperature, False, True)[1]
+    return _run("bank_entropy", v, bank, "exclude", exclude, None, temperature, False, True, group)[1]
 
 
 def bank_nll_entropy(
-    v: Tensor, bank: Tensor, index: Tensor, neighbors: Tensor | None = None, *, temperature: float = 0.1
+    v: Tensor,
+    bank: Tensor,
+    index: Tensor,
+    neighbors: Tensor | None = None,
+    *,
+    temperature: float = 0.1,
+    group: ProcessGroup | None = None,
 ) -> tuple[Tensor, Tensor]:
     """`bank_nll` and `bank_entropy` in one pass over the bank; the entropy leaves out the rows at `index`.
 
     Parameters
     ----------
-    v, bank, index, neighbors, temperature
+    v, bank, index, neighbors, temperature, group
         As in `bank_nll`.
 
     Returns
@@ -156,7 +186,7 @@ def bank_nll_entropy(
     >>> bank_nll_entropy(torch.zeros(1, 3), torch.eye(3), torch.tensor([2]))  # ln 3 and ln 2
     (tensor([1.0986]), tensor([0.6931]))
     """
-    nll, entropy, *_ = _run("bank_nll_entropy", v, bank, "index", index, neighbors, temperature, True, True)
+    nll, entropy, *_ = _run("bank_nll_entropy", v, bank, "index", index, neighbors, temperature, True, True, group)
     return nll, entropy
 
 
@@ -170,9 +200,31 @@ def _run(
     temperature: float,
     nll: bool,
     entropy: bool,
+    group: ProcessGroup | None,
 ) -> tuple[Tensor, ...]:
+    if group is not None:
+        return _run_of_all(op, v, bank, arg, index, neighbors, temperature, nll, entropy, group)
+    inputs = _check(op, v, bank, arg, index, neighbors, temperature, nll, entropy)
+    if wants_gradient(op, v):
+        return checked_by_value(op, _differentiable, *inputs, op, error=IndexError, index=arg)
+    return checked_by_value(op, _raw.bank_nll_entropy, *inputs, False, error=IndexError, index=arg)
+
+
+def _check(
+    op: str,
+    v: Tensor,
+    bank: Tensor,
+    arg: str,
+    index: Tensor | None,
+    neighbors: Tensor | None,
+    temperature: float,
+    nll: bool,
+    entropy: bool,
+    least: int = 1,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, float, bool, bool]:
+    """The raw op's arguments, of a bank with `least` rows or more."""
     check_floating(op, "v", v)
-    bank = check_bank(op, bank, "v", v)
+    bank = check_bank(op, bank, "v", v, least)
     if index is None and not nll:
         index = torch.full(v.shape[:1], -1, device=v.device)
     index = check_index(op, arg, index, "v", v)
@@ -181,10 +233,34 @@ def _run(
     neighbors = check_index(op, "neighbors", neighbors, "v", v, dim=2)
     temperature = check.number(op, "temperature", temperature, above=0)
     v = v.to(accumulator_dtype(torch.promote_types(v.dtype, bank.dtype)))
-    inputs = (v, bank, index, neighbors, temperature, nll, entropy)
-    if wants_gradient(op, v):
-        return checked_by_value(op, _differentiable, *inputs, op, error=IndexError, index=arg)
-    return checked_by_value(op, _raw.bank_nll_entropy, *inputs, False, error=IndexError, index=arg)
+    return v, bank, index, neighbors, temperature, nll, entropy
+
+
+def _run_of_all(
+    op: str,
+    v: Tensor,
+    bank: Tensor,
+    arg: str,
+    index: Tensor | None,
+    neighbors: Tensor | None,
+    temperature: float,
+    nll: bool,
+    entropy: bool,
+    group: ProcessGroup,
+) -> tuple[Tensor, ...]:
+    def prepare() -> tuple[tuple[Any, ...], dict[str, object], tuple[int, int, int]]:
+        own = _check(op, v, bank, arg, index, neighbors, temperature, nll, entropy, least=0)
+        facts = {"v": kind_of(own[0], 0), "bank": kind_of(own[1], 0), "neighbors": kind_of(own[3], 0)}
+        wanted = wants_gradient(op, own[0])
+        return (*own, wanted), {**facts, "temperature": own[4]}, (len(own[0]), len(own[1]), int(wanted))
+
+    ranks = ranks_of(op, group)
+    (v, bank, own_index, others, temperature, _, _, wanted), sizes = ranks.agree(prepare)
+    if sum(size[1] for size in sizes) < 1:
+        raise ValueError(f"{op}: 'bank' must have a row on one rank at least, got none")
+    anyone = any(size[2] for size in sizes)
+    found = losses_of_all(ranks, v, bank, arg, own_index, others, temperature, (nll, entropy), anyone, sizes)
+    return _of_all(v, found, None, None, None, nll, entropy, op) if wanted else found
 
 
 class _BankLoss(torch.autograd.Function):
@@ -225,6 +301,14 @@ class _BankLoss(torch.autograd.Function):
         return run(v, *(tensor for pair in used for tensor in pair)), *(None,) * 7
 
 
+class _BankLossOfAll(_BankLoss):
+    """The same of what all ranks have found: losses and gradients, a row for each of this rank's samples."""
+
+    @staticmethod
+    def forward(v: Tensor, found: tuple[Tensor, ...], *_: Any) -> tuple[Tensor, ...]:  # type: ignore[override]
+        return found
+
+
 def _weigh(_v: Tensor, *tensors: Tensor) -> Tensor:
     """Upstream gradients (B,) times gradients (B, d), added up over the losses; v, for its own derivative refuses."""
     total = tensors[0].unsqueeze(-1) * tensors[1]
@@ -232,6 +316,7 @@ def _weigh(_v: Tensor, *tensors: Tensor) -> Tensor:
 
 
 _differentiable = differentiable(_BankLoss)
+_of_all = differentiable(_BankLossOfAll)
 _WEIGHED = {
     op: differentiable(first_derivative_only(op, _weigh)) for op in ("bank_nll", "bank_entropy", "bank_nll_entropy")
 }

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from deepclust_ext import _checks as check
+from deepclust_ext.distributed import kind_of, ranks_of
 from deepclust_ext.ops import _raw
 from deepclust_ext.ops._bank import check_bank, check_index
 from deepclust_ext.ops._common import accumulator_dtype, check_floating, checked_by_value, refuse_vmap
+from deepclust_ext.ops._grouped_bank import update_of_all
 
 __all__ = ["bank_update_"]
 
 
-def bank_update_(bank: Tensor, index: Tensor, features: Tensor, *, momentum: float = 0.5) -> Tensor:
+def bank_update_(
+    bank: Tensor, index: Tensor, features: Tensor, *, momentum: float = 0.5, group: ProcessGroup | None = None
+) -> Tensor:
     r"""Move rows of a memory bank towards new embeddings, in place.
 
     .. math:: m_y \leftarrow \frac{u}{\lVert u \rVert}, \qquad u = \mu m_y + (1 - \mu) v
@@ -32,6 +37,10 @@ def bank_update_(bank: Tensor, index: Tensor, features: Tensor, *, momentum: flo
         New embeddings, in any floating dtype; NaN or infinity goes into the row. No gradient flows into the bank.
     momentum : float, default 0.5
         mu in [0, 1]: 1 only normalises the rows.
+    group : torch.distributed.ProcessGroup, optional
+        Ranks that hold rows of one bank, as many each as they like (none, too), and samples of their own. Rows are
+        counted over all ranks, in rank order: `index` names rows on any of them. A row is updated on its rank, by the
+        samples of all ranks in rank order: the same bits as one rank with the whole bank and batch.
 
     Returns
     -------
@@ -43,7 +52,8 @@ def bank_update_(bank: Tensor, index: Tensor, features: Tensor, *, momentum: flo
     TypeError
         `bank` or `features` is not a floating-point tensor, or `index` is not int64.
     ValueError
-        Shapes or devices do not fit together, `momentum` lies outside of [0, 1], or `bank` requires a gradient.
+        Shapes or devices do not fit together, `momentum` lies outside of [0, 1], or `bank` requires a gradient; or
+        arguments differ between the ranks of a group, and what one rank refuses is an error on all.
     IndexError
         An index lies outside of the bank; no row has been changed then. Under torch.compile a RuntimeError. A CUDA
         graph cannot raise: it leaves the index aside.
@@ -61,9 +71,32 @@ def bank_update_(bank: Tensor, index: Tensor, features: Tensor, *, momentum: flo
     tensor([[0.7071, 0.7071],
             [0.0000, 1.0000]])
     """
+    if group is not None:
+        ranks = ranks_of("bank_update_", group)
+
+        def prepare() -> tuple[tuple[Tensor, ...], dict[str, object], tuple[int, int]]:
+            *own, share = _check(bank, index, features, momentum, least=0)
+            facts = {"bank": kind_of(own[0], 0), "features": kind_of(own[2], 0), "momentum": share}
+            return tuple(own), facts, (len(own[2]), len(own[0]))
+
+        (stored, index, features), sizes = ranks.agree(prepare)
+        update_of_all(ranks, stored, index, features, float(momentum), sizes)
+    else:
+        stored, index, features, momentum = _check(bank, index, features, momentum)
+        checked_by_value("bank_update_", _raw.bank_update_, stored, index, features, momentum, error=IndexError)
+    if not torch.compiler.is_compiling():
+        # A graph that saved the bank for its own backward pass must notice, as with torch's operations.
+        torch.autograd.graph.increment_version(bank)
+    return bank
+
+
+def _check(
+    bank: Tensor, index: Tensor, features: Tensor, momentum: float, least: int = 1
+) -> tuple[Tensor, Tensor, Tensor, float]:
+    """The raw op's arguments, of a bank with `least` rows or more."""
     op = "bank_update_"
     check_floating(op, "features", features)
-    stored = check_bank(op, bank, "features", features)
+    stored = check_bank(op, bank, "features", features, least)
     if bank.requires_grad:
         raise ValueError(f"{op}: 'bank' must not require a gradient, got one that does; pass bank.detach()")
     index = check_index(op, "index", index, "features", features)
@@ -73,11 +106,7 @@ def bank_update_(bank: Tensor, index: Tensor, features: Tensor, *, momentum: flo
     for tensor in (bank, index, features):
         refuse_vmap(op, "update the bank outside of it", tensor)
     features = features.detach().to(accumulator_dtype(torch.promote_types(features.dtype, bank.dtype)))
-    checked_by_value(op, _raw.bank_update_, stored, index, features, momentum, error=IndexError)
-    if not torch.compiler.is_compiling():
-        # A graph that saved the bank for its own backward pass must notice, as with torch's operations.
-        torch.autograd.graph.increment_version(bank)
-    return bank
+    return stored, index, features, momentum
 
 
 @torch.library.register_fake("deepclust::bank_update_")

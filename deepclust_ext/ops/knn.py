@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from deepclust_ext import _checks as check
+from deepclust_ext.distributed import kind_of, ranks_of
 from deepclust_ext.ops import _raw
 from deepclust_ext.ops._common import (
     accumulator_dtype,
@@ -16,6 +18,7 @@ from deepclust_ext.ops._common import (
     checked_by_value,
     matched_rows,
 )
+from deepclust_ext.ops._grouped_knn import check_finite, knn_of_all
 
 __all__ = ["KNN", "knn"]
 
@@ -31,7 +34,14 @@ class KNN(NamedTuple):
     """(..., Q or N, k), int64: rows of x."""
 
 
-def knn(x: Tensor, k: int, *, query: Tensor | None = None, metric: str = "euclidean") -> KNN:
+def knn(
+    x: Tensor,
+    k: int,
+    *,
+    query: Tensor | None = None,
+    metric: str = "euclidean",
+    group: ProcessGroup | None = None,
+) -> KNN:
     r"""The k nearest points of `x` to each query, or to each point of `x` itself; exact.
 
     .. math:: v_{ij} = \sum_d (q_{id} - x_{jd})^2, \quad \frac{q_i \cdot x_j}{|q_i| |x_j|} \quad \text{or} \quad
@@ -60,6 +70,11 @@ def knn(x: Tensor, k: int, *, query: Tensor | None = None, metric: str = "euclid
     metric : {"euclidean", "cosine", "inner"}, default "euclidean"
         Squared Euclidean distance, or similarity; a zero row has cosine 0 with everything. Values beyond the dtype are
         infinite, so that ties are all that orders them, and a product with infinite terms of both signs is -inf.
+    group : torch.distributed.ProcessGroup, optional
+        Ranks that hold rows of one `x`, as many each as they like, and queries of their own. Each gets the neighbours
+        of its queries (without a query, of its points) among the points of all ranks; `indices` count them in rank
+        order. The same bits as one rank on all rows. Points travel and queries stay: every rank receives all of `x`
+        once, and holds up to 256 MiB of it at a time.
 
     Returns
     -------
@@ -73,7 +88,8 @@ def knn(x: Tensor, k: int, *, query: Tensor | None = None, metric: str = "euclid
         `x` or `query` is not a floating-point tensor, `k` not a whole number.
     ValueError
         Shapes or devices do not fit together, `k` is out of range, `metric` is unknown, or `x` or `query` holds NaN or
-        infinity (a RuntimeError under torch.compile).
+        infinity (a RuntimeError under torch.compile); or arguments differ between the ranks of a group, and what one
+        rank refuses is an error on all.
     RuntimeError
         A CUDA graph is being recorded.
 
@@ -90,7 +106,24 @@ def knn(x: Tensor, k: int, *, query: Tensor | None = None, metric: str = "euclid
     >>> values.flatten().tolist(), indices.flatten().tolist()
     ([1.0, 1.0, 4.0], [1, 0, 1])
     """
+    if group is not None:
+        ranks = ranks_of("knn", group)
+
+        def prepare() -> tuple[tuple[Tensor, int, Tensor | None], dict[str, object], tuple[int]]:
+            own = _check(x, k, query, metric)
+            check_finite("knn", "x", own[0])
+            facts: dict[str, object] = {"x": kind_of(own[0], -2), "k": own[1], "metric": metric, "query": None}
+            if own[2] is not None:
+                check_finite("knn", "query", own[2])
+                facts["query"] = kind_of(own[2], -2)
+            return own, facts, (own[0].shape[-2],)
+
+        (x, k, query), counts = ranks.agree(prepare)
+        rows = [count for (count,) in counts]
+        _check_candidates(k, sum(rows), query)
+        return KNN(*knn_of_all(ranks, x, k, query, metric, rows))
     x, k, query = _check(x, k, query, metric)
+    _check_candidates(k, x.shape[-2], query)
     return KNN(*checked_by_value("knn", _raw.knn, x, query, k, metric))
 
 
@@ -100,20 +133,21 @@ def _check(x: Tensor, k: int, query: Tensor | None, metric: str) -> tuple[Tensor
     x = check_floating("knn", "x", x).detach()
     if x.dim() < 2 or x.shape[-1] < 1:
         raise ValueError(f"knn: 'x' must have shape (..., N, d) with d >= 1, got {tuple(x.shape)}")
-    candidates = x.shape[-2]
-    if query is None:
-        candidates -= 1
-    else:
+    if query is not None:
         query = check_floating("knn", "query", query).detach()
         if query.dim() < 2 or query.shape[-1] != x.shape[-1]:
             raise ValueError(
                 f"knn: 'query' must have shape (..., Q, {x.shape[-1]}) as 'x' has, got {tuple(query.shape)}"
             )
         x, query = matched_rows("knn", "x", x, "query", query)
-    if not 1 <= k <= candidates:
-        rows = "points" if query is not None else "other points"
-        raise ValueError(f"knn: 'k' must be at least 1 and at most the number of {rows}, {max(candidates, 0)}, got {k}")
     return x, k, query
+
+
+def _check_candidates(k: int, points: int, query: Tensor | None) -> None:
+    """Refuse a k that is no number of neighbours among so many points."""
+    candidates, rows = (points - 1, "other points") if query is None else (points, "points")
+    if not 1 <= k <= candidates:
+        raise ValueError(f"knn: 'k' must be at least 1 and at most the number of {rows}, {max(candidates, 0)}, got {k}")
 
 
 @torch.library.register_fake("deepclust::knn")
