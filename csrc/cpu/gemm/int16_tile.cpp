@@ -4,11 +4,16 @@
 #include <cstdlib>
 #include <limits>
 
+#include "../../common/buffer.h"
 #include "int8_tile.h"
 #include "tile.h"
 
 namespace deepclust::cpu {
 namespace {
+
+// Steps of the depth (two codes each): a panel of B takes 12 KB of the first-level cache then, a panel of A as much.
+// Deeper rows in one piece evict each other: a graph of 4,000 x 768 took 28 % longer on a Zen 3.
+constexpr int64_t kDepthOfBlock = 64;
 
 // sum += the products of pairs of 16-bit codes.
 template <typename L>
@@ -38,15 +43,19 @@ DC_INLINE typename Register<L, int32_t>::type pair_of_codes(const int32_t* from)
   return broadcast<L, int32_t>(*from);
 }
 
-// M rows by V registers; finish(sums, m, v) takes them as floats. A place of A and B holds two codes.
+// M rows by V registers; finish(sums, m, v) takes them. A place of A and B holds two codes. The sums begin with
+// `before` [row][kTileCols], or with zeros.
 template <typename L, int M, int V, typename F>
 DC_INLINE void code_tile(const Strip<int32_t>& strip, const int32_t* __restrict__ panel, int64_t width,
-                         const F& finish) {
+                         const int32_t* before, const F& finish) {
   using R = typename Register<L, int32_t>::type;
-  using Float = typename Register<L, float>::type;
   constexpr int64_t kStep = Register<L, int32_t>::kLanes;
   const int32_t* __restrict__ a = strip.data;
   R sum[M][V] = {};
+  if (before != nullptr)
+    for (int m = 0; m < M; ++m)
+      for (int v = 0; v < V; ++v) sum[m][v] = load<L, int32_t>(before + m * kTileCols + v * kStep);
+#pragma GCC unroll 2
   for (int64_t k = 0; k < strip.depth; ++k, a += strip.depth_stride, panel += width) {
     R b[V];
     for (int v = 0; v < V; ++v) b[v] = load<L, int32_t>(panel + v * kStep);
@@ -56,31 +65,36 @@ DC_INLINE void code_tile(const Strip<int32_t>& strip, const int32_t* __restrict_
     }
   }
   for (int m = 0; m < M; ++m)
-    for (int v = 0; v < V; ++v) finish(__builtin_convertvector(sum[m][v], Float), m, v);
+    for (int v = 0; v < V; ++v) finish(sum[m][v], m, v);
 }
 
 // Eight rows by a panel's columns; finish(sums, row, column).
 template <typename L, typename F>
 DC_INLINE void strip_tiles(const Strip<int32_t>& strip, const int32_t* panel, int64_t width, int64_t cols,
-                           const F& finish) {
+                           const int32_t* before, const F& finish) {
   constexpr int kDown = 4, kAcross = 2;
   constexpr int64_t kLane = Register<L, int32_t>::kLanes;
   for (int64_t col = 0; col < cols; col += kAcross * kLane)
     for (int64_t row = 0; row < kStripRows; row += kDown)
       code_tile<L, kDown, kAcross>(
           Strip<int32_t>{strip.data + row * strip.row_stride, strip.depth, strip.depth_stride, strip.row_stride},
-          panel + col, width, [&](const typename Register<L, float>::type& sums, int m, int v) DC_INLINE_LAMBDA {
-            finish(sums, row + m, col + v * kLane);
-          });
+          panel + col, width, before != nullptr ? before + row * kTileCols + col : nullptr,
+          [&](const typename Register<L, int32_t>::type& sums, int m, int v)
+              DC_INLINE_LAMBDA { finish(sums, row + m, col + v * kLane); });
+}
+
+template <typename L>
+DC_INLINE typename Register<L, float>::type as_floats(const typename Register<L, int32_t>::type& sums) {
+  return __builtin_convertvector(sums, typename Register<L, float>::type);
 }
 
 struct Int16Tile {
   template <typename L>
   static DC_INLINE void run(const int8_t* a, int64_t depth, const uint8_t* panel, int64_t cols, float* out) {
     const Strip<int32_t> strip{reinterpret_cast<const int32_t*>(a), depth / 4, 1, depth / 4};
-    strip_tiles<L>(strip, reinterpret_cast<const int32_t*>(panel), cols, cols,
-                   [&](const typename Register<L, float>::type& sums, int64_t row, int64_t col)
-                       DC_INLINE_LAMBDA { store<L, float>(out + row * kTileCols + col, sums); });
+    strip_tiles<L>(strip, reinterpret_cast<const int32_t*>(panel), cols, cols, nullptr,
+                   [&](const typename Register<L, int32_t>::type& sums, int64_t row, int64_t col)
+                       DC_INLINE_LAMBDA { store<L, float>(out + row * kTileCols + col, as_floats<L>(sums)); });
   }
 };
 
@@ -89,17 +103,31 @@ struct GemmTileInt16 {
   static DC_INLINE void run(const CodedRows& a, int64_t a_first, int64_t m, const CodedRows& b, int64_t b_first,
                             int64_t n, float* out, int64_t ldo) {
     constexpr int64_t kPanel = PackedRows<float>::kPanel;
+    static_assert(kPanel == kTileCols);
+    const int64_t depth = a.codes.depth;
+    const Buffer<int32_t> sums(depth > kDepthOfBlock ? round_up(m, kStripRows) * kPanel : 0);
     for (int64_t col = 0; col < n; col += kPanel) {
       const int64_t j = b_first + col, width = b.codes.width(j), cols = round_up(std::min(kPanel, n - col), 16);
-      const auto* panel = reinterpret_cast<const int32_t*>(b.codes.at(j));
-      for (int64_t row = 0; row < m; row += kStripRows) {
-        const int64_t i = a_first + row;
-        const Strip<int32_t> strip{reinterpret_cast<const int32_t*>(a.codes.at(i)), a.codes.depth, a.codes.width(i), 1};
-        strip_tiles<L>(strip, panel, width, cols,
-                       [&](const typename Register<L, float>::type& sums, int64_t r, int64_t c) DC_INLINE_LAMBDA {
-                         const auto scale = load<L, float>(b.scale + j + c) * a.scale[i + r];
-                         store<L, float>(out + (row + r) * ldo + col + c, sums * scale);
-                       });
+      for (int64_t k = 0; k < depth; k += kDepthOfBlock) {
+        const int64_t steps = std::min(kDepthOfBlock, depth - k);
+        const auto* panel = reinterpret_cast<const int32_t*>(b.codes.at(j)) + k * width;
+        for (int64_t row = 0; row < m; row += kStripRows) {
+          const int64_t i = a_first + row, step = a.codes.width(i);
+          const Strip<int32_t> strip{reinterpret_cast<const int32_t*>(a.codes.at(i)) + k * step, steps, step, 1};
+          int32_t* const sum = sums.get() + (k > 0 || k + steps < depth ? row * kPanel : 0);
+          const int32_t* const before = k > 0 ? sum : nullptr;
+          if (k + steps < depth) {
+            strip_tiles<L>(strip, panel, width, cols, before,
+                           [&](const typename Register<L, int32_t>::type& now, int64_t r, int64_t c)
+                               DC_INLINE_LAMBDA { store<L, int32_t>(sum + r * kPanel + c, now); });
+            continue;
+          }
+          strip_tiles<L>(strip, panel, width, cols, before,
+                         [&](const typename Register<L, int32_t>::type& now, int64_t r, int64_t c) DC_INLINE_LAMBDA {
+                           const auto scale = load<L, float>(b.scale + j + c) * a.scale[i + r];
+                           store<L, float>(out + (row + r) * ldo + col + c, as_floats<L>(now) * scale);
+                         });
+        }
       }
     }
   }
