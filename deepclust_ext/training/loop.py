@@ -7,6 +7,7 @@ import signal
 import time
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from deepclust_ext.runs import Interrupted, StopGuard
@@ -47,6 +48,11 @@ class Training:
             raise ValueError(
                 f"{journal.identity.method}: 'batch_size' must be at least the number of ranks ({current().size}), got "
                 f"batches of {self.order.batch_size} images"
+            )
+        if current().size > 1 and any(isinstance(each, torch.jit.ScriptModule) for each in learner.net.modules()):
+            raise ValueError(
+                f"{journal.identity.method}: 'network' must be without scripted modules on several ranks: their batch "
+                "norm would see the rows of one rank"
             )
         self.place = Place(0, 0, self.order.n_batches, learner.passes, plan.epochs)
         self.device = learner.images.values.device

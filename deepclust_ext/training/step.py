@@ -52,7 +52,7 @@ def train_step(
     found = learner.loss(team.whole(outputs, n), index, place)
     learner.optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(found.loss)
-    stop = team.average(learner.net, stop)
+    stop = team.average(learner.optimizer, stop)
     learner.optimizer.step()
     with torch.no_grad():
         learner.after_step(index, place)

@@ -158,12 +158,12 @@ class Team:
     # Weights
 
     @torch.no_grad()
-    def average(self, net: nn.Module, stop: bool) -> bool:
+    def average(self, optimizer: torch.optim.Optimizer, stop: bool) -> bool:
         """Average the gradients over the ranks, added in their order; returns whether any of them wants to `stop`."""
         if self.size == 1:
             return stop
         by_type: dict[torch.dtype, list[Tensor]] = {}
-        for parameter in net.parameters():
+        for parameter in (each for group in optimizer.param_groups for each in group["params"]):
             if parameter.grad is not None:
                 by_type.setdefault(parameter.grad.dtype, []).append(parameter.grad)
         stops = False
