@@ -59,7 +59,7 @@ bench: $(VENV)/.built
 DOCUMENTED := $(filter-out %.commands %.benchmark,$(subst /,.,$(patsubst %/__init__.py,%,$(wildcard deepclust_ext/__init__.py deepclust_ext/*/__init__.py))))
 docs: $(VENV)/.built
 	@$(BIN)/python -c "import pdoc" 2> /dev/null || $(BIN)/python -m pip install --quiet "pdoc>=15"
-	$(BIN)/python -W ignore -m pdoc --docformat numpy --math --output-directory build/docs $(DOCUMENTED)
+	$(BIN)/python -W ignore -m pdoc --docformat numpy --math --template-directory docs/reference --output-directory build/docs $(DOCUMENTED)
 	@echo "API reference: build/docs/index.html"
 
 # For a machine with a GPU: the ops' tests there, the same under compute-sanitizer's four tools, and the kernels' times.

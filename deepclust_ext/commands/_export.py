@@ -51,7 +51,8 @@ def check_export(source: Source, target: Path, how: str) -> None:
         If the target holds files that no export wrote.
     """
     if source.folder is None:
-        raise UsageError(f"--export must come with a folder of images, got --data {source.data}")
+        missing = "" if os.path.exists(source.data) else ", and there is no such folder"
+        raise UsageError(f"--export must come with a folder of images, got --data {source.data}{missing}")
     if source.frames == "all":
         raise UsageError("--export must come without --frames all: a frame of a file is no file")
     here, there = Path(os.path.realpath(source.folder)), Path(os.path.realpath(target))

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["Ranks", "kind_of", "ranks_of"]
+__all__ = ["Ranks", "digest_of", "kind_of", "ranks_of"]
 
 _T = TypeVar("_T")
 
@@ -44,6 +44,11 @@ def kind_of(x: Tensor, rows: int | None = None) -> str:
     if rows is not None:
         sizes[rows] = "n"
     return f"shape ({', '.join(sizes)}) {str(x.dtype).removeprefix('torch.')} on {x.device.type}"
+
+
+def digest_of(x: Tensor) -> str:
+    """A tensor's values, as `agree` compares them."""
+    return f"{kind_of(x)} of digest {hashlib.blake2b(_bytes(x).cpu().numpy().tobytes(), digest_size=8).hexdigest()}"
 
 
 @dataclass(frozen=True)
@@ -223,7 +228,8 @@ class Ranks:
 
 def _bytes(x: Tensor) -> Tensor:
     """As bytes, which every backend takes; halves and Booleans not all do."""
-    return x.contiguous().view(-1).view(torch.uint8)
+    # A single element is contiguous at any stride, which a view as bytes is not.
+    return x.contiguous().as_strided((x.numel(),), (1,)).view(torch.uint8)
 
 
 def _added(parts: list[Tensor]) -> Tensor:

@@ -7,6 +7,7 @@ from deepclust_ext.methods.base import Method
 from deepclust_ext.methods.configs import load_config
 from deepclust_ext.methods.deepcluster import DeepCluster
 from deepclust_ext.methods.dhog import DHOG
+from deepclust_ext.methods.estimator import Estimator
 from deepclust_ext.methods.fitting import Clusterer
 from deepclust_ext.methods.jule import JULE
 from deepclust_ext.methods.kmeans import KMeans
@@ -22,6 +23,7 @@ __all__ = [
     "Affinity",
     "Clusterer",
     "DeepCluster",
+    "Estimator",
     "KMeans",
     "Method",
     "SuperAND",

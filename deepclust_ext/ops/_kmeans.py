@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,10 +15,10 @@ from deepclust_ext.ops._common import check_floating, checked_by_value
 _RECORD = 256
 
 
-def scaled_weights(points: Tensor, sample_weight: object) -> tuple[Tensor | None, Tensor | None]:
-    """Weights (..., N) in [0, 1] and float64, and the power of two (...) that they were divided by; None without."""
+def given_weights(points: Tensor, sample_weight: object) -> Tensor | None:
+    """Weights (..., N) in float64, each of them within range; None without."""
     if sample_weight is None:
-        return None, None
+        return None
     given = check_floating("kmeans", "sample_weight", sample_weight).detach()
     if given.device != points.device:
         raise ValueError(f"kmeans: 'sample_weight' must be on x's device {points.device}, got {given.device}")
@@ -28,15 +29,27 @@ def scaled_weights(points: Tensor, sample_weight: object) -> tuple[Tensor | None
             f"kmeans: 'sample_weight' must have a weight for every point, shape {tuple(points.shape[:-1])}, "
             f"got {tuple(given.shape)}"
         ) from None
-    most = weights.amax(-1)
     if not ((weights >= 0) & (weights < 1e300)).all():
         wrong = weights[~((weights >= 0) & (weights < 1e300))][0]
         raise ValueError(f"kmeans: 'sample_weight' must be at least 0 and below 1e300, got {wrong:g}")
+    return weights
+
+
+def scale_of(most: Tensor) -> Tensor:
+    """The power of two (...) that brings weights of which `most` is the largest to [0, 1]."""
     if (most == 0).any():
         raise ValueError("kmeans: 'sample_weight' must have a weight above 0 in every matrix, got zeros alone")
     mantissa = torch.frexp(most).mantissa
     # Exact, and 1 for weights of 1.
-    scale = most / torch.where(mantissa == 0.5, torch.ones_like(mantissa), mantissa)
+    return most / torch.where(mantissa == 0.5, torch.ones_like(mantissa), mantissa)
+
+
+def scaled_weights(points: Tensor, sample_weight: object) -> tuple[Tensor | None, Tensor | None]:
+    """Weights (..., N) in [0, 1] and float64, and the power of two (...) that they were divided by; None without."""
+    weights = given_weights(points, sample_weight)
+    if weights is None:
+        return None, None
+    scale = scale_of(weights.amax(-1))
     return weights / scale.unsqueeze(-1), scale
 
 
@@ -53,37 +66,47 @@ def settled(
         length = min(max_iter, 8 * length)
 
 
-def check_range(points: Tensor, inertia: Tensor) -> None:
-    """Refuse points whose squared distances leave the range of floats: the labels would mean nothing."""
+def check_range(inertia: Tensor, entries: int, extremes: Callable[[], tuple[Tensor, Tensor]]) -> None:
+    """Refuse points whose squared distances leave the range of floats: the labels would mean nothing.
+
+    `entries` is N d, and `extremes` gives the least and largest entry (..., d) of each column.
+    """
     lowest = torch.finfo(inertia.dtype).tiny
-    fits = inertia.isfinite().all()
+    fits = bool(inertia.isfinite().all())
     # A pass over the points only where they may be too close.
-    if fits and (inertia <= 2.0 * points.shape[-2] * points.shape[-1] * lowest).any():
-        widths = (points.amax(-2) - points.amin(-2)).amax(-1).to(inertia.dtype)
-        fits = ~((widths > 0) & (widths.square() < lowest)).any()
+    if fits and not (inertia <= 2.0 * entries * lowest).any():
+        return
+    low, high = extremes()
+    if fits:
+        widths = (high - low).amax(-1).to(inertia.dtype)
+        fits = not bool(((widths > 0) & (widths.square() < lowest)).any())
     if not fits:
         raise ValueError(
             f"kmeans: 'x' must have squared distances that {inertia.dtype} can sum, got values up to "
-            f"{points.abs().max():.3g}; divide it by a constant"
+            f"{torch.maximum(low.abs(), high.abs()).max():.3g}; divide it by a constant"
         )
 
 
 def random_rows(x: Tensor, n_clusters: int, seed: int, weights: Tensor | None) -> Tensor:
     """Distinct points of every matrix; of weight 0 only where no others are left."""
+    batch, n = x.shape[:-2].numel(), x.shape[-2]
+    indices = random_indices(batch, n, n_clusters, seed, None if weights is None else weights.reshape(batch, n).cpu())
+    indices = indices.view(*x.shape[:-2], n_clusters, 1).to(x.device)
+    return x.gather(-2, indices.expand(*indices.shape[:-1], x.shape[-1]))
+
+
+def random_indices(batch: int, n: int, n_clusters: int, seed: int, weights: Tensor | None) -> Tensor:
+    """The indices (batch, K) of such points, from weights (batch, n); on the CPU whatever the default device is."""
     seed %= 2**64
     generator = torch.Generator().manual_seed((seed ^ seed >> 32) % 2**32)  # it would look at these bits alone
-    batch, n = x.shape[:-2].numel(), x.shape[-2]
-    # On the CPU whatever the default device is, as the generator.
     if weights is None:
         drawn = [torch.randperm(n, generator=generator, device="cpu")[:n_clusters] for _ in range(batch)]
     else:
         # Of independent exponential times at rates w, the first K are K draws by weight without replacement.
         uniform = torch.rand(batch, n, generator=generator, dtype=torch.float64, device="cpu")
-        times = -torch.log1p(-uniform) / weights.reshape(batch, n).cpu()
+        times = -torch.log1p(-uniform) / weights
         drawn = list(times.nan_to_num(torch.inf, torch.inf).sort(dim=-1, stable=True).indices[:, :n_clusters])
-    indices = torch.stack(drawn) if drawn else torch.empty(0, n_clusters, dtype=torch.int64, device="cpu")
-    indices = indices.view(*x.shape[:-2], n_clusters, 1).to(x.device)
-    return x.gather(-2, indices.expand(*indices.shape[:-1], x.shape[-1]))
+    return torch.stack(drawn) if drawn else torch.empty(0, n_clusters, dtype=torch.int64, device="cpu")
 
 
 def lower(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -20,6 +20,17 @@ def escape(value: object) -> str:
     return html.escape(clean(str(value)), quote=True)
 
 
+def prose(text: str) -> str:
+    """A sentence for HTML: no line breaks before its per cent signs.
+
+    Examples
+    --------
+    >>> prose("90 % of <it>")
+    '90&nbsp;% of &lt;it&gt;'
+    """
+    return escape(text).replace(" %", "&nbsp;%")
+
+
 def clean(text: str) -> str:
     """Text that can be written as UTF-8."""
     return text.encode("utf-8", "replace").decode()

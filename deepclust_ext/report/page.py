@@ -64,8 +64,13 @@ class Content:
         title = f"{run.method}{head} on {data.get('source', 'unknown data')}"
         curves = "".join(svg(chart) for chart in self.charts)
         part = method_part(run, self.tree)
+        judged = clusters.in_short(self.facts, self.shown, known, run)
         sections = [
-            ("warnings", "In short", findings_list(self.findings)),
+            (
+                "warnings",
+                "In short",
+                findings_list(self.findings) + judged,
+            ),
             ("scores", "Scores", score_table(self.rows) + legend(self.rows)),
             ("clusters", "Clusters", self._said() + clusters.cards(self.facts, self.shown, known, run)),
             ("number", "How many clusters", number_part(run)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deepclust_ext.report.choose import Shown
 from deepclust_ext.report.findings import Finding
-from deepclust_ext.report.html import escape, rows_table
+from deepclust_ext.report.html import escape, prose, rows_table
 from deepclust_ext.report.known import Known
 from deepclust_ext.report.places import Places
 from deepclust_ext.report.run import Run
@@ -26,10 +26,10 @@ def findings_list(found: list[Finding]) -> str:
     icons = {"bad": "Warning", "look": "Look at this", "good": "Good"}
     items = []
     for each in found:
-        advice = f'<p class="advice"><strong>What to try:</strong> {escape(each.advice)}</p>' if each.advice else ""
+        advice = f'<p class="advice"><strong>What to try:</strong> {prose(each.advice)}</p>' if each.advice else ""
         items.append(
             f'<li class="{each.level}"><p class="level">{icons[each.level]}</p><h3>{escape(each.title)}</h3>'
-            f"<p>{escape(each.text)}</p>{advice}</li>"
+            f"<p>{prose(each.text)}</p>{advice}</li>"
         )
     return f'<ul class="findings">{"".join(items)}</ul>'
 
@@ -38,8 +38,10 @@ def map_frame(maps: list[Places], known: Known, shown: Shown) -> str:
     """The controls and the planes of the map; the page's script draws in them."""
     if not maps:
         return ""
+    # t-SNE, where there is one: islands are easier to read than a cloud.
+    first = next((number for number, each in enumerate(maps) if each.name == "t-SNE"), 0)
     options = "".join(
-        f'<option value="{number}">{escape(each.name)}'
+        f'<option value="{number}"{" selected" if number == first else ""}>{escape(each.name)}'
         f"{'' if len(each.members) == len(shown.rows) else f' ({len(each.members):,} images)'}</option>"
         for number, each in enumerate(maps)
     )

@@ -133,9 +133,8 @@ def test_fast_math_is_undone_and_refused(tmp_path):
 @pytest.mark.parametrize("source", KERNELS, ids=lambda path: path.stem)
 def test_kernels_compile_for_arm(source, tmp_path):
     """macOS and Graviton: one level, of plain code."""
-    # g++ 12 takes a vector that a loop fills lane by lane for one that is not.
-    quiet = ("-Wno-psabi", "-Wno-maybe-uninitialized")
-    command = [CROSS, "-std=c++20", "-O1", "-Wall", "-Werror", *quiet, "-c", source, "-o", tmp_path / "one.o"]
+    # Code must come out, which -fsyntax-only does not try. -O0 takes half of the time of -O1.
+    command = [CROSS, "-std=c++20", "-O0", "-Wall", "-Werror", "-Wno-psabi", "-c", source, "-o", tmp_path / "one.o"]
     subprocess.run(command, check=True)
 
 
@@ -143,14 +142,14 @@ def test_kernels_compile_for_arm(source, tmp_path):
 @pytest.mark.skipif(shutil.which("clang++") is None, reason="needs clang++")
 @pytest.mark.parametrize("source", KERNELS, ids=lambda path: path.stem)
 def test_kernels_compile_with_clang(source, tmp_path):
-    command = ["clang++", "-std=c++20", "-O1", "-Wall", "-Werror", "-Wno-psabi", "-fPIC", "-c", source]
+    command = ["clang++", "-std=c++20", "-O0", "-Wall", "-Werror", "-Wno-psabi", "-fPIC", "-c", source]
     subprocess.run([*command, "-o", tmp_path / "one.o"], check=True)
 
 
 def driven(folder: Path, compiler: str, *flags: str, emulator: tuple[str, ...] = ()) -> list[list[str]]:
     """The lines of kernels_driver.cpp, in words."""
     sources = [Path(__file__).with_name("kernels_driver.cpp")]
-    sources += [path for path in KERNELS if path.parent.name in ("gemm", "kmeans", "knn", "mi", "simd")]
+    sources += [path for path in KERNELS if path.parent.name in ("codes", "gemm", "kmeans", "knn", "mi", "simd")]
     command = [compiler, "-std=c++20", "-O1", "-Wno-psabi", *flags, "-I", ROOT / "csrc", *sources]
     subprocess.run([*command, "-o", folder / "driver"], check=True)
     ended = subprocess.run([*emulator, folder / "driver"], capture_output=True, text=True, check=True)

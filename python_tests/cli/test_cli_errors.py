@@ -89,6 +89,7 @@ def test_command_lines_that_make_no_sense(tmp_path, images, refused):
         refused(fit(images, out, "--seeds", seeds), "--seeds must be a range such as 0-4")
     refused(fit(images, out, "--seeds", "0-2,1"), "every seed once")
     refused(fit(images, out, "--export", "copy"), "--export must come with a folder of images")
+    refused(fit(str(tmp_path / "photos"), out, "--export", "copy"), "photos, and there is no such folder")
     refused(fit(images, out, "--folder-labels"), "'--folder-labels' must be False unless 'data' is a folder")
     refused(fit(images, out, "--resume", "always"), "holds no run")
     refused(fit(images, out, "--set", "network=vgg"), "'network' must be one of")

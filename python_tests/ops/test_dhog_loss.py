@@ -164,3 +164,18 @@ def test_joints_so_large_that_few_tasks_run_at_once(pooling, generator):
     loss, _, push = reference.dhog_loss(probs, pooling=pooling)
     torch.testing.assert_close(got.loss.double(), loss, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(got.push.double(), push, rtol=1e-4, atol=1e-5)
+
+
+def test_each_of_many_joints_is_added_once():
+    """A joint counted twice has the same information but half of the gradient; one turn does not hold all of these."""
+    probs = rows(torch.Generator().manual_seed(0), 14, 24, 2, 100).float()
+
+    def gradient(probs):
+        probs = probs.clone().requires_grad_()
+        dhog_loss(probs, pooling="mean", alpha=0.0).loss.backward()
+        return probs.grad
+
+    together = gradient(probs)
+    for head in (0, 23):
+        alone = gradient(probs[:, head : head + 1]) / 24
+        torch.testing.assert_close(together[:, head : head + 1], alone, rtol=1e-4, atol=1e-7)

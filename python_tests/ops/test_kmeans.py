@@ -606,6 +606,35 @@ def test_points_of_weight_0_start_nothing_while_others_are_left(init, generator)
     assert equal.inertia.item() == 0
 
 
+def test_of_copies_those_with_weight_are_drawn_first():
+    """No squared distance is left to draw by: any other point that counts, then any other."""
+    x, weights = torch.ones(30, 2), (torch.arange(30) % 3 == 0).double()
+    for seed in range(10):
+        drawn = torch.ops.deepclust.kmeans_plusplus(x, 12, seed, weights)
+        assert sorted(drawn[:10].tolist()) == list(range(0, 30, 3))
+        assert len(drawn.unique()) == 12
+
+
+def test_kmeans_starts_from_the_draws_by_weight(generator):
+    x, weights = points(generator, 500, 3), weights_for(generator, 500).double()
+    for seed in range(5):
+        drawn = torch.ops.deepclust.kmeans_plusplus(x, 9, seed, weights / 16)
+        assert torch.equal(kmeans(x, 9, sample_weight=weights, max_iter=0, seed=seed).centroids, x[drawn])
+
+
+def test_draws_by_weight_stay_exact_where_they_are_stale():
+    """As without weights: the fourth seed is drawn while those before it are not counted in yet."""
+    near = torch.tensor([[0.0], [1.0], [100.0], [101.0], [102.0], [200.0], [201.0]])
+    weights = torch.tensor([4.0, 1.0, 2.0, 1.0, 3.0, 1.0, 8.0], dtype=torch.float64) / 8
+    drawn, expected = torch.zeros(7), torch.zeros(7)
+    for seed in range(6000):
+        *before, fourth = torch.ops.deepclust.kmeans_plusplus(near, 4, seed, weights).tolist()
+        drawn[fourth] += 1
+        mass = weights.float() * (near - near[before].T).square().amin(1)
+        expected += mass / mass.sum()
+    torch.testing.assert_close(drawn / 6000, expected / 6000, rtol=0, atol=0.02)
+
+
 def test_draws_follow_the_weights():
     """The first by weight: 1 to 3. Of 1 and 3 after 0, by weight times squared distance: 2 * 1 to 1 * 9."""
     x, weights = torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([1.0, 2.0, 1.0], dtype=torch.float64) / 2

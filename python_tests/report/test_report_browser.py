@@ -109,6 +109,8 @@ def test_the_map_answers_to_the_mouse_and_to_keys(browser, runs):
     side = browser.run("document.querySelector('canvas').clientWidth")
     data = json.loads(browser.run("document.getElementById('data').textContent"))
     first = data["maps"][0]
+    assert len(data["maps"]) > 1
+    browser.run("projection.value = '0'; projection.dispatchEvent(new Event('change'))")
     across, down = ((14 + value * (side - 28)) for value in (first["x"][0] / 9999, 1 - first["y"][0] / 9999))
     browser.click_at(x - side / 2 + across, y - side / 2 + down)
     browser.wait("!document.getElementById('inspector').hidden")

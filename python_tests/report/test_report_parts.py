@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +16,18 @@ from deepclust_ext.ops.agglomerate import agglomerate
 from deepclust_ext.report import choose as choosing
 from deepclust_ext.report import tree as trees
 from deepclust_ext.report.chart import Chart, Series, frame_of, svg, ticks
-from deepclust_ext.report.choose import choose
+from deepclust_ext.report.choose import Shown, choose
+from deepclust_ext.report.clusters import in_short
 from deepclust_ext.report.colours import class_colours, palette
 from deepclust_ext.report.curves import charts, method_charts
 from deepclust_ext.report.findings import findings
 from deepclust_ext.report.html import clean, embed_json, fill
 from deepclust_ext.report.known import ArrayPictures, Known
 from deepclust_ext.report.near import cluster_facts, neighbours, verdict
-from deepclust_ext.report.places import place
+from deepclust_ext.report.places import Places, place
 from deepclust_ext.report.run import Run, Seeds
 from deepclust_ext.report.scores import ScoreRow, score_table
+from deepclust_ext.report.sections import map_frame
 from deepclust_ext.report.sheets import COLUMNS, PER_SHEET, QUALITIES, make_sheets, tile
 
 
@@ -120,6 +123,50 @@ def test_words_on_clusters():
     assert "40 % are in cluster 3" in sentence
     assert verdict(dataclasses.replace(facts[0], size=1), ("a", "b", "c", "d"), 200, 4)[0] == "small"
     assert verdict(dataclasses.replace(facts[0], size=0), ("a", "b", "c", "d"), 200, 4)[0] == "empty"
+
+
+def test_in_short_which_clusters_are_clear_and_which_to_look_at():
+    rows = blobs()
+    run = run_of(embeddings=rows)
+    classes = np.arange(200) % 4
+    known = Known(classes=classes, class_names=("a", "b", "<c>", "d"))
+    near = neighbours(run, rows, np.arange(200), classes)
+    facts = cluster_facts(run, [0, 1, 2, 3], np.arange(200), near, classes, np.arange(4))
+    facts[2] = dataclasses.replace(facts[2], stays=0.9)
+    shown = choose(run)
+
+    def said(facts, known=known):
+        text = in_short(facts, shown, known, run)
+        assert "<c>" not in text
+        title = re.search("<h3>(.*?)</h3>", text)
+        listed = [(int(n), word) for n, word in re.findall(r'href="#cluster-(\d+)">.*?">(\w+)</span>', text)]
+        return title and title[1], listed, text
+
+    title, listed, text = said(facts)
+    assert (title, listed) == ("All 4 clusters are clear", [(2, "clear")])
+    assert "of its images are of one class" in text
+    facts[0] = dataclasses.replace(facts[0], stays=0.7)
+    facts[1] = dataclasses.replace(facts[1], purity=0.5)
+    facts[3] = dataclasses.replace(facts[3], size=1)
+    assert said(facts)[:2] == ("1 of 4 clusters is clear", [(1, "mixed"), (3, "small"), (0, "fair")])
+    facts = [dataclasses.replace(each, cluster=number, purity=0.5) for number, each in enumerate(facts * 2)]
+    title, listed, text = said(facts)
+    assert title == "None of 8 clusters are clear"
+    assert len(listed) == 6
+    assert "and 2 more, below" in text
+    # Without classes by neighbours alone, and nothing where these are unknown, too.
+    plain = cluster_facts(run, [0], np.arange(200), near, None, None)
+    assert "one class" not in said(plain, Known())[2]
+    assert said(cluster_facts(run, [0], np.arange(200), None, None, None), Known()) == (None, [], "")
+
+
+def test_the_map_that_keeps_neighbourhoods_is_shown_first():
+    def chosen(*names):
+        places = [Places(name, np.arange(3), np.zeros((3, 2), dtype=np.int64)) for name in names]
+        return re.findall('value="(.)" selected', map_frame(places, Known(), Shown(np.arange(3), (), 3)))
+
+    assert chosen("PCA", "t-SNE", "UMAP") == ["1"]
+    assert chosen("PCA") == ["0"]
 
 
 # What is found

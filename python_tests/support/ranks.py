@@ -34,6 +34,7 @@ class Ranks:
         outcomes = self._outcomes(world, function, args, timeout)
         failed = [f"rank {rank}: {what[1]}" for rank, what in enumerate(outcomes) if isinstance(what, tuple)]
         if failed:
+            self.stop()  # what they have sent may be waiting for others still
             raise AssertionError("\n".join(failed))
         return [pickle.loads(what) for what in outcomes]
 

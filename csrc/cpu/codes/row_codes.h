@@ -86,16 +86,11 @@ DC_INLINE void rotate(float* __restrict__ y, int64_t padded) {
   if (size < padded) hadamard<L>(y + padded - size, size);
 }
 
-// y = x - mean in float, zero up to whole vectors, and turned where `turned`; its squared norm and largest entry.
-template <typename L, typename T>
-DC_INLINE void centre(const T* __restrict__ x, const T* __restrict__ mean, int64_t d, bool turned,
-                      float* __restrict__ y, float& square, float& largest) {
+// The squared norm of y [padded] and its largest entry.
+template <typename L>
+DC_INLINE void measure(const float* __restrict__ y, int64_t padded, float& square, float& largest) {
   using R = Register<L, float>;
   using V = typename R::type;
-  const int64_t padded = round_up(d, 16);
-  for (int64_t j = 0; j < d; ++j) y[j] = static_cast<float>(x[j] - mean[j]);
-  for (int64_t j = d; j < padded; ++j) y[j] = 0.0f;
-  if (turned) rotate<L>(y, padded);
   V sum[R::kParts] = {}, most[R::kParts] = {};
   for (int64_t j = 0; j < padded; j += 16)
     for (int p = 0; p < R::kParts; ++p) {
@@ -108,6 +103,17 @@ DC_INLINE void centre(const T* __restrict__ x, const T* __restrict__ mean, int64
   largest = 0.0f;
   for (int p = 0; p < R::kParts; ++p)
     for (int i = 0; i < R::kLanes; ++i) largest = std::max(largest, most[p][i]);
+}
+
+// y = x - mean in float, zero up to whole vectors, and turned where `turned`; its squared norm and largest entry.
+template <typename L, typename T>
+DC_INLINE void centre(const T* __restrict__ x, const T* __restrict__ mean, int64_t d, bool turned,
+                      float* __restrict__ y, float& square, float& largest) {
+  const int64_t padded = round_up(d, 16);
+  for (int64_t j = 0; j < d; ++j) y[j] = static_cast<float>(x[j] - mean[j]);
+  for (int64_t j = d; j < padded; ++j) y[j] = 0.0f;
+  if (turned) rotate<L>(y, padded);
+  measure<L>(y, padded, square, largest);
 }
 
 // Codes of y [padded] at `scale`, whole numbers within `limit` of 0, and the squared norm of what they miss.

@@ -17,12 +17,13 @@ DC_INLINE void lower_ends(const float* __restrict__ dots, const CodeBounds* __re
                           float* __restrict__ least) {
   using Vec = typename Register<L, float>::type;
   constexpr int64_t kL = Register<L, float>::kLanes;
-  Vec half_low[V], scale[V], code_error[V], length[V];
+  Vec half_low[V], scale[V], code_error[V], length[V], rest[V];
   for (int v = 0; v < V; ++v) {
     half_low[v] = load<L, float>(coded.half_low.get() + first + kL * v);
     scale[v] = load<L, float>(coded.scale.get() + first + kL * v);
     code_error[v] = load<L, float>(coded.code_error.get() + first + kL * v);
     length[v] = load<L, float>(coded.length.get() + first + kL * v);
+    rest[v] = load<L, float>(coded.rest.get() + first + kL * v);
   }
   for (int64_t m = 0; m < rows; ++m) {
     Vec bottom = load<L, float>(least + m * 16);
@@ -30,6 +31,7 @@ DC_INLINE void lower_ends(const float* __restrict__ dots, const CodeBounds* __re
       const Vec dot = load<L, float>(dots + m * kTileCols + kL * v);
       Vec end = half_low[v] - code_error[v] * bounds[m].length;
       end -= length[v] * bounds[m].error;
+      end -= rest[v] * bounds[m].rest;
       end -= dot * scale[v] * bounds[m].scale;
       bottom = end < bottom ? end : bottom;  // keeps `bottom` where the end is NaN, from an overflow
       store<L, float>(low + m * ld + kL * v, end);
@@ -63,9 +65,11 @@ DC_INLINE void look_at_row(const CodedCentroids<T>& coded, const CodeBounds& bou
   using Vec = typename Register<L, float>::type;
   constexpr int64_t kL = Register<L, float>::kLanes;
   // Upper ends lie at most this far above lower ones, so that the least upper end is among what passes here.
-  const float widest =
-      (2.0f * (coded.most_code_error * bounds.length + coded.most_length * bounds.error) + coded.widest_half) * kSafe;
-  const double reach = double{bounds.length} + bounds.error;
+  const float widest = (2.0f * (coded.most_code_error * bounds.length + coded.most_length * bounds.error +
+                                coded.most_rest * bounds.rest) +
+                        coded.widest_half) *
+                       kSafe;
+  const double reach = double{bounds.norm} * kSafe;
   const auto allowed = [&](float upper) DC_INLINE_LAMBDA {
     return upper + static_cast<float>(wrong / 2 * (reach * reach + 2 * std::max(0.0, double{upper}))) * kSafe;
   };
@@ -79,7 +83,9 @@ DC_INLINE void look_at_row(const CodedCentroids<T>& coded, const CodeBounds& bou
     const Vec code_error = load<L, float>(coded.code_error.get() + k), length = load<L, float>(coded.length.get() + k);
     const Vec half_low = load<L, float>(coded.half_low.get() + k);
     const Vec half_high = load<L, float>(coded.half_high.get() + k);
-    const Vec gap = (code_error * bounds.length + length * bounds.error) * 2.0f + (half_high - half_low);
+    const Vec rest = load<L, float>(coded.rest.get() + k);
+    const Vec gap =
+        (code_error * bounds.length + length * bounds.error + rest * bounds.rest) * 2.0f + (half_high - half_low);
     const Vec upper = end + gap * kSafe;
     top = upper < top ? upper : top;
   }
@@ -113,6 +119,15 @@ DC_INLINE void tile_products(const Points<T>& points, const CodedCentroids<T>& c
   }
 }
 
+// The largest lower end of a centroid that may be as near as a distance already reached.
+template <typename T>
+float limit_of(const CodeBounds& bounds, double wrong, T distance) {
+  const double reach = double{bounds.norm} * kSafe, reached = static_cast<double>(distance);
+  const double least = double{bounds.norm} / kSafe / kSafe - 4.0 * kRounding * double{bounds.norm} - 0x1p-58;
+  const double inside = std::max(0.0, least);
+  return static_cast<float>((reached - inside * inside) / 2 + wrong * reached + 1e-6 * reach * reach);
+}
+
 // What is left of the centroids for points [begin, end): candidates in the order of centroids, and for every point the
 // limit that their lower ends must not exceed. `distance`, where given, is a distance already reached.
 template <typename L, typename T>
@@ -120,14 +135,8 @@ DC_INLINE void candidates(const Points<T>& points, const CodedCentroids<T>& code
                           const T* distance, std::vector<Candidate>& found, float* limit) {
   const int64_t d = points.d, size = end - begin;
   const double wrong = 2.2 * distance_error<T>(d);  // both distances of a comparison may be off
-  for (int64_t i = 0; i < size; ++i) {
-    limit[i] = kInfinity;
-    if (distance == nullptr) continue;
-    const CodeBounds& b = points.bounds[begin + i];
-    const double reach = b.length + b.error, inside = std::max(0.0, double{b.length} / kSafe / kSafe - b.error);
-    const double reached = static_cast<double>(distance[i]);
-    limit[i] = static_cast<float>((reached - inside * inside) / 2 + wrong * reached + 1e-6 * reach * reach);
-  }
+  for (int64_t i = 0; i < size; ++i)
+    limit[i] = distance == nullptr ? kInfinity : limit_of(points.bounds[begin + i], wrong, distance[i]);
   // Rows that pass a panel while it is near, and bytes of codes that stay in the second-level cache, in whole panels.
   constexpr bool kLarge = L::kLevel == Level::avx512;
   constexpr int64_t kGroup = kLarge ? kTileRows : 4 * kTileRows, kBlockBytes = int64_t{1} << (kLarge ? 19 : 18);
@@ -184,19 +193,30 @@ struct AssignPoints {
     found.reserve(static_cast<size_t>(4 * kSearchRows));
     float limit[kSearchRows];
     candidates<L>(points, coded, begin, end, static_cast<const T*>(nullptr), found, limit);
+    const double wrong = 2.2 * distance_error<T>(points.d);
+    const auto exact = [&](const Candidate& c) DC_INLINE_LAMBDA {
+      return squared_distance_of<L>(points.x + (begin + c.row) * points.d, coded.centroids + c.centroid * points.d,
+                                    points.d);
+    };
     int32_t count[kSearchRows] = {};
-    T best[kSearchRows];
+    const Candidate* likely[kSearchRows];
     // Limits fall from block to block, so that early candidates may be out by now.
-    for (const Candidate& c : found)
-      if (!(c.low > limit[c.row])) {
-        labels[c.row] = c.centroid;
-        ++count[c.row];
-      }
-    std::fill(best, best + kSearchRows, T(-1));
     for (const Candidate& c : found) {
-      if (count[c.row] == 1 || c.low > limit[c.row]) continue;
-      const T distance = squared_distance_of<L>(points.x + (begin + c.row) * points.d,
-                                                coded.centroids + c.centroid * points.d, points.d);
+      if (c.low > limit[c.row]) continue;
+      labels[c.row] = c.centroid;
+      if (count[c.row]++ == 0 || c.low < likely[c.row]->low) likely[c.row] = &c;
+    }
+    // The likeliest candidate's distance first: most of the others are out then.
+    T best[kSearchRows], first[kSearchRows];
+    for (int64_t i = 0; i < end - begin; ++i) {
+      best[i] = T(-1);
+      if (count[i] < 2) continue;
+      first[i] = exact(*likely[i]);
+      limit[i] = std::min(limit[i], limit_of(points.bounds[begin + i], wrong, first[i]));
+    }
+    for (const Candidate& c : found) {
+      if (count[c.row] < 2 || c.low > limit[c.row]) continue;
+      const T distance = &c == likely[c.row] ? first[c.row] : exact(c);
       // Candidates come in the order of centroids, so that a tie stays with the lowest.
       if (best[c.row] == T(-1) || distance < best[c.row]) {
         best[c.row] = distance;
@@ -214,11 +234,14 @@ struct LowerDistances {
     found.reserve(static_cast<size_t>(4 * kSearchRows));
     float limit[kSearchRows];
     candidates<L>(points, coded, begin, end, static_cast<const T*>(distance), found, limit);
+    const double wrong = 2.2 * distance_error<T>(points.d);
     for (const Candidate& c : found) {
       if (c.low > limit[c.row]) continue;
       const T found_distance = squared_distance_of<L>(points.x + (begin + c.row) * points.d,
                                                       coded.centroids + c.centroid * points.d, points.d);
-      if (found_distance < distance[c.row]) distance[c.row] = found_distance;
+      if (!(found_distance < distance[c.row])) continue;
+      distance[c.row] = found_distance;
+      limit[c.row] = std::min(limit[c.row], limit_of(points.bounds[begin + c.row], wrong, found_distance));
     }
   }
 };

@@ -63,19 +63,24 @@ inline int64_t pass_rows(int64_t n) {
   return std::max(kSearchRows, ceil_div(n, 64));
 }
 
+inline constexpr int64_t kSubspaceDepth = 192;  // fewer dimensions are coded as they are,
+inline constexpr int64_t kSubspaceRows = 4096;  // and so are fewer points,
+inline constexpr int64_t kSubspaceMet = 768;    // or those that meet fewer centroids than the projection costs
+
 // One matrix of points: its mean, the range of its columns, and the codes that the search reads.
 template <typename T>
 class ReadyPoints {
  public:
-  // Raises where x is not finite.
-  ReadyPoints(const char* op, const T* x, int64_t n, int64_t d)
+  // `met` is how many centroids a point will be held against, in all passes. Raises where x is not finite.
+  ReadyPoints(const char* op, const T* x, int64_t n, int64_t d, int64_t met)
       : mean_(d),
         range_(d),
         bounds_(n),
-        codes_(best_codes(d) == Codes::none ? 1 : round_up(n, kTileRows) * Points<T>::depth_of(d, best_codes(d))),
-        points{x, mean_.get(), n, d, best_codes(d), codes_.get(), bounds_.get()} {
-    measure_columns(op);
-    each_pass(n * d * 4, [&](int64_t, int64_t begin, int64_t end) { encode_points(points, begin, end); });
+        points{x, mean_.get(), n, d, best_codes(d), nullptr, bounds_.get()},
+        codes_(prepare(op, met)) {
+    points.codes = codes_.get();
+    each_pass(n * (d + points.coded()) * 4,
+              [&](int64_t, int64_t begin, int64_t end) { encode_points(points, begin, end); });
   }
 
   // f(task, begin, end) over rows of all points; `work` as for parallel_tasks.
@@ -90,6 +95,16 @@ class ReadyPoints {
   double range(int64_t column) const { return range_.get()[column]; }
 
  private:
+  // Everything but the codes; the bytes that those take.
+  int64_t prepare(const char* op, int64_t met) {
+    measure_columns(op);
+    if (points.kind == Codes::none) return 0;
+    if (points.d >= kSubspaceDepth && points.n >= kSubspaceRows && met >= kSubspaceMet)
+      space_ = Subspace::of(points.x, points.mean, points.n, points.d);
+    if (space_.width() > 0) points.space = &space_;
+    return round_up(points.n, kTileRows) * points.depth();
+  }
+
   void measure_columns(const char* op) {
     const int64_t n = points.n, d = points.d, tasks = ceil_div(n, pass_rows(n));
     const Buffer<double> sums(tasks * d);
@@ -116,10 +131,13 @@ class ReadyPoints {
   Buffer<T> mean_;
   Buffer<double> range_;
   Buffer<CodeBounds> bounds_;
-  Buffer<int8_t> codes_;
+  Subspace space_;
 
  public:
   Points<T> points;
+
+ private:
+  Buffer<int8_t> codes_;
 };
 
 // f(begin, end) over the points in tasks of the search, `clusters` centroids each.

@@ -127,7 +127,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> kmeans(const Tensor& 
     for (int64_t b = 0; b < points.batch; ++b) {
       T* centres = static_cast<T*>(centroids.mutable_data_ptr()) + b * n_clusters * d;
       const double* weight = weightings.row(b);
-      const ReadyPoints<T> ready("kmeans", points.matrix<T>(b), n, d);
+      const ReadyPoints<T> ready("kmeans", points.matrix<T>(b), n, d, n_clusters * std::min<int64_t>(max_iter + 1, 10));
       if (start.has_value()) {
         const T* first = given.matrix<T>(b);
         check_finite("kmeans", "centroids", first, n_clusters, d);

@@ -19,7 +19,7 @@ std::tuple<Tensor, Tensor> kmeans_assign(const Tensor& x, const Tensor& centroid
       const T* c = centres.matrix<T>(b);
       check_finite("kmeans_assign", "centroids", c, centres.rows, centres.cols);
       if (points.rows == 0) continue;
-      const ReadyPoints<T> ready("kmeans_assign", points.matrix<T>(b), points.rows, points.cols);
+      const ReadyPoints<T> ready("kmeans_assign", points.matrix<T>(b), points.rows, points.cols, centres.rows);
       CodedCentroids<T> coded(ready.points, centres.rows);
       int64_t* label = static_cast<int64_t*>(labels.mutable_data_ptr()) + b * points.rows;
       assign_all(ready.points, c, coded, label);

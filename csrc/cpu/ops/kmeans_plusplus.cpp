@@ -13,7 +13,7 @@ Tensor kmeans_plusplus(const Tensor& x, int64_t n_clusters, int64_t seed, const 
   dispatch_accumulator(accumulator_dtype(x.scalar_type()), [&](auto zero) {
     using T = decltype(zero);
     for (int64_t b = 0; b < points.batch; ++b) {
-      const ReadyPoints<T> ready("kmeans_plusplus", points.matrix<T>(b), points.rows, points.cols);
+      const ReadyPoints<T> ready("kmeans_plusplus", points.matrix<T>(b), points.rows, points.cols, n_clusters);
       draw_seeds(ready, weightings.row(b), seed, b, n_clusters,
                  static_cast<int64_t*>(seeds.mutable_data_ptr()) + b * n_clusters);
     }
