@@ -16,7 +16,7 @@ import pytest
 
 WORLDS = (1, 2, 3)
 # Of one collective. A rank that waits longer for another gets an error from gloo.
-PATIENCE = timedelta(seconds=20)
+PATIENCE = timedelta(seconds=60)
 
 
 class Ranks:
@@ -30,7 +30,7 @@ class Ranks:
     def __init__(self):
         self.workers = []
 
-    def __call__(self, world, function, *args, timeout=60):
+    def __call__(self, world, function, *args, timeout=240):
         outcomes = self._outcomes(world, function, args, timeout)
         failed = [f"rank {rank}: {what[1]}" for rank, what in enumerate(outcomes) if isinstance(what, tuple)]
         if failed:
@@ -38,7 +38,7 @@ class Ranks:
             raise AssertionError("\n".join(failed))
         return [pickle.loads(what) for what in outcomes]
 
-    def errors(self, world, function, *args, timeout=60):
+    def errors(self, world, function, *args, timeout=240):
         """(type's name, message) of every rank; None where it did not fail."""
         outcomes = self._outcomes(world, function, args, timeout)
         return [what[0] if isinstance(what, tuple) else None for what in outcomes]
