@@ -88,8 +88,10 @@ def by_hand(folder, run, world, **more):
 
 
 def labels(folder, run):
+    """Clusters numbered as they first come."""
     with np.load(folder / run / "embeddings.npz") as arrays:
-        return arrays["labels"]
+        _, first, inverse = np.unique(arrays["labels"], return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse]
 
 
 def torchrun(folder, run, world, *options, **more):
