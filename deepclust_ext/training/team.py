@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from deepclust_ext.distributed import Ranks, ranks_of
 from deepclust_ext.runs import RankLostError
+from deepclust_ext.training.meeting import meet
 
 _T = TypeVar("_T")
 
@@ -248,7 +249,9 @@ def joined(group: Any = None) -> Iterator[Team]:
         if gpus:
             torch.cuda.set_device(local)
         with lost():
-            dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=TIMEOUT)
+            store, rank, size = meet(TIMEOUT)
+            backend = "cpu:gloo,cuda:nccl" if gpus else "gloo"
+            dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
             group, made = dist.group.WORLD, True
             patient = ranks_of("fit", dist.new_group(backend="gloo", timeout=PATIENCE))
         _current = Team(dist.get_rank(), dist.get_world_size(), ranks_of("fit", group), patient, local)

@@ -105,7 +105,7 @@ def alone(name):
 
 
 def numbered(labels):
-    """Clusters numbered as they first come: of k-means' starts that end alike the last bits choose, and so the numbers."""
+    """Clusters numbered as they first come: of k-means' starts that end alike the last bits choose."""
     _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[inverse]
 
