@@ -230,7 +230,7 @@ def test_images_without_a_class_are_in_no_score(runs, tmp_path):
     for number, card in re.findall(r'id="cluster-(\d+)"(.*?)</article>', text, re.DOTALL):
         counts = np.bincount(classes[known & (clusters == int(number))], minlength=2)
         if counts.sum():
-            assert f"purity {100 * counts.max() / counts.sum():.0f} %" in card
+            assert f"purity {100 * counts.max() / counts.sum():.0f}&nbsp;%" in card
         else:
             assert "purity" not in card
 
