@@ -8,29 +8,26 @@ backward passes communicate nothing.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from deepclust_ext.distributed import Ranks
 from deepclust_ext.ops import _raw
-from deepclust_ext.ops._common import accumulator_dtype, differentiable, first_derivative_only, wants_gradient
+from deepclust_ext.ops._common import accumulator_dtype
 from deepclust_ext.ops.ordered_product import ordered_product
 
 __all__ = ["dhog_of_all", "mi_of_all"]
 
 
-def mi_of_all(ranks: Ranks, p: Tensor, q: Tensor, lamb: float, symmetric: bool) -> Tensor:
-    """The loss (...) of the samples of all ranks, of which p (..., n, C) and q (..., n, D) are this one's."""
-    loss, joint_grad = _of_joints(ranks.sum_ordered(_joints(p.detach(), q.detach())), lamb, symmetric)
-    return _mi_from_joint(p, q, loss, joint_grad)[0] if wants_gradient("mi_loss", p, q) else loss
+def mi_of_all(ranks: Ranks, p: Tensor, q: Tensor, lamb: float, symmetric: bool) -> tuple[Tensor, Tensor]:
+    """What the raw op returns of the samples of all ranks, of which p (..., n, C) and q (..., n, D) are this one's."""
+    return _of_joints(ranks.sum_ordered(_joints(p.detach(), q.detach())), lamb, symmetric)
 
 
 def dhog_of_all(
     ranks: Ranks, probs: Tensor, alpha: float, pooled: bool, push_by_index: bool, lamb: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss, pull (H,) and push (H, H) of the samples of all ranks; probs (A, H, n, C) are this one's."""
+) -> tuple[Tensor, ...]:
+    """What the raw op returns of the samples of all ranks; probs (A, H, n, C) are this one's."""
     heads, classes = probs.shape[1], probs.shape[3]
     z = probs.detach().to(accumulator_dtype(probs.dtype))
     # One exchange for the joints of both kinds, as [joints, C, C].
@@ -53,9 +50,7 @@ def dhog_of_all(
         push[later, earlier] = -push_loss
         push_grad[later, earlier] = grad * (-alpha / divisor).view(-1, 1, 1)
         loss = loss - alpha * (push_loss / divisor).sum()
-    if wants_gradient("dhog_loss", probs):
-        loss = _dhog_from_joints(probs, loss, pull_grad, push_grad, pooled)
-    return loss, pull, push
+    return loss, pull, push, pull_grad, push_grad
 
 
 def _joints(p: Tensor, q: Tensor) -> Tensor:
@@ -97,50 +92,3 @@ def _of_joints(joints: Tensor, lamb: float, symmetric: bool) -> tuple[Tensor, Te
     """Loss (...) of joints (..., C, D) and its gradient by them."""
     one = torch.eye(joints.shape[-2], dtype=joints.dtype, device=joints.device)
     return _raw.mi_loss(one.expand(*joints.shape[:-2], *one.shape), joints, lamb, symmetric)
-
-
-class _MIFromJoint(torch.autograd.Function):
-    """The loss of all ranks, with the gradient of this rank's samples."""
-
-    @staticmethod
-    def forward(p: Tensor, q: Tensor, loss: Tensor, joint_grad: Tensor) -> tuple[Tensor, Tensor]:
-        return loss.clone(), joint_grad.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        ctx.save_for_backward(inputs[0], inputs[1], output[1])
-        ctx.mark_non_differentiable(output[1])
-        ctx.set_materialize_grads(False)
-
-    @staticmethod
-    def backward(ctx: Any, grad_loss: Tensor | None, _: Any) -> tuple[Tensor | None, Tensor | None, None, None]:
-        if grad_loss is None:
-            return None, None, None, None
-        need_p, need_q = ctx.needs_input_grad[:2]
-        run = _mi_backward if torch.is_grad_enabled() else _raw.mi_loss_backward
-        p, q, joint_grad = ctx.saved_tensors
-        grad_p, grad_q = run(grad_loss, p, q, joint_grad, need_p, need_q)
-        return grad_p if need_p else None, grad_q if need_q else None, None, None
-
-
-class _DHOGFromJoints(torch.autograd.Function):
-    @staticmethod
-    def forward(probs: Tensor, loss: Tensor, pull_grad: Tensor, push_grad: Tensor, pooled: bool) -> Tensor:
-        return loss.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[0], inputs[2], inputs[3])
-        ctx.pooled = inputs[4]
-
-    @staticmethod
-    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, None, None, None, None]:
-        run = _dhog_backward if torch.is_grad_enabled() else _raw.dhog_loss_backward
-        probs, pull_grad, push_grad = ctx.saved_tensors
-        return run(grad_loss, probs, pull_grad, push_grad, ctx.pooled), None, None, None, None
-
-
-_mi_from_joint = differentiable(_MIFromJoint)
-_dhog_from_joints = differentiable(_DHOGFromJoints)
-_mi_backward = differentiable(first_derivative_only("mi_loss", _raw.mi_loss_backward))
-_dhog_backward = differentiable(first_derivative_only("dhog_loss", _raw.dhog_loss_backward))

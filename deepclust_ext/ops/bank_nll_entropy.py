@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -202,9 +204,10 @@ def _run(
     entropy: bool,
     group: ProcessGroup | None,
 ) -> tuple[Tensor, ...]:
+    checked = functools.partial(_check, op, v, bank, arg, index, neighbors, temperature, nll, entropy)
     if group is not None:
-        return _run_of_all(op, v, bank, arg, index, neighbors, temperature, nll, entropy, group)
-    inputs = _check(op, v, bank, arg, index, neighbors, temperature, nll, entropy)
+        return _run_of_all(op, arg, checked, group)
+    inputs = checked()
     if wants_gradient(op, v):
         return checked_by_value(op, _differentiable, *inputs, op, error=IndexError, index=arg)
     return checked_by_value(op, _raw.bank_nll_entropy, *inputs, False, error=IndexError, index=arg)
@@ -236,30 +239,19 @@ def _check(
     return v, bank, index, neighbors, temperature, nll, entropy
 
 
-def _run_of_all(
-    op: str,
-    v: Tensor,
-    bank: Tensor,
-    arg: str,
-    index: Tensor | None,
-    neighbors: Tensor | None,
-    temperature: float,
-    nll: bool,
-    entropy: bool,
-    group: ProcessGroup,
-) -> tuple[Tensor, ...]:
+def _run_of_all(op: str, arg: str, checked: Callable[..., tuple[Any, ...]], group: ProcessGroup) -> tuple[Tensor, ...]:
     def prepare() -> tuple[tuple[Any, ...], dict[str, object], tuple[int, int, int]]:
-        own = _check(op, v, bank, arg, index, neighbors, temperature, nll, entropy, least=0)
+        own = checked(least=0)
         facts = {"v": kind_of(own[0], 0), "bank": kind_of(own[1], 0), "neighbors": kind_of(own[3], 0)}
         wanted = wants_gradient(op, own[0])
         return (*own, wanted), {**facts, "temperature": own[4]}, (len(own[0]), len(own[1]), int(wanted))
 
     ranks = ranks_of(op, group)
-    (v, bank, own_index, others, temperature, _, _, wanted), sizes = ranks.agree(prepare)
+    (v, bank, index, neighbors, temperature, nll, entropy, wanted), sizes = ranks.agree(prepare)
     if sum(size[1] for size in sizes) < 1:
         raise ValueError(f"{op}: 'bank' must have a row on one rank at least, got none")
     anyone = any(size[2] for size in sizes)
-    found = losses_of_all(ranks, v, bank, arg, own_index, others, temperature, (nll, entropy), anyone, sizes)
+    found = losses_of_all(ranks, v, bank, arg, index, neighbors, temperature, (nll, entropy), anyone, sizes)
     return _of_all(v, found, None, None, None, nll, entropy, op) if wanted else found
 
 

@@ -109,7 +109,11 @@ def dhog_loss(
 
         ranks = ranks_of("dhog_loss", group)
         (alpha, lamb), _ = ranks.agree(prepare)
-        return DHOGLoss(*dhog_of_all(ranks, probs, alpha, pooling == "pooled", push_norm == "index", lamb))
+        pooled = pooling == "pooled"
+        found = dhog_of_all(ranks, probs, alpha, pooled, push_norm == "index", lamb)
+        if wants_gradient("dhog_loss", probs):
+            found = _of_all(probs, found, pooled, None, None)
+        return DHOGLoss(*found[:3])
     alpha, lamb = _check(probs, alpha, pooling, push_norm, lamb)
     run = _differentiable if wants_gradient("dhog_loss", probs) else _raw.dhog_loss
     loss, pull, push, _, _ = run(probs, alpha, pooling == "pooled", push_norm == "index", lamb)
@@ -155,7 +159,16 @@ class _DHOGLoss(torch.autograd.Function):
         return run(grad_loss, probs, pull_grad, push_grad, ctx.pooled), None, None, None, None
 
 
+class _DHOGLossOfAll(_DHOGLoss):
+    """The same of what all ranks have found, with the gradient of this rank's images."""
+
+    @staticmethod
+    def forward(probs: Tensor, found: tuple[Tensor, ...], pooled: bool, *_: None) -> tuple[Tensor, ...]:  # type: ignore[override]
+        return found
+
+
 _differentiable = differentiable(_DHOGLoss)
+_of_all = differentiable(_DHOGLossOfAll)
 _differentiable_backward = differentiable(first_derivative_only("dhog_loss", _raw.dhog_loss_backward))
 
 

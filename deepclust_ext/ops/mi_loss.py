@@ -99,7 +99,10 @@ def mi_loss(
 
         ranks = ranks_of("mi_loss", group)
         (p, q), _ = ranks.agree(prepare)
-        return mi_of_all(ranks, p, q, float(lamb), symmetric)
+        found = mi_of_all(ranks, p, q, float(lamb), symmetric)
+        if wants_gradient("mi_loss", p, q):
+            found = _of_all(p, q, found, None)
+        return found[0]
     check.flag("mi_loss", "symmetric", symmetric)
     p, q = _check(p, q, symmetric)
     lamb = check.number("mi_loss", "lamb", lamb)
@@ -185,7 +188,16 @@ class _MILoss(torch.autograd.Function):
         return grad_p if need_p else None, grad_q if need_q else None, None, None
 
 
+class _MILossOfAll(_MILoss):
+    """The same of what all ranks have found, with the gradient of this rank's samples."""
+
+    @staticmethod
+    def forward(p: Tensor, q: Tensor, found: tuple[Tensor, Tensor], _: None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        return found
+
+
 _differentiable = differentiable(_MILoss)
+_of_all = differentiable(_MILossOfAll)
 _differentiable_backward = differentiable(first_derivative_only("mi_loss", _raw.mi_loss_backward))
 
 

@@ -91,10 +91,24 @@ DC_INLINE typename Register<L, float>::type as_floats(const typename Register<L,
 struct Int16Tile {
   template <typename L>
   static DC_INLINE void run(const int8_t* a, int64_t depth, const uint8_t* panel, int64_t cols, float* out) {
-    const Strip<int32_t> strip{reinterpret_cast<const int32_t*>(a), depth / 4, 1, depth / 4};
-    strip_tiles<L>(strip, reinterpret_cast<const int32_t*>(panel), cols, cols, nullptr,
-                   [&](const typename Register<L, int32_t>::type& sums, int64_t row, int64_t col)
-                       DC_INLINE_LAMBDA { store<L, float>(out + row * kTileCols + col, as_floats<L>(sums)); });
+    using Ints = typename Register<L, int32_t>::type;
+    const auto* rows = reinterpret_cast<const int32_t*>(a);
+    const auto* columns = reinterpret_cast<const int32_t*>(panel);
+    const int64_t all = depth / 4;
+    alignas(64) int32_t sums[kStripRows * kTileCols];
+    for (int64_t k = 0; k < all; k += kDepthOfBlock) {
+      const int64_t steps = std::min(kDepthOfBlock, all - k);
+      const Strip<int32_t> strip{rows + k, steps, 1, all};
+      const int32_t* const before = k > 0 ? sums : nullptr;
+      if (k + steps < all)
+        strip_tiles<L>(strip, columns + k * cols, cols, cols, before,
+                       [&](const Ints& now, int64_t row, int64_t col)
+                           DC_INLINE_LAMBDA { store<L, int32_t>(sums + row * kTileCols + col, now); });
+      else
+        strip_tiles<L>(strip, columns + k * cols, cols, cols, before,
+                       [&](const Ints& now, int64_t row, int64_t col)
+                           DC_INLINE_LAMBDA { store<L, float>(out + row * kTileCols + col, as_floats<L>(now)); });
+    }
   }
 };
 

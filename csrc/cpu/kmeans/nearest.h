@@ -20,7 +20,7 @@
 //
 // Where most of the points lies in a few directions (codes/subspace.h), the codes are of the coordinates there, and the
 // bracket is wider by |Ry| |Rz|, what both have outside. Centroids of many points have little there: of 784 pixels with
-// a thousand clusters the products shrink to a ninth.
+// a thousand clusters the products shrink to a tenth.
 //
 // Without 8-bit instructions the codes are y and z in float, and the same bounds hold with the rounding of the product.
 //

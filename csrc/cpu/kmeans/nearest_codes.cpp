@@ -46,15 +46,16 @@ float slack_of(const Points<T>& points) {
 struct EncodePoints {
   template <typename L, typename T>
   static DC_INLINE void run(const Points<T>& points, int64_t begin, int64_t end) {
-    constexpr int64_t kRows = 16;
+    constexpr int64_t kRows = 16;  // that are projected at once
+    const int64_t group = points.space == nullptr ? 1 : kRows;
     const bool turned = points.turned() && points.space == nullptr;
     const int64_t padded = round_up(points.d, 16), width = round_up(points.coded(), 16), depth = points.depth();
-    const Buffer<float> y(kRows * padded), inside(points.space == nullptr ? 0 : kRows * width);
+    const Buffer<float> y(group * padded), inside(points.space == nullptr ? 0 : kRows * width);
     const Buffer<int16_t> memory(width);
     const float lost = lost_norm(padded), limit = points.limit(), slack = slack_of(points);
     float square[kRows], largest[kRows], rest[kRows];
-    for (int64_t first = begin; first < end; first += kRows) {
-      const int64_t rows = std::min(kRows, end - first);
+    for (int64_t first = begin; first < end; first += group) {
+      const int64_t rows = std::min(group, end - first);
       for (int64_t m = 0; m < rows; ++m)
         centre<L>(points.x + (first + m) * points.d, points.mean, points.d, turned, y.get() + m * padded, square[m],
                   largest[m]);

@@ -63,9 +63,10 @@ inline int64_t pass_rows(int64_t n) {
   return std::max(kSearchRows, ceil_div(n, 64));
 }
 
-inline constexpr int64_t kSubspaceDepth = 192;  // fewer dimensions are coded as they are,
-inline constexpr int64_t kSubspaceRows = 4096;  // and so are fewer points,
-inline constexpr int64_t kSubspaceMet = 768;    // or those that meet fewer centroids than the projection costs
+// Fewer dimensions or points are coded as they are, and so are points that meet fewer centroids than their projection
+// is worth, or fewer in all than the search for directions is: even on a Zen 3 at 8,000 points and 768 centroids.
+inline constexpr int64_t kSubspaceDepth = 192, kSubspaceRows = 4096, kSubspaceMet = 768;
+inline constexpr int64_t kSubspacePairs = int64_t{6} << 20;
 
 // One matrix of points: its mean, the range of its columns, and the codes that the search reads.
 template <typename T>
@@ -99,7 +100,8 @@ class ReadyPoints {
   int64_t prepare(const char* op, int64_t met) {
     measure_columns(op);
     if (points.kind == Codes::none) return 0;
-    if (points.d >= kSubspaceDepth && points.n >= kSubspaceRows && met >= kSubspaceMet)
+    if (points.d >= kSubspaceDepth && points.n >= kSubspaceRows && met >= kSubspaceMet &&
+        points.n * met >= kSubspacePairs)
       space_ = Subspace::of(points.x, points.mean, points.n, points.d);
     if (space_.width() > 0) points.space = &space_;
     return round_up(points.n, kTileRows) * points.depth();
