@@ -21,6 +21,8 @@ from deepclust_ext.training.meeting import meet
 
 _T = TypeVar("_T")
 
+# Until all processes have started: torchrun starts them at once, but a machine may read its packages slowly.
+MEETING = timedelta(minutes=10)
 # Of one exchange between steps: a process that is gone is noticed at once, a network that is silent after this.
 TIMEOUT = timedelta(minutes=30)
 # While rank 0 reads images, or writes results.
@@ -249,7 +251,7 @@ def joined(group: Any = None) -> Iterator[Team]:
         if gpus:
             torch.cuda.set_device(local)
         with lost():
-            store, rank, size = meet(TIMEOUT)
+            store, rank, size = meet(MEETING)
             backend = "cpu:gloo,cuda:nccl" if gpus else "gloo"
             dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
             group, made = dist.group.WORLD, True

@@ -14,9 +14,13 @@ import pytest
 from support.clidata import pictures
 from support.tinyruns import tiny
 
+# Seconds after which a process prints where it is and ends, and those after which the test ends all.
+LIMIT, PATIENCE = 100, 240
 # As `python -m deepclust_ext`, but for a fault. Rank, step and kind come from the environment.
-SCRIPT = """
-import os, resource, signal, sys, torch
+SCRIPT = f"""
+import faulthandler, os, resource, signal, sys
+faulthandler.dump_traceback_later({LIMIT}, exit=True)
+import torch
 from deepclust_ext.cli import main
 from deepclust_ext.training import loop
 
@@ -50,7 +54,7 @@ def made(tmp_path_factory):
 
 
 def words(folder, run):
-    """A small run of two epochs; of three steps each, with a checkpoint after every epoch."""
+    """A small run of three epochs of three steps each, with a checkpoint after every epoch."""
     options = ["--resume", "auto", "--checkpoint-every", "1", "--epochs", "3", "--lr", "0.05", "--quiet"]
     return [str(folder / "script.py"), *tiny("deepcluster", folder / "images.npy", folder / run, *options)]
 
@@ -77,11 +81,13 @@ def by_hand(folder, run, world, **more):
         subprocess.Popen(command, stderr=subprocess.PIPE, env={**environment(**meeting, **more), **rank})
         for rank in ranks
     ]
-    ends = {}
+    ends, begin = {}, time.monotonic()
     while len(ends) < world:
         for rank, process in enumerate(started):
             if rank not in ends and process.poll() is not None:
                 ends[rank] = time.monotonic()
+            if time.monotonic() - begin > PATIENCE:
+                process.kill()
         time.sleep(0.05)
     messages = [process.communicate()[1].decode() for process in started]
     return [process.returncode for process in started], messages, max(ends.values()) - min(ends.values())
@@ -96,7 +102,8 @@ def labels(folder, run):
 
 def torchrun(folder, run, world, *options, **more):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}", *options]
-    return subprocess.run([*command, *words(folder, run)], env=environment(**more), capture_output=True, check=False)
+    command += words(folder, run)
+    return subprocess.run(command, env=environment(**more), capture_output=True, check=False, timeout=PATIENCE)
 
 
 def test_a_killed_rank_ends_the_others_and_a_restart_comes_to_the_same_labels(made):
