@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 WORLDS = (1, 2, 3)
+# What every process imports, and a fork has already: optimizers import torch._dynamo when the first one is made.
+PRELOADED = ["torch", "torch._dynamo", "sklearn.metrics", "deepclust_ext.cli", "deepclust_ext.commands.fit"]
 # Of one collective. A rank that waits longer for another gets an error from gloo.
 PATIENCE = timedelta(seconds=60)
 
@@ -60,7 +62,7 @@ class Ranks:
     def _start(self):
         # Forks of a process that has torch loaded, and no thread of it yet.
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["torch", "deepclust_ext"])
+        context.set_forkserver_preload(PRELOADED)
         self.folder = tempfile.TemporaryDirectory()
         meeting = str(Path(self.folder.name) / "meeting")
         for rank in range(max(WORLDS)):
