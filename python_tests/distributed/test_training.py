@@ -24,16 +24,16 @@ from deepclust_ext.training.step import train_step
 TREE = {"network": "tiny8", "width": 0.25}
 METHODS = {
     "DHOG": {
-        **TREE, "n_heads": 2, "hidden": 16, "n_augmentations": 2, "augmentation": "digits", "epochs": 10, "lr": 0.01,
-        "alpha": 0.0, "evaluate_every": 4,
+        **TREE, "n_heads": 2, "hidden": 16, "n_augmentations": 2, "augmentation": "digits", "epochs": 6, "lr": 0.003,
+        "alpha": 0.0, "evaluate_every": 4, "seed": 1,
     },
     "DeepCluster": {**TREE, "epochs": 3, "lr": 0.05},
     "SuperAND": {
-        **TREE, "dim": 8, "augmentation": "digits", "rounds": 2, "round_epochs": 3, "n_neighbors": 3, "lr": 0.01,
+        **TREE, "dim": 8, "augmentation": "digits", "rounds": 2, "round_epochs": 2, "n_neighbors": 3, "lr": 0.01,
     },
     "JULE": {"width": 0.2, "dim": 8, "n_neighbors": 8, "period_epochs": 2, "eta": 0.4},
     "VCAMI": {
-        **TREE, "latent": 8, "units": 16, "hidden": 16, "epochs": 10, "lr": 5e-3, "prior_start": 0.5,
+        **TREE, "latent": 8, "units": 16, "hidden": 16, "epochs": 6, "lr": 5e-3, "prior_start": 0.5,
         "augmentation": "objects", "evaluate_every": 4,
     },
 }  # fmt: skip
