@@ -20,6 +20,8 @@ from deepclust_ext.commands._show import as_options
 
 BAD_INPUT = 2
 UNEXPECTED = 1
+# What sysexits.h calls a temporary failure: the same may work when it is started again.
+LOST = 75
 LONGEST = 300
 DEBUG = "DEEPCLUST_DEBUG"
 
@@ -35,8 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     code : int
-        0 when all went well, 2 for input that cannot work, 1 for what nobody foresaw, 130, 143 and 129 after
-        Ctrl-C, SIGTERM and SIGHUP.
+        0 when all went well, 2 for input that cannot work, 1 for what nobody foresaw, 75 where another process of the
+        run has ended, 130, 143 and 129 after Ctrl-C, SIGTERM and SIGHUP.
 
     Examples
     --------
@@ -91,7 +93,7 @@ def _dispatch(words: list[str]) -> int:
 def _report(error: BaseException) -> int:
     """Print an exception as one sentence and return the exit code it stands for."""
     # Here, not above: it imports torch, and the help should not wait for that.
-    from deepclust_ext.runs import Interrupted, RunError
+    from deepclust_ext.runs import Interrupted, RankLostError, RunError
 
     if isinstance(error, Interrupted):
         return _say(f"{error}; run the same command with --resume auto", int(error.code or 0))
@@ -100,6 +102,8 @@ def _report(error: BaseException) -> int:
         return error.code if isinstance(error.code, int) else 0
     if isinstance(error, KeyboardInterrupt):
         return _say("stopped by Ctrl-C", 130)
+    if isinstance(error, RankLostError):
+        return _say(str(error), LOST)
     if isinstance(error, (RunError, ValueError, TypeError, OSError, ImportError, FloatingPointError)):
         return _say(str(error) or type(error).__name__, BAD_INPUT)
     # Such messages can be pages long (a state_dict's mismatches).
@@ -110,7 +114,9 @@ def _report(error: BaseException) -> int:
 
 def _say(message: str, code: int) -> int:
     """Write one line to stderr, whatever line breaks the message has, and hand the code on."""
-    print(f"deepclust: {' '.join(as_options(message).split())}", file=sys.stderr)
+    rank = os.environ.get("RANK", "0") if os.environ.get("WORLD_SIZE", "1") != "1" else "0"
+    who = "" if rank == "0" else f"rank {rank}: "
+    print(f"deepclust: {who}{' '.join(as_options(message).split())}", file=sys.stderr)
     return code
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ from deepclust_ext.methods import Clusterer
 from deepclust_ext.runs import resume_mode
 from deepclust_ext.runs.directory import EMBEDDINGS, LABELS
 from deepclust_ext.training.progress import Show
+from deepclust_ext.training.team import Team, current, joined
 from deepclust_ext.training.warm_start import Earlier
 
 # More than any shipped configuration for the CPU has: so many without a GPU deserve a word.
@@ -48,6 +52,18 @@ def run(words: list[str]) -> int:
         found = f"got {words[0]!r}" if words else "got nothing"
         raise UsageError(f"fit: METHOD must come first and be one of {', '.join(RECIPES)}, {found}")
     request = parse_fit(words[0], words[1:])
+    with joined() as team, contextlib.ExitStack() as stack:
+        if not team.leads:
+            # What there is to say rank 0 says.
+            silence = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+            stack.enter_context(contextlib.redirect_stdout(silence))
+            stack.enter_context(contextlib.redirect_stderr(silence))
+            request = replace(request, quiet=True)
+        return _run(request, team)
+
+
+def _run(request: FitRequest, team: Team) -> int:
+    """Run a request that was understood, on each of the processes that do so together."""
     if request.export:
         for out in request.folders:
             check_export(request.source, out / EXPORT, request.export)
@@ -59,18 +75,21 @@ def run(words: list[str]) -> int:
     if request.parameters["n_clusters"] != AUTO:
         # Before images are read and embedded, which may take an hour.
         request.build().check_parameters()
-    images = load(
-        request.source,
-        beside=Path(request.out) if request.cache else None,
-        quiet=request.quiet,
-        runs=request.folders,
-        device=request.parameters["device"],
+    images = team.in_turn(
+        lambda: load(
+            request.source,
+            beside=Path(request.out) if request.cache else None,
+            quiet=request.quiet,
+            runs=request.folders,
+            device=request.parameters["device"],
+        )
     )
-    request = settle_clusters(request, images)
+    settled = team.of_first(lambda: settle_clusters(request, images))
+    request = replace(request, parameters=settled.parameters, choice=settled.choice)
     method = request.build()
     # Before the run folder is made: a mistake in the command line leaves nothing behind.
     method.check(images)
-    if request.warm_start is not None:
+    if request.warm_start is not None and team.leads:
         Earlier.of_run(request.warm_start, images)
     _remark(request, method, images)
     if request.seeds is None:
@@ -80,8 +99,11 @@ def run(words: list[str]) -> int:
             for line in limit_lines(metrics):
                 print(line)
             print(f"labels: {Path(request.out) / 'labels.csv'}")
-    else:
+    elif team.leads:
         _seeds.fit_seeds(request, images, fit_one)
+    else:
+        for seed, out in zip(request.seeds, request.folders, strict=True):
+            fit_one(request, images, out, seed)
     return 0
 
 
@@ -111,15 +133,20 @@ def fit_one(request: FitRequest, images: Items, out: Path, seed: int | None) -> 
         "tensorboard": request.tensorboard,
         "choice": choice,
     }
-    with SourcedRun(out, mode, **options) as folder:
+    team = current()
+    with contextlib.ExitStack() as stack:
+        folder: list[SourcedRun] = []
+        team.of_first(lambda: folder.append(stack.enter_context(SourcedRun(out, mode, **options))))
         method = request.build(seed)
         method.fit(
             images,
-            run=folder,
+            run=folder[0] if team.leads else out,
             resume=request.resume,
             warm_start=request.warm_start,
-            progress=_progress(request, seed),
+            progress=_progress(request, seed) if team.leads else False,
         )
+        if not team.leads:
+            return method.metrics_
         write_skipped(images, out)
         if request.formats:
             _write_formats(request, images, out)

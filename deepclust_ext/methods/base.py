@@ -12,10 +12,11 @@ from deepclust_ext.runs import RunDirectory, StopGuard
 from deepclust_ext.training import results
 from deepclust_ext.training.files import load_weights
 from deepclust_ext.training.journal import Journal
-from deepclust_ext.training.learner import Learner, State
+from deepclust_ext.training.learner import Conclusion, Learner, State
 from deepclust_ext.training.loop import Training
 from deepclust_ext.training.place import Plan
 from deepclust_ext.training.progress import Show
+from deepclust_ext.training.team import current
 
 
 class Method(Clusterer):
@@ -48,16 +49,17 @@ class Method(Clusterer):
         training = Training(learner, self._plan(), journal)
         training.seconds += time.perf_counter() - start
         state = journal.start(images)
-        if state is not None and folder is not None:
-            training.load(state, str(folder.path))
+        where = "the run folder" if folder is None else str(folder.path)
+        if state is not None:
+            training.load(state, where)
         fitted = None if state is None else state.get("fitted")
-        known = results.saved_results(folder, state, images, self.limits, self._earlier)
+        known = current().of_first(lambda: results.saved_results(folder, state, images, self.limits, self._earlier))
         if known is None:
             if fitted is None:
                 training.train(guard, progress)
             known = self._conclude(training, images, folder, fitted)
-        elif state is not None and folder is not None:
-            load_weights(self.net_, state, str(folder.path))
+        elif state is not None:
+            load_weights(self.net_, state, where)
         return known
 
     # Parts of it
@@ -96,10 +98,19 @@ class Method(Clusterer):
             limits=self.limits,
             earlier=self._earlier,
         )
+        # Until it is written the others wait: what fails then has failed for all.
+        current().of_first(lambda: self._write(training, images, folder, conclusion, found))
+        return found.results
+
+    @staticmethod
+    def _write(
+        training: Training, images: Any, folder: RunDirectory | None, conclusion: Conclusion, found: results.Found
+    ) -> None:
+        """Write the results, and the last checkpoint."""
+        learner = training.learner
         if folder is not None:
             results.write_results(folder, images.names, found)
             finished = {"net": conclusion.net.state_dict(), "fitted": found.results.state()}
             # Concluded again, should a file of results get lost, it must start from the same.
             trained = {} if conclusion.net is learner.net else {"trained": learner.net.state_dict()}
-            journal.save({**training.state(), **finished, **trained})
-        return found.results
+            training.journal.save({**training.state(), **finished, **trained})

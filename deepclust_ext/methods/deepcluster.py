@@ -169,11 +169,16 @@ class DeepClusterLearner(Learner):
             return super().visits(place, generator)
         return uniform_over_clusters(cast(Tensor, self.pseudo_labels), generator)
 
-    def loss(self, views: Tensor, index: Tensor, place: Place) -> StepLoss:  # noqa: ARG002
+    def forward(self, views: Tensor, index: Tensor, place: Place) -> Tensor:  # noqa: ARG002
+        """The head's logits (m, K)."""
+        logits: Tensor = self.net(views)
+        return logits
+
+    def loss(self, outputs: Tensor, index: Tensor, place: Place) -> StepLoss:  # noqa: ARG002
         """Cross-entropy of the head against the pseudo-labels."""
-        logits, targets = self.net(views), cast(Tensor, self._targets)[index]
-        loss = nn.functional.cross_entropy(logits, targets)
-        return StepLoss(loss, {"accuracy": (logits.detach().argmax(1) == targets).float().mean()})
+        targets = cast(Tensor, self._targets)[index]
+        loss = nn.functional.cross_entropy(outputs, targets)
+        return StepLoss(loss, {"accuracy": (outputs.detach().argmax(1) == targets).float().mean()})
 
     def conclude(self, place: Place) -> Conclusion:
         """Cluster the last features: the labels of the run."""

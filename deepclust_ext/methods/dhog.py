@@ -192,18 +192,24 @@ class DHOGLearner(Learner):
         """By the schedule's name."""
         return scheduled(self.p.schedule, place, warmup=self.p.warmup)
 
-    def loss(self, views: Tensor, index: Tensor, place: Place) -> StepLoss:  # noqa: ARG002
-        """The paper's equation 4, and the twins' pull."""
+    def forward(self, views: Tensor, index: Tensor, place: Place) -> tuple[Tensor | None, ...]:  # noqa: ARG002
+        """The heads' probabilities, each (A * m, H, K): of the main heads, the twins, and from a cut-off trunk."""
         features = self.net.features(views)
+        main, over = self.net.heads(features, place.stage)
+        cut = None
+        if main is not None and self.p.push_trunk == "detach" and self.p.alpha > 0:
+            # Of features the gradient does not pass: the push moves the heads' own layers alone.
+            cut, _ = self.net.heads([feature.detach() for feature in features], "main")
+        return tuple(None if each is None else each.transpose(0, 1) for each in (main, over, cut))
+
+    def loss(self, outputs: tuple[Tensor | None, ...], index: Tensor, place: Place) -> StepLoss:  # noqa: ARG002
+        """The paper's equation 4, and the twins' pull."""
+        main, over, cut = (None if each is None else each.transpose(0, 1) for each in outputs)
         loss: Tensor | float = 0.0
         terms: dict[str, Tensor] = {}
-        main, over = self.net.heads(features, place.stage)
         if main is not None:
-            detach = self.p.push_trunk == "detach" and self.p.alpha > 0
-            loss, terms["pull"], terms["push"] = self._ladders(main, alpha=0.0 if detach else self.p.alpha)
-            if detach:
-                # The push alone, from features the gradient does not pass: it moves the heads' own layers.
-                cut, _ = self.net.heads([feature.detach() for feature in features], "main")
+            loss, terms["pull"], terms["push"] = self._ladders(main, alpha=self.p.alpha if cut is None else 0.0)
+            if cut is not None:
                 pushed, _, terms["push"] = self._ladders(cut, alpha=self.p.alpha)
                 loss = loss + pushed - self._ladders(cut, alpha=0.0)[0]
         if over is not None:

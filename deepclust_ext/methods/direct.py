@@ -22,6 +22,7 @@ from deepclust_ext.training.files import load_weights
 from deepclust_ext.training.journal import Journal
 from deepclust_ext.training.learner import Record
 from deepclust_ext.training.progress import Show
+from deepclust_ext.training.team import current
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,9 @@ class Direct(Clusterer):
     ) -> results.Results:
         """Partition the rows, unless the run has been finished."""
         state, folder = journal.start(images), journal.folder
-        known = results.saved_results(folder, state, images, self.limits, self._earlier)
-        if known is not None and state is not None and folder is not None:
-            load_weights(self.net_, state, str(folder.path))
+        known = current().of_first(lambda: results.saved_results(folder, state, images, self.limits, self._earlier))
+        if known is not None and state is not None:
+            load_weights(self.net_, state, "the run folder" if folder is None else str(folder.path))
             return known
         start = time.perf_counter()
         prepared = self.net_.fit_projection(_rows(images))
@@ -104,10 +105,14 @@ class Direct(Clusterer):
             limits=self.limits,
             earlier=self._earlier,
         )
-        if folder is not None:
-            results.write_results(folder, images.names, made)
-            journal.save({"net": self.net_.state_dict(), "fitted": made.results.state()})
+        current().of_first(lambda: self._write(images, journal, made))
         return made.results
+
+    def _write(self, images: Any, journal: Journal, made: results.Found) -> None:
+        """Write the results, and the checkpoint."""
+        if journal.folder is not None:
+            results.write_results(journal.folder, images.names, made)
+            journal.save({"net": self.net_.state_dict(), "fitted": made.results.state()})
 
     def _assign(self, images: Items) -> tuple[Tensor, Tensor, Tensor]:
         """Labels, probabilities and prepared rows; labels are those of the exact search."""

@@ -18,6 +18,7 @@ from deepclust_ext.runs import Interrupted, RunDirectory, StopGuard
 from deepclust_ext.training import results
 from deepclust_ext.training.journal import Journal, opened
 from deepclust_ext.training.progress import Show
+from deepclust_ext.training.team import current
 from deepclust_ext.training.warm_start import Earlier
 
 Self = TypeVar("Self", bound="Clusterer")
@@ -162,10 +163,13 @@ class Clusterer(Limited, Estimator):
             raise ValueError(f"{self._name}.fit: 'resume' needs 'run', the folder to go on in")
         images, augmentation, net = self._checked(data, y)
         device = _checks.device(self._name, self.device)
-        self._earlier = None if warm_start is None else Earlier.of_run(warm_start, images)
+        team = current()
+        self._earlier = None
+        if warm_start is not None:
+            self._earlier = team.of_first(lambda: Earlier.of_run(warm_start, images))
         with (
             opened(run, resume) as folder,
-            StopGuard(enabled=folder is not None) as guard,
+            StopGuard(enabled=run is not None) as guard,
             own_torch_state(device),
         ):
             self._forget()
@@ -175,7 +179,8 @@ class Clusterer(Limited, Estimator):
             self.net_.eval()
             self._take(known)
             self._earlier = None
-            results.warn_of(known.metrics)
+            if team.leads:
+                results.warn_of(known.metrics)
             if guard.requested is not None:
                 raise Interrupted(guard.requested)
         return self

@@ -171,11 +171,16 @@ class JULELearner(Learner):
             figures["merging_seconds"] = round(time.perf_counter() - start, 4)
         return {"clusters": self.counts[-1], **occupancy_figures(torch.bincount(self.labels)[None]), **figures}
 
-    def loss(self, views: Tensor, index: Tensor, place: Place) -> StepLoss:
+    def forward(self, views: Tensor, index: Tensor, place: Place) -> Tensor:  # noqa: ARG002
+        """The embeddings (m, d)."""
+        embedded: Tensor = self.net(views)
+        return embedded
+
+    def loss(self, outputs: Tensor, index: Tensor, place: Place) -> StepLoss:
         """The weighted triplet loss within the batch."""
         p, seed = self.p, derive_seed(self.p.seed, "triplets", place.epoch, place.step)
         options: dict[str, Any] = {"gamma": p.gamma, "margin": p.margin, "n_negatives": p.n_negatives}
-        return StepLoss(jule_loss(self.net(views), self._targets[index], generator=seed, **options))
+        return StepLoss(jule_loss(outputs, self._targets[index], generator=seed, **options))
 
     def done(self, place: Place) -> bool:
         """Whether the next merge is the last, after which nothing is trained."""

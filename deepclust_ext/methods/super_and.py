@@ -169,17 +169,21 @@ class SuperANDLearner(Learner):
         self.neighbors = found.neighbors
         return {"round": number, **found.figures(self.images.labels)}
 
-    def loss(self, views: Tensor, index: Tensor, place: Place) -> StepLoss:
-        """The paper's equation 6, as means over both views."""
-        weight, augmentation_loss = self.weights(place)
+    def forward(self, views: Tensor, index: Tensor, place: Place) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The embeddings (2m, d); each one's negative log-likelihood (2m,) and, where it has a weight, its entropy."""
         embedded, both = self.net.features(views), index.repeat(2)
         neighbors = None if self.neighbors is None else self.neighbors[both]
-        terms: dict[str, Tensor] = {}
-        if weight > 0:
-            nll, entropy = self.memory.nll_entropy(embedded, both, neighbors)
-            terms |= {"and": nll.mean(), "ue": entropy.mean()}
-        else:
-            terms["and"] = self.memory.nll(embedded, both, neighbors).mean()
+        if self.weights(place)[0] > 0:
+            return embedded, *self.memory.nll_entropy(embedded, both, neighbors)
+        return embedded, self.memory.nll(embedded, both, neighbors), None
+
+    def loss(self, outputs: tuple[Tensor, Tensor, Tensor | None], index: Tensor, place: Place) -> StepLoss:  # noqa: ARG002
+        """The paper's equation 6, as means over both views."""
+        weight, augmentation_loss = self.weights(place)
+        embedded, nll, entropy = outputs
+        terms = {"and": nll.mean()}
+        if entropy is not None:
+            terms["ue"] = entropy.mean()
         if augmentation_loss:
             terms["aug"] = self.memory.augmentation_loss(*embedded.chunk(2))
         loss = torch.stack([term * (weight if name == "ue" else 1.0) for name, term in terms.items()]).sum()

@@ -169,20 +169,24 @@ class VCAMILearner(Learner):
         images, plain = self.images.images, self.p.views == "clean"
         return start_mixture(self.net, self.augmentation, images, plain=plain, seed=self.p.seed)
 
-    def loss(self, views: Tensor, index: Tensor, place: Place) -> StepLoss:
-        """The poster's objective."""
-        p, share = self.p, self.share(place)
+    def forward(self, views: Tensor, index: Tensor, place: Place) -> tuple[Tensor, Tensor, Tensor]:  # noqa: ARG002
+        """The maps (m, C, h, w) of the first views, and the means and log-variances (2m, d) of both."""
         if self.n_views == 1:
             with torch.no_grad():
                 views = torch.cat([self.augmentation.plain(self.images.images[index]), views])
         both = self.net.encode(views)
+        return both.maps[: len(index)], both.mean, both.log_variance
+
+    def loss(self, outputs: tuple[Tensor, Tensor, Tensor], index: Tensor, place: Place) -> StepLoss:
+        """The poster's objective."""
+        p, share, n = self.p, self.share(place), len(index)
+        maps, means, log_variances = outputs
         # From the default generator, which the loop seeds for every step.
-        codes = both.mean + (0.5 * both.log_variance).exp() * torch.randn_like(both.mean)
+        codes = means + (0.5 * log_variances).exp() * torch.randn_like(means)
         labels, twins = self.net.classify(codes)
-        n = len(index)
-        maps, mean, log_variance, z = both.maps[:n], both.mean[:n], both.log_variance[:n], codes[:n]
+        mean, log_variance, z = means[:n], log_variances[:n], codes[:n]
         first, second = labels.split(n, dim=1)
-        others = derangement(n, derive_generator(p.seed, "negatives", place.epoch, place.step)).to(views.device)
+        others = derangement(n, derive_generator(p.seed, "negatives", place.epoch, place.step)).to(means.device)
         terms: dict[str, Tensor] = {}
         if p.global_weight:
             terms["gmi"] = jsd_bound(*self.net.global_score(maps, z, others))

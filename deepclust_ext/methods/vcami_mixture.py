@@ -9,7 +9,7 @@ import deepclust_ext
 from deepclust_ext._optional import require
 from deepclust_ext.data.augment import Augmentation
 from deepclust_ext.nn.vcami import VCAMINet
-from deepclust_ext.training.inference import BATCH
+from deepclust_ext.training.inference import by_batches
 from deepclust_ext.training.learner import Record
 from deepclust_ext.training.seeds import derive_generator, derive_seed
 
@@ -41,14 +41,14 @@ def start_mixture(net: VCAMINet, augmentation: Augmentation, images: Tensor, *, 
     linear_sum_assignment = require("scipy.optimize").linear_sum_assignment
     n_clusters = net.prior_means.shape[1]
     net.eval()
-    parts: list[tuple[Tensor, Tensor]] = []
+
+    def work(number: int, rows: slice) -> tuple[Tensor, ...]:
+        generator, batch = derive_generator(seed, "mixture", number), images[rows]
+        encoded = net.encode(augmentation.plain(batch) if plain else augmentation(batch, generator=generator))
+        return encoded.mean, encoded.log_variance.exp()
+
+    means, variances = by_batches(len(images), work)
     with torch.inference_mode():
-        for number, batch in enumerate(images.split(BATCH)):
-            generator = derive_generator(seed, "mixture", number)
-            views = augmentation.plain(batch) if plain else augmentation(batch, generator=generator)
-            encoded = net.encode(views)
-            parts.append((encoded.mean, encoded.log_variance.exp()))
-        means, variances = (torch.cat(part) for part in zip(*parts, strict=True))
         found = deepclust_ext.kmeans(means, n_clusters, seed=derive_seed(seed, "mixture"))
         given = net.classify(means)[0].argmax(2)
     for which, labels in enumerate(given):

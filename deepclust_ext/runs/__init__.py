@@ -6,7 +6,7 @@ from .atomic import atomic_writer
 from .checkpoint import CheckpointStore, load_state, save_state
 from .config import compare_configs, describe, versions
 from .directory import RunDirectory, resume_mode
-from .errors import CheckpointError, NoSpaceError, ResumeMismatchError, RunError, RunInUseError
+from .errors import CheckpointError, NoSpaceError, RankLostError, ResumeMismatchError, RunError, RunInUseError
 from .signals import Interrupted, StopGuard
 from .space import needs_space
 from .tables import csv_bytes, labels_csv, write_csv
@@ -16,6 +16,7 @@ __all__ = [
     "CheckpointStore",
     "Interrupted",
     "NoSpaceError",
+    "RankLostError",
     "ResumeMismatchError",
     "RunDirectory",
     "RunError",

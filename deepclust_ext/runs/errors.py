@@ -28,3 +28,7 @@ class NoSpaceError(RunError, OSError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class RankLostError(RunError):
+    """Another process of a run that several share has ended."""

@@ -6,6 +6,7 @@ from deepclust_ext.training.learner import Conclusion, Learner, Record, State, S
 from deepclust_ext.training.loop import Training
 from deepclust_ext.training.place import Place, Plan, scheduled
 from deepclust_ext.training.seeds import derive_generator, derive_seed
+from deepclust_ext.training.team import Team, joined
 
 __all__ = [
     "Conclusion",
@@ -15,8 +16,10 @@ __all__ = [
     "Record",
     "State",
     "StepLoss",
+    "Team",
     "Training",
     "derive_generator",
     "derive_seed",
+    "joined",
     "scheduled",
 ]

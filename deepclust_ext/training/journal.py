@@ -12,21 +12,28 @@ from deepclust_ext.runs import CheckpointError, RunDirectory, compare_configs, r
 from deepclust_ext.runs.config import make_config, warn_of_changes
 from deepclust_ext.training.files import Identity, check_stamp
 from deepclust_ext.training.learner import Record, State
+from deepclust_ext.training.team import current
 from deepclust_ext.training.warm_start import changed_names
 
 
 @contextlib.contextmanager
 def opened(run: str | os.PathLike[str] | RunDirectory | None, resume: bool | str) -> Iterator[RunDirectory | None]:
-    """Open the run folder for the block; one that the caller opened stays open."""
-    if run is None or isinstance(run, RunDirectory):
-        yield run
-        return
-    with RunDirectory(run, mode=resume_mode(resume)) as folder:
-        yield folder
+    """Open the run folder for the block, on rank 0 alone; one that the caller opened stays open."""
+    with contextlib.ExitStack() as stack:
+        found: list[RunDirectory | None] = [None]
+
+        def enter() -> None:
+            if run is None or isinstance(run, RunDirectory):
+                found[0] = run
+            else:
+                found[0] = stack.enter_context(RunDirectory(run, mode=resume_mode(resume)))
+
+        current().of_first(enter)
+        yield found[0]
 
 
 class Journal:
-    """The record of one run; without a folder it is the history alone.
+    """The record of one run; without a folder, as on ranks above 0, it is the history alone.
 
     Parameters
     ----------
@@ -60,6 +67,11 @@ class Journal:
         CheckpointError
             If it has no checkpoint that can be read, though it has come to its first epoch.
         """
+        state, self.history = current().of_first(lambda: (self._start(images), self.history))
+        return state
+
+    def _start(self, images: Items) -> State | None:
+        """`start` of the process that has the folder."""
         folder = self.folder
         if folder is None:
             return None

@@ -65,10 +65,12 @@ class Conclusion:
 class Learner:
     """One method at work on one set of images: a network, its optimizer, and whatever else must survive a kill.
 
-    The loop calls, of every epoch, `begin_epoch`; of every pass, `visits`; of every step, `rate`, `loss` and, once the
-    optimizer has moved the weights, `after_step`; then `end_epoch`, and `done` between two epochs. `conclude` comes
-    last. A run that is killed goes on from its newest checkpoint: what was done since is done again, and comes to the
-    same bits if every call depends on nothing but the weights, the optimizer, `state()`, the seed and the place.
+    The loop calls, of every epoch, `begin_epoch`; of every pass, `visits`; of every step, `rate`, `forward`, `loss`
+    and, once the optimizer has moved the weights, `after_step`; then `end_epoch`, and `done` between two epochs.
+    `conclude` comes last. Several processes that train one run make the same calls, and `forward` alone differs: each
+    is given its part of the batch. A run that is killed goes on from its newest checkpoint: what was done since is done
+    again, and comes to the same bits if every call depends on nothing but the weights, the optimizer, `state()`, the
+    seed and the place.
     Random numbers are therefore drawn from `derive_generator(seed, purpose, place.epoch, ...)`, never from a generator
     that is kept.
 
@@ -118,8 +120,17 @@ class Learner:
         """
         return torch.randperm(len(self.images), generator=generator)
 
-    def loss(self, views: Tensor, index: Tensor, place: Place) -> StepLoss:
-        """The loss of the views (A * n, C, H, W) of images `index` (n,), view a of image i at row a * n + i."""
+    def forward(self, views: Tensor, index: Tensor, place: Place) -> Any:  # noqa: ARG002
+        """What is made of each view for itself, batch norm and dropout aside: the work that several processes share.
+
+        Of the views (A * m, C, H, W) of images `index` (m,), a process's part of a batch, view a of image i at row
+        a * m + i. Returns a tensor with rows in that order, or a tuple of such and None, each with an A of its own; by
+        default the views, and then every process does all the work.
+        """
+        return views
+
+    def loss(self, outputs: Any, index: Tensor, place: Place) -> StepLoss:
+        """The loss of what `forward` has made of the whole batch, images `index` (n,), view a of i at row a * n + i."""
         raise NotImplementedError(f"{type(self).__name__}.loss: a learner must define it")
 
     def after_step(self, index: Tensor, place: Place) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import signal
 import time
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from deepclust_ext.runs import Interrupted, StopGuard
@@ -18,6 +20,7 @@ from deepclust_ext.training.progress import Progress, Show
 from deepclust_ext.training.seeds import derive_generator
 from deepclust_ext.training.step import train_step
 from deepclust_ext.training.sums import EpochSums
+from deepclust_ext.training.team import current
 from deepclust_ext.training.visits import EpochOrder
 from deepclust_ext.training.watch import QUIET_SHARE, Watch
 
@@ -41,6 +44,16 @@ class Training:
     def __init__(self, learner: Learner, plan: Plan, journal: Journal) -> None:
         self.learner, self.plan, self.journal = learner, plan, journal
         self.order = EpochOrder(len(learner.images), plan.batch_size)
+        if self.order.batch_size < current().size:
+            raise ValueError(
+                f"{journal.identity.method}: 'batch_size' must be at least the number of ranks ({current().size}), got "
+                f"batches of {self.order.batch_size} images"
+            )
+        if current().size > 1 and any(isinstance(each, torch.jit.ScriptModule) for each in learner.net.modules()):
+            raise ValueError(
+                f"{journal.identity.method}: 'network' must be without scripted modules on several ranks: their batch "
+                "norm would see the rows of one rank"
+            )
         self.place = Place(0, 0, self.order.n_batches, learner.passes, plan.epochs)
         self.device = learner.images.values.device
         # Before a resume loads the groups with the rate of the step that it stopped at.
@@ -98,21 +111,31 @@ class Training:
                 generator = derive_generator(self.plan.seed, "order", self.place.epoch, self.place.pass_number)
                 batches = self.order.batches(self.learner.visits(self.place, generator)).to(self.device)
             index = batches[self.place.batch]
-            done = train_step(self.learner, index, self.place, full_rates=self._full_rates, seed=self.plan.seed)
+            done = train_step(
+                self.learner,
+                index,
+                self.place,
+                full_rates=self._full_rates,
+                seed=self.plan.seed,
+                stop=guard.requested is not None,
+            )
             self.sums.add(done.found, step=done.seconds, augmentation=done.augmentation_seconds)
             if done.found.probabilities is not None:
                 self.watch.add(done.found.probabilities)
             self.place = self.place.next_step()
             progress.step()
-            if guard.requested is not None:
+            # Several processes stop after the same step: a signal that came during it waits for the next.
+            if done.stop if current().size > 1 else guard.requested is not None:
+                signum = guard.requested or signal.SIGTERM
                 self.journal.save(self.state())
-                self.journal.log("interrupt", epoch=self.place.epoch, step=self.place.step, signal=guard.requested)
-                raise Interrupted(guard.requested)
+                self.journal.log("interrupt", epoch=self.place.epoch, step=self.place.step, signal=signum)
+                raise Interrupted(signum)
         self._end_epoch()
 
     def _end_epoch(self) -> None:
         """Log the epoch, label and save on their periods."""
         learner, plan, start = self.learner, self.plan, time.perf_counter()
+        current().check_same(learner.net, self.place.epoch + 1)
         means, seen = self.sums.means(), self.watch.figures()
         if not math.isfinite(means["loss"]):
             lr = self.journal.identity.parameters.get("lr")

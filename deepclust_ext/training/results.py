@@ -21,6 +21,7 @@ from deepclust_ext.training.learner import Conclusion, Record, State
 from deepclust_ext.training.placement import Centers, Placement, find_centers, in_space
 from deepclust_ext.training.regrouping import Limits, Regrouping, regroup
 from deepclust_ext.training.seeds import derive_generator
+from deepclust_ext.training.team import current
 from deepclust_ext.training.warm_start import Earlier
 from deepclust_ext.training.watch import collapse_reason
 
@@ -214,7 +215,7 @@ def make_results(
         if limits.min_confidence is not None and sure.any():
             metrics["unsure"]["scores_of_the_rest"] = evaluate.scores(labels[sure], y[sure])
         metrics["best_scores"] = described[results.best_head]["scores"]
-        if baseline:
+        if baseline and current().leads:
             metrics |= compare_with_pixels(labels, n_clusters, data, y, seed=seed)
     results.metrics = describe(metrics)
     return Found(results, embeddings, placement)

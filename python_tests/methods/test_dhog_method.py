@@ -74,7 +74,7 @@ def objective(stage="both", **changes):
     views = pictures(2 * 30)[0] / 255
     place = Place(0, 0, 1, (stage,), 1)
     learner = model.make_learner(net, load_data(pictures(30)[0]), make_augmentation("none", image_shape=(1, 8, 8)))
-    found = learner.loss(views, torch.arange(30), place)
+    found = learner.loss(learner.forward(views, torch.arange(30), place), torch.arange(30), place)
     output = net(views)
     by_view = [None if p is None else torch.stack([p[:, :30], p[:, 30:]]) for p in (output.main, output.over)]
     return found, net, *by_view

@@ -120,7 +120,7 @@ def test_the_loss_is_the_papers(epoch, changes, weight, sobel):
     learner.begin_epoch(place(before, learner))
     index = torch.tensor([5, 0, 39, 17, 8])
     views = learner.augmentation(learner.images.images[index.repeat(2)], generator=torch.Generator().manual_seed(0))
-    found = learner.loss(views, index, here)
+    found = learner.loss(learner.forward(views, index, here), index, here)
     found.loss.backward()
     gradients = [each.grad.clone() for each in learner.net.parameters()]
     learner.net.zero_grad()

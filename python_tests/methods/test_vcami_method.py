@@ -75,7 +75,7 @@ def test_the_loss_is_the_posters(score, divergence):
         score=score, divergence=divergence, prior_rise=0, lamb=1.2, n_classifiers=2, over_clusters=7, **weights
     )
     torch.manual_seed(3)
-    found = learner.loss(views, index, place(2, 4))
+    found = learner.loss(learner.forward(views, index, place(2, 4)), index, place(2, 4))
     net = learner.net
     torch.manual_seed(3)
     encoded = net.encode(views)
@@ -116,7 +116,7 @@ def test_the_loss_is_the_posters(score, divergence):
 def test_a_term_of_no_weight_moves_nothing(off, without):
     for weights, moves in ((off, False), ({}, True)):
         learner, views, index = learner_of(prior_rise=0, **weights)
-        learner.loss(views, index, place(2)).loss.backward()
+        learner.loss(learner.forward(views, index, place(2)), index, place(2)).loss.backward()
         grads = [p.grad for name, p in learner.net.named_parameters() if name.startswith(without)]
         assert grads
         assert any(g is not None and g.abs().max() > 0 for g in grads) == moves
@@ -128,14 +128,14 @@ def test_the_clean_view_is_the_image_itself():
     seen = []
     encode = learner.net.encode
     learner.net.encode = lambda x: seen.append(x) or encode(x)
-    learner.loss(views, index, place(0))
+    learner.loss(learner.forward(views, index, place(0)), index, place(0))
     assert torch.equal(seen[0], torch.cat([learner.augmentation.plain(learner.images.images[index]), views]))
 
 
 def test_a_batch_of_one_image_is_refused():
     learner, views, index = learner_of(n=1)
     with pytest.raises(ValueError, match="VCAMI: a batch must have at least 2 images, got 1"):
-        learner.loss(views, index, place(0))
+        learner.loss(learner.forward(views, index, place(0)), index, place(0))
     with pytest.raises(ValueError, match="'batch_size' must be at least 2"):
         fit(batch_size=1)
 
@@ -143,7 +143,7 @@ def test_a_batch_of_one_image_is_refused():
 def test_autocast_gives_a_float32_loss_with_finite_gradients():
     learner, views, index = learner_of(prior_rise=0)
     with torch.autocast("cpu", torch.bfloat16):
-        found = learner.loss(views, index, place(2))
+        found = learner.loss(learner.forward(views, index, place(2)), index, place(2))
     assert found.loss.dtype == torch.float32
     found.loss.backward()
     assert all(p.grad.isfinite().all() for p in learner.net.parameters() if p.grad is not None)
@@ -162,9 +162,9 @@ def test_the_weights_of_the_mixture_rise():
 
 def test_before_its_start_the_mixture_has_no_weight():
     learner, views, index = learner_of(prior_rise=0)
-    learner.loss(views, index, place(1, 4)).loss.backward()
+    learner.loss(learner.forward(views, index, place(1, 4)), index, place(1, 4)).loss.backward()
     assert (learner.net.prior_means.grad == 0).all()
-    learner.loss(views, index, place(2)).loss.backward()
+    learner.loss(learner.forward(views, index, place(2)), index, place(2)).loss.backward()
     assert (learner.net.prior_means.grad != 0).any()
 
 

@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 
 WORLDS = (1, 2, 3)
+# What every process imports, and a fork has already: optimizers import torch._dynamo when the first one is made.
+PRELOADED = ["torch", "torch._dynamo", "sklearn.metrics", "deepclust_ext.cli", "deepclust_ext.commands.fit"]
 # Of one collective. A rank that waits longer for another gets an error from gloo.
-PATIENCE = timedelta(seconds=20)
+PATIENCE = timedelta(seconds=60)
 
 
 class Ranks:
@@ -30,7 +32,7 @@ class Ranks:
     def __init__(self):
         self.workers = []
 
-    def __call__(self, world, function, *args, timeout=60):
+    def __call__(self, world, function, *args, timeout=240):
         outcomes = self._outcomes(world, function, args, timeout)
         failed = [f"rank {rank}: {what[1]}" for rank, what in enumerate(outcomes) if isinstance(what, tuple)]
         if failed:
@@ -38,7 +40,7 @@ class Ranks:
             raise AssertionError("\n".join(failed))
         return [pickle.loads(what) for what in outcomes]
 
-    def errors(self, world, function, *args, timeout=60):
+    def errors(self, world, function, *args, timeout=240):
         """(type's name, message) of every rank; None where it did not fail."""
         outcomes = self._outcomes(world, function, args, timeout)
         return [what[0] if isinstance(what, tuple) else None for what in outcomes]
@@ -60,7 +62,7 @@ class Ranks:
     def _start(self):
         # Forks of a process that has torch loaded, and no thread of it yet.
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["torch", "deepclust_ext"])
+        context.set_forkserver_preload(PRELOADED)
         self.folder = tempfile.TemporaryDirectory()
         meeting = str(Path(self.folder.name) / "meeting")
         for rank in range(max(WORLDS)):
