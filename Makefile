@@ -12,7 +12,7 @@ TORCH ?= torch==2.14.1 torchvision==0.29.1
 JOBS := $(or $(MAX_JOBS),$(shell nproc))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo picture test emu lint format bench docs test-cuda sanitize-cuda bench-cuda gpu-check clean
+.PHONY: demo picture test test-exhaustive emu lint format bench docs test-cuda sanitize-cuda bench-cuda gpu-check clean
 
 demo: $(VENV)/.built
 	$(BIN)/deepclust fit dhog --config small --data mnist5k --out $(DEMO) --resume auto
@@ -24,23 +24,36 @@ picture: demo
 
 test: $(VENV)/.built
 	$(MAKE) --jobs=$(JOBS) emu
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadfile -m "not timing"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=worksteal -m "not timing and not exhaustive"
 	$(BIN)/python -m pytest -m timing
 
-# The CUDA kernels on the CPU (csrc/emu), plain and under the sanitizers. Needs the packages of `make test`.
+# What others stand for in `make test`: the emulator's tests in every order of threads under the sanitizers, each kernel
+# file without its barrier.
+test-exhaustive: $(VENV)/.built
+	$(MAKE) --jobs=$(JOBS) emu
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=worksteal -m exhaustive
+
+# The CUDA kernels on the CPU (csrc/emu), plain and under the sanitizers. 
 emu: build/emu/_emu.so build/emu-asan/_emu.so
 
 EMU_OBJECTS := $(patsubst csrc/emu/%.cpp,%.o,$(wildcard csrc/emu/*.cpp))
-EMU_FLAGS := -O1 -g -std=c++20 -fPIC -fvisibility=hidden -Wall -Wextra -Werror -MMD -MP
-build/emu-asan/%: EMU_FLAGS += -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+# What runs the threads: most of the time of a test is spent there, and no kernel is in it for a sanitizer to watch.
+EMU_SCHEDULER := barrier.o block.o fiber.o machine.o stack_guard.o warp.o
+EMU_FLAGS := -std=c++20 -fPIC -fvisibility=hidden -Wall -Wextra -Werror -MMD -MP
+$(addprefix build/emu/,$(EMU_OBJECTS)): EMU_LEVEL := -O1 -g1
+# Without the checks that ask again at each access what AddressSanitizer sees anyway: they double the time.
+$(addprefix build/emu-asan/,$(EMU_OBJECTS)) build/emu-asan/_emu.so: EMU_LEVEL := -O1 -g1 -fno-omit-frame-pointer \
+  -fsanitize=address,undefined -fno-sanitize=null,object-size,pointer-overflow,vptr -fno-sanitize-recover=undefined
+$(addprefix build/emu/,$(EMU_SCHEDULER)): EMU_LEVEL := -O2 -g1
+$(addprefix build/emu-asan/,$(EMU_SCHEDULER)): EMU_LEVEL := -O2 -g1 -DDC_EMU_ASAN
 build/emu/_emu.so: $(addprefix build/emu/,$(EMU_OBJECTS))
 build/emu-asan/_emu.so: $(addprefix build/emu-asan/,$(EMU_OBJECTS))
 build/emu/_emu.so build/emu-asan/_emu.so:
-	$(CXX) $(EMU_FLAGS) -shared $^ -o $@
-EMU_COMPILE = @mkdir -p $(@D) && $(CXX) $(EMU_FLAGS) $$($(BIN)/python -m pybind11 --includes) -c $< -o $@
-build/emu/%.o: csrc/emu/%.cpp
+	$(CXX) $(EMU_FLAGS) $(EMU_LEVEL) -shared $^ -o $@
+EMU_COMPILE = @mkdir -p $(@D) && $(CXX) $(EMU_FLAGS) $(EMU_LEVEL) $$($(BIN)/python -m pybind11 --includes) -c $< -o $@
+build/emu/%.o: csrc/emu/%.cpp | $(VENV)/.packages
 	$(EMU_COMPILE)
-build/emu-asan/%.o: csrc/emu/%.cpp
+build/emu-asan/%.o: csrc/emu/%.cpp | $(VENV)/.packages
 	$(EMU_COMPILE)
 -include $(wildcard build/emu/*.d build/emu-asan/*.d)
 
@@ -99,7 +112,7 @@ $(VENV)/.packages:
 	@command -v $${CXX:-g++} > /dev/null || { echo "No C++ compiler here: apt-get install g++ (or set CXX)"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "No venv module here: apt-get install python3-venv"; exit 1; }
 	@echo "Installing torch and the tools into $(VENV): about 5 GB the first time."
-	$(BIN)/python -m pip install --quiet "setuptools>=77" ninja numpy $(TORCH)
+	$(BIN)/python -m pip install --quiet "setuptools>=77" ninja numpy "pybind11>=2.11" $(TORCH)
 	@touch $@
 
 clean:

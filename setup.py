@@ -162,7 +162,8 @@ def cuda_extension(toolkit: setup_cuda.Toolkit, compiler: str):
         fail(unfit.problem, unfit.mend)
     return CppExtension(
         "deepclust_ext._C_cuda",
-        sorted([*glob.glob("csrc/cuda/*.cu"), *glob.glob("csrc/cuda/*.cpp")]),
+        # ninja starts them in this order, and what takes longest is not to run alone at the end.
+        [*sorted(glob.glob("csrc/cuda/*.cu")), *sorted(glob.glob("csrc/cuda/*.cpp"))],
         include_dirs=toolkit.include_folders,
         libraries=["torch_cuda"],
         # Undefined symbols show now and not at the import; a library that no file uses yet is left out.

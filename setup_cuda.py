@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 TOOLKIT = "/usr/local/cuda"  # where NVIDIA's installers put it
-DEFAULT_ARCHITECTURES = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")
+# GPUs of 8.9 run the code for 8.6, from which ptxas makes theirs with not a register's difference.
+DEFAULT_ARCHITECTURES = ("7.5", "8.0", "8.6", "9.0", "10.0", "12.0")
 # The names that TORCH_CUDA_ARCH_LIST may hold, for the GPUs that CUDA 12 and later compile for.
 NAMED_ARCHITECTURES = {
     "Maxwell": "5.0;5.2+PTX",
@@ -201,12 +202,19 @@ def choose_architectures(
 
 
 def gencode_flags(architectures: Iterable[str]) -> list[str]:
-    """The flags for nvcc: machine code for each architecture, and PTX, which newer GPUs translate, for each +PTX."""
-    flags = []
+    """The flags for nvcc: machine code for each architecture, and PTX, which newer GPUs translate, for each +PTX.
+
+    Machine code for 8.6 is made of 8.0's PTX where both are built: that is half of its compilation, and PTX has nothing
+    for 8.6 that it has not for 8.0.
+    """
+    flags, first = [], dict[str, str]()
     for architecture in architectures:
         number = architecture.removesuffix("+PTX").replace(".", "")
-        kinds = ["sm", "compute"] if architecture.endswith("+PTX") else ["sm"]
-        flags += [f"-gencode=arch=compute_{number},code={kind}_{number}" for kind in kinds]
+        if architecture.endswith("+PTX"):
+            flags += [f"-gencode=arch=compute_{number},code={kind}_{number}" for kind in ("sm", "compute")]
+            continue
+        source = first.setdefault("8", number) if re.fullmatch(r"8\d", number) else number
+        flags.append(f"-gencode=arch=compute_{source},code=sm_{number}")
     return flags
 
 

@@ -82,12 +82,19 @@ DC_DEVICE void multiply_matrices(const uint32_t (&a)[4], uint32_t b0, uint32_t b
 #elif !defined(__CUDACC__)
   const int lane = static_cast<int>(threadIdx.x) % kWarp, g = lane / 4, t = lane % 4;
   const auto half = [](uint32_t pair, int which) { return float_of(which != 0 ? pair & 0xffff0000u : pair << 16); };
+  const auto two = [](uint32_t low, uint32_t high) { return low | static_cast<unsigned long long>(high) << 32; };
+  const auto upper = [](unsigned long long pair) { return static_cast<uint32_t>(pair >> 32); };
+  const unsigned long long left[2] = {two(a[0], a[1]), two(a[2], a[3])}, right = two(b0, b1);
   for (int quad = 0; quad < 4; ++quad) {  // the lanes that hold k = 2 quad, 2 quad + 1 and 8 on
     uint32_t row[4];
-    for (int i = 0; i < 4; ++i) row[i] = __shfl_sync(kFullMask, a[i], 4 * g + quad);
+    for (int i = 0; i < 2; ++i) {
+      const unsigned long long pair = __shfl_sync(kFullMask, left[i], 4 * g + quad);
+      row[2 * i] = static_cast<uint32_t>(pair);
+      row[2 * i + 1] = upper(pair);
+    }
     for (int side = 0; side < 2; ++side) {
-      const uint32_t low = __shfl_sync(kFullMask, b0, 4 * (2 * t + side) + quad);
-      const uint32_t high = __shfl_sync(kFullMask, b1, 4 * (2 * t + side) + quad);
+      const unsigned long long pair = __shfl_sync(kFullMask, right, 4 * (2 * t + side) + quad);
+      const uint32_t low = static_cast<uint32_t>(pair), high = upper(pair);
       for (int which = 0; which < 2; ++which) {
         sums[side] += half(row[0], which) * half(low, which) + half(row[2], which) * half(high, which);
         sums[2 + side] += half(row[1], which) * half(low, which) + half(row[3], which) * half(high, which);

@@ -11,7 +11,8 @@
 #define DC_EMU_UCONTEXT
 #endif
 
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(DC_EMU_ASAN)  // said to the files that are not watched themselves
+#elif defined(__SANITIZE_ADDRESS__)
 #define DC_EMU_ASAN 1
 #elif defined(__has_feature)
 #if __has_feature(address_sanitizer)

@@ -155,7 +155,7 @@ def choose(text: str, known: list[str] = KNOWN, capabilities: tuple[tuple[int, i
 @pytest.mark.parametrize(
     ("text", "chosen"),
     [
-        ("", "7.5 8.0 8.6 8.9 9.0 10.0 12.0+PTX"),
+        ("", "7.5 8.0 8.6 9.0 10.0 12.0+PTX"),
         ("8.0;9.0+PTX", "8.0 9.0+PTX"),
         ("8.0 9.0+PTX", "8.0 9.0+PTX"),
         (" 9.0a;;9.0a ", "9.0a"),
@@ -192,6 +192,13 @@ def test_gencode_flags():
         "-gencode=arch=compute_90a,code=sm_90a",
         "-gencode=arch=compute_120,code=sm_120",
         "-gencode=arch=compute_120,code=compute_120",
+    ]
+    assert setup_cuda.gencode_flags(["8.0", "8.6", "9.0", "8.9+PTX"]) == [
+        "-gencode=arch=compute_80,code=sm_80",
+        "-gencode=arch=compute_80,code=sm_86",
+        "-gencode=arch=compute_90,code=sm_90",
+        "-gencode=arch=compute_89,code=sm_89",
+        "-gencode=arch=compute_89,code=compute_89",
     ]
 
 

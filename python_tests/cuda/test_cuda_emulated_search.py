@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 from support.emulated import SEARCHES, emu
-from support.emulator import SCHEDULES
+from support.emulator import schedules
 from support.opspecs import SEARCH_SPECS
 from support.searches import DTYPES, run, same, samples
 from torch import Tensor
@@ -36,10 +36,11 @@ def on_the_emulator(monkeypatch):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_matches_the_reference_and_gives_the_same_bits_in_any_order(spec, dtype):
     for sample in samples(spec, dtype):
+        if sample.tensors[0].shape[-2] * sample.tensors[-1].shape[-2] > 10**6:
+            continue  # of a size for the CPU's tiles; here the others are many tiles, and it takes half a minute
         exact = spec.reference(*sample.with_tensors(Tensor.double).tensors, **sample.kwargs)
         first = None
-        # Every schedule sees every kernel; the longest samples need not run in all of them.
-        for schedule in SCHEDULES if sample.tensors[0].numel() < 1000 else SCHEDULES[2:3]:
+        for schedule in schedules(dtype == torch.float32, sample.tensors[0].numel() > 1000):
             emu.set_schedule(*schedule)
             got = run(spec, sample)
             if first is None:

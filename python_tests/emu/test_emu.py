@@ -6,7 +6,8 @@ import re
 
 import numpy as np
 import pytest
-from support.emulator import SCHEDULES, crash, load
+from support.emulator import EVERY_SCHEDULE as SCHEDULES
+from support.emulator import crash, load
 
 emu = load()
 

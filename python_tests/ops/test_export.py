@@ -35,6 +35,17 @@ class Loss(torch.nn.Module):
         return (mi_loss(p, q),)
 
 
+class Both(torch.nn.Module):
+    """Of the rows, and of two batches of probabilities made of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.searches, self.loss = Searches(), Loss()
+
+    def forward(self, x: Tensor, p: Tensor, q: Tensor) -> tuple[Tensor, ...]:
+        return *self.searches(x), *self.loss(p, q)
+
+
 def rows(n: int) -> tuple[Tensor, ...]:
     return (torch.randn(n, 8, generator=torch.Generator().manual_seed(n)),)
 
@@ -42,6 +53,10 @@ def rows(n: int) -> tuple[Tensor, ...]:
 def probabilities(n: int) -> tuple[Tensor, ...]:
     p = torch.randn(2, n, 5, generator=torch.Generator().manual_seed(n)).softmax(-1)
     return p[0].clone(), p[1].clone()
+
+
+def both(n: int) -> tuple[Tensor, ...]:
+    return *rows(n), *probabilities(n)
 
 
 CASES = [(Searches, rows), (Loss, probabilities)]
@@ -70,14 +85,13 @@ def test_an_exported_program_of_any_number_of_rows(module, inputs, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
-@every_case
-def test_a_program_that_aot_inductor_compiled(module, inputs, tmp_path, monkeypatch):
+def test_a_program_that_aot_inductor_compiled(tmp_path, monkeypatch):
     """Another process loads it, where `import deepclust_ext` brings the ops."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
     package = torch._inductor.aoti_compile_and_package(
-        exported(module, inputs), package_path=str(tmp_path / "compiled.pt2")
+        exported(Both, both), package_path=str(tmp_path / "compiled.pt2")
     )
-    torch.save([(inputs(n), module()(*inputs(n))) for n in (50, 77)], tmp_path / "expected.pt")
+    torch.save([(both(n), Both()(*both(n))) for n in (50, 77)], tmp_path / "expected.pt")
     code = f"""
 import torch, deepclust_ext
 program = torch._inductor.aoti_load_package({package!r})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import html.parser
 import json
 import re
@@ -42,10 +43,17 @@ def copy(runs, tmp_path):
 
 def page_of(run, tmp_path, *words):
     """The page's text and the data in it."""
+    tmp_path.mkdir(exist_ok=True)
     out = tmp_path / "page.html"
     assert main(["report", str(run), "--out", str(out), "--quiet", *words]) == 0
     text = out.read_text(encoding="utf-8")
     return text, json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)[1])
+
+
+@functools.cache
+def plain_page(run):
+    """The same of a run as it was made, once for all tests."""
+    return page_of(run, run.with_name(f"{run.name}-page"))
 
 
 class Elements(html.parser.HTMLParser):
@@ -75,10 +83,10 @@ class Elements(html.parser.HTMLParser):
             self.text += data
 
 
-def test_the_page_says_what_the_run_was_and_reached(runs, tmp_path, capsys):
+def test_the_page_says_what_the_run_was_and_reached(runs, capsys):
     assert main(["report", str(runs["dhog"])]) == 0
     assert capsys.readouterr().out == f"page: {runs['dhog'] / 'report.html'}\n"
-    text, data = page_of(runs["dhog"], tmp_path)
+    text, data = plain_page(runs["dhog"])
     page = Elements(text)
     metrics = json.loads((runs["dhog"] / "metrics.json").read_text())
     config = yaml.safe_load((runs["dhog"] / "config.yaml").read_text())
@@ -99,17 +107,17 @@ def test_the_page_says_what_the_run_was_and_reached(runs, tmp_path, capsys):
     assert data["names"] == list(map(str, range(120)))
 
 
-def test_sections_are_there_only_where_there_is_something_to_say(runs, tmp_path):
-    text, _ = page_of(runs["dhog"], tmp_path)
+def test_sections_are_there_only_where_there_is_something_to_say(runs):
+    text, _ = plain_page(runs["dhog"])
     assert set(re.findall(r'<section id="(\w+)"', text)) >= {
         "warnings", "scores", "clusters", "map", "confusion", "curves", "method", "settings"
     }  # fmt: skip
-    text, _ = page_of(runs["embeddings"], tmp_path)
+    text, _ = plain_page(runs["embeddings"])
     assert not {"curves"} & set(re.findall(r'<section id="(\w+)"', text))
 
 
-def test_the_table_of_classes_is_the_contingency(runs, tmp_path):
-    text, data = page_of(runs["dhog"], tmp_path)
+def test_the_table_of_classes_is_the_contingency(runs):
+    text, data = plain_page(runs["dhog"])
     table = re.search(r'<table class="confusion">.*?</table>', text, re.DOTALL)[0]
     lines = re.findall(r"cluster (\d+)</a></th>(.*?)</tr>", table)
     expected = contingency(data["cluster"], data["classes"])
@@ -119,8 +127,8 @@ def test_the_table_of_classes_is_the_contingency(runs, tmp_path):
         assert cells.count("class=hit") == 1
 
 
-def test_neighbours_are_the_nearest_by_the_runs_embedding(runs, tmp_path):
-    _, data = page_of(runs["dhog"], tmp_path)
+def test_neighbours_are_the_nearest_by_the_runs_embedding(runs):
+    _, data = plain_page(runs["dhog"])
     with np.load(runs["dhog"] / "embeddings.npz") as arrays:
         rows = arrays["embeddings"].astype(np.float64)
     distances = ((rows[:, None] - rows) ** 2).sum(2)
@@ -131,8 +139,8 @@ def test_neighbours_are_the_nearest_by_the_runs_embedding(runs, tmp_path):
         np.testing.assert_allclose(found, np.sort(distances[row])[:10], rtol=1e-5, atol=1e-9)
 
 
-def test_samples_are_the_most_and_the_least_confident(runs, tmp_path):
-    text, data = page_of(runs["dhog"], tmp_path)
+def test_samples_are_the_most_and_the_least_confident(runs):
+    text, data = plain_page(runs["dhog"])
     sure = np.array([float(row["confidence"]) for row in csv.DictReader((runs["dhog"] / "labels.csv").open())])
     labels = np.array(data["cluster"])
     for number, card in re.findall(r'id="cluster-(\d+)"(.*?)</article>', text, re.DOTALL):
@@ -150,9 +158,9 @@ def test_samples_are_the_most_and_the_least_confident(runs, tmp_path):
             assert not set(shown[0]) & set(shown[1])
 
 
-def test_no_address_leads_away_from_the_page(runs, tmp_path):
+def test_no_address_leads_away_from_the_page(runs):
     for kind in ("dhog", "embeddings"):
-        page = Elements(page_of(runs[kind], tmp_path)[0])
+        page = Elements(plain_page(runs[kind])[0])
         for tag, attributes in page.found:
             for name in ("src", "href", "action", "srcset", "data", "poster"):
                 value = attributes.get(name)
@@ -162,15 +170,15 @@ def test_no_address_leads_away_from_the_page(runs, tmp_path):
         assert policy.startswith("default-src 'none'")
 
 
-def test_scripts_and_styles_name_no_address(runs, tmp_path):
-    text, _ = page_of(runs["dhog"], tmp_path)
+def test_scripts_and_styles_name_no_address(runs):
+    text, _ = plain_page(runs["dhog"])
     code = re.sub(r"data:image/jpeg;base64,[\w+/=]+", "", text)
     assert "//" not in re.sub(r"^\s*//.*$", "", "".join(re.findall(r"<script>(.*?)</script>", code, re.S)), flags=re.M)
     assert not re.search(r"https?:|@import|innerHTML|insertAdjacentHTML|document\.write|eval\(", code)
 
 
-def test_hostile_names_are_text(runs, tmp_path):
-    text, data = page_of(runs["embeddings"], tmp_path)
+def test_hostile_names_are_text(runs):
+    text, data = plain_page(runs["embeddings"])
     page = Elements(text)
     assert not [tag for tag, attributes in page.found if tag == "img" and attributes.get("src") == "x"]
     assert sum(tag == "script" for tag, _ in page.found) == 2
@@ -184,8 +192,8 @@ def test_bytes_of_names_that_are_no_utf8_are_shown_as_question_marks(copy, tmp_p
     assert "photos/?.jpg" in page_of(run, tmp_path)[1]["names"]
 
 
-def test_names_of_classes_are_those_of_the_folders(runs, tmp_path):
-    text, data = page_of(runs["folder"], tmp_path)
+def test_names_of_classes_are_those_of_the_folders(runs):
+    text, data = plain_page(runs["folder"])
     assert data["classNames"] == [f"kind{number}" for number in range(CLASSES)]
     assert data["classes"] == [int(name[4]) for name in data["names"]]
     assert "kind2" in Elements(text).text
@@ -251,10 +259,10 @@ def test_what_evaluate_said_of_the_same_classes_is_shown(copy, tmp_path, capsys)
     assert "--labels must be a file that can be read" in capsys.readouterr().err
 
 
-def test_thumbnails_are_the_images(runs, tmp_path):
+def test_thumbnails_are_the_images(runs):
     """Read back from their sheet, through JPEG; from memory and from files."""
     for kind in ("dhog", "folder"):
-        text, data = page_of(runs[kind], tmp_path)
+        text, data = plain_page(runs[kind])
         (url,) = re.findall(r'<img class="sheet" alt="" src="data:image/jpeg;base64,([^"]+)"', text)
         sheet = decode(url)
         side, columns = data["sheet"]["side"], data["sheet"]["columns"]
@@ -342,7 +350,7 @@ def test_images_of_embeddings_come_from_a_folder_where_one_is_given(copy, tmp_pa
 
 
 def test_seeds_are_told_apart_and_brought_together(runs, tmp_path, capsys):
-    text, _ = page_of(runs["seeds"], tmp_path)
+    text, _ = plain_page(runs["seeds"])
     words = Elements(text).text
     assert "mean of 3 seeds" in words
     assert re.search(r"Seeds (dis)?agree", words)

@@ -12,7 +12,14 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SCHEDULES = [("forward", 0), ("reverse", 0), ("random", 1), ("random", 2), ("eager", 0), ("eager-reverse", 0)]
+EVERY_SCHEDULE = [("forward", 0), ("reverse", 0), ("random", 1), ("random", 2), ("eager", 0), ("eager-reverse", 0)]
+# One of them by name, where the order of threads is not what is tried.
+SCHEDULES = [each for each in EVERY_SCHEDULE if each[0] == os.environ.get("DEEPCLUST_EMU_SCHEDULE", each[0])]
+
+
+def schedules(main: bool, long: bool) -> list[tuple[str, int]]:
+    """Those for a sample in a dtype: all see every kernel in the `main` dtype, two in others; long samples run once."""
+    return [("random", 1)] if long else EVERY_SCHEDULE if main else [("random", 2), ("eager-reverse", 0)]
 
 
 def directory() -> Path:
