@@ -60,13 +60,15 @@ def exact(z: np.ndarray, labels: np.ndarray, seed: int, gamma: float, margin: fl
 
 
 # (B, d, labels, n_negatives): one block of pairs and several, an odd warp, more than a warp of negatives, more columns
-# than a block has threads, more samples than that, no triplets of either kind, nobody.
+# than a block has threads, more samples than that, as many negatives as are asked for in every warp of a block, no
+# triplets of either kind, nobody.
 SIZES = [
     (20, 3, 4, 20),
     (33, 5, 30, 2),
     (50, 2, 45, 40),
     (24, 300, 5, 4),
     (270, 4, 90, 3),
+    (30, 3, 2, 1),
     (9, 3, 1, 5),
     (9, 3, 1000, 5),
     (1, 3, 3, 5),

@@ -51,7 +51,8 @@ ONE_ORDER = {"DEEPCLUST_EMU_SCHEDULE": "reverse"}
 @pytest.mark.parametrize("path", emulator_tests(), ids=lambda path: path.stem)
 def test_the_emulator_tests_pass_under_the_sanitizers(path, order):
     environment = {**os.environ, **SANITIZED, **order}
-    command = [sys.executable, "-m", "pytest", "--noconftest", "-p", "no:cacheprovider", str(path)]
+    # Without pytest's capture, in which the report of a process that is stopped is lost.
+    command = [sys.executable, "-m", "pytest", "-s", "--noconftest", "-p", "no:cacheprovider", str(path)]
     ended = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
     assert ended.returncode == 0, ended.stdout[-4000:] + ended.stderr[-4000:]
     assert " passed" in ended.stdout
