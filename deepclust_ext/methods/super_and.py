@@ -131,10 +131,8 @@ class SuperANDLearner(Learner):
         super().__init__(net, optimizer, images, augmentation)
         self.p = p
         net.standardise(images.images)
-        seed, gram = derive_seed(p.seed, "bank"), p.augmentation_loss
-        memory = MemoryBank(
-            len(images), net.dim, momentum=p.bank_momentum, temperature=p.temperature, seed=seed, gram=gram
-        )
+        n, seed, gram = len(images), derive_seed(p.seed, "bank"), p.augmentation_loss
+        memory = MemoryBank(n, net.dim, momentum=p.bank_momentum, temperature=p.temperature, seed=seed, gram=gram)
         self.memory = memory.to(images.images.device)
         # (N, n_neighbors), -1 where there is none.
         self.neighbors: Tensor | None = None
@@ -187,8 +185,7 @@ class SuperANDLearner(Learner):
         if augmentation_loss:
             terms["aug"] = self.memory.augmentation_loss(*embedded.chunk(2))
         loss = torch.stack([term * (weight if name == "ue" else 1.0) for name, term in terms.items()]).sum()
-        # (2B, d), until the step is over.
-        self._embedded = embedded.detach()
+        self._embedded = embedded.detach()  # (2B, d), until the step is over
         return StepLoss(loss, {name: term.detach() for name, term in terms.items()})
 
     def after_step(self, index: Tensor, place: Place) -> None:  # noqa: ARG002
@@ -218,5 +215,5 @@ class SuperANDLearner(Learner):
     def load(self, state: State) -> None:
         """Take them over."""
         self.memory.load_state_dict(state["memory"])
-        found = state["neighbors"]
-        self.neighbors = None if found is None else found.to(self.memory.bank.device)
+        neighbors = state["neighbors"]
+        self.neighbors = None if neighbors is None else neighbors.to(self.memory.bank.device)
