@@ -14,7 +14,8 @@ from deepclust_ext import _checks as check
 from deepclust_ext._isolation import own_torch_state
 from deepclust_ext._optional import require
 from deepclust_ext.cluster._rows import as_centroids, as_rows, as_tensor, without_torch
-from deepclust_ext.ops.kmeans import KMeansResult, kmeans, unit_rows
+from deepclust_ext.ops._kmeans import unit_rows
+from deepclust_ext.ops.kmeans import KMeansResult, kmeans
 from deepclust_ext.ops.kmeans_assign import kmeans_assign
 
 __all__ = ["KMeans"]

@@ -54,7 +54,7 @@ def run(words: list[str]) -> int:
     request = parse_fit(words[0], words[1:])
     with joined() as team, contextlib.ExitStack() as stack:
         if not team.leads:
-            # What there is to say rank 0 says.
+            # Rank 0 alone prints.
             silence = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
             stack.enter_context(contextlib.redirect_stdout(silence))
             stack.enter_context(contextlib.redirect_stderr(silence))

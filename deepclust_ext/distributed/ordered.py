@@ -52,7 +52,10 @@ def sum_of_blocks(
         return start
 
     nothing = torch.zeros(width, dtype=torch.float64, device="cpu")
-    sums = [nothing if waits and i == 0 else sum_piece(piece, nothing) for i, piece in enumerate(pieces)]
+    # In one piece of memory: small ones, kept between large ones that come and go, leave holes that nothing fits.
+    sums = nothing.new_zeros(len(pieces), width)
+    for i in range(waits, len(pieces)):
+        sums[i] = sum_piece(pieces[i], nothing)
     begun = nothing
     for rank in range(ranks.size):
         if rank == ranks.rank and pieces:

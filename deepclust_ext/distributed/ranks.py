@@ -59,13 +59,14 @@ class Ranks:
     ----------
     op : str
         The public function, for errors.
-    group : ProcessGroup
+    group : ProcessGroup or None
+        None for one process by itself.
     rank, size : int
         This process's place in the group, and the number of processes.
     """
 
     op: str
-    group: dist.ProcessGroup
+    group: dist.ProcessGroup | None
     rank: int
     size: int
 
@@ -126,6 +127,8 @@ class Ranks:
         return torch.cat(rows).tolist()
 
     def _objects(self, value: object) -> list[Any]:
+        if self.size == 1:
+            return [value]
         found: list[Any] = [None] * self.size
         dist.all_gather_object(found, value, group=self.group)
         return found
@@ -160,6 +163,8 @@ class Ranks:
 
     def gather(self, x: Tensor, rows: Sequence[int]) -> list[Tensor]:
         """Every rank's `x`, in rank order; `rows` is the first dimension of each, the others are equal."""
+        if self.size == 1:
+            return [x.detach()]
         home = self._home(x.device)
         row = x[:0].numel() if x.dim() == 1 else x.shape[1:].numel()
         size = (1 if x.dim() == 1 else row) * x.element_size()
@@ -178,6 +183,8 @@ class Ranks:
     def sum_whole(self, x: Tensor) -> Tensor:
         """The sum of every rank's whole numbers: exact, so that its order does not matter."""
         assert not x.dtype.is_floating_point
+        if self.size == 1:
+            return x.clone()
         total = x.to(self._home(x.device), copy=True)
         dist.all_reduce(total, group=self.group)
         return total.to(x.device)
@@ -198,6 +205,8 @@ class Ranks:
     def sum_rows(self, x: Tensor, rows: Sequence[int]) -> Tensor:
         """The rows of this rank in the sum of every rank's `x` (sum(rows), ...), added in rank order."""
         assert x.shape[0] == sum(rows)
+        if self.size == 1:
+            return x.detach().clone()
         home = self._home(x.device)
         size = (1 if x.dim() == 1 else x.shape[1:].numel()) * x.element_size()
         sent = torch.zeros(x.shape[0] * size, dtype=torch.uint8, device=home)
@@ -214,12 +223,14 @@ class Ranks:
         if self.size == 1 or x.numel() == 0:
             return x.detach()
         home = self._home(x.device)
+        assert self.group is not None
         sent = _bytes(x.detach()).to(home, copy=True)
         dist.broadcast(sent, dist.get_global_rank(self.group, rank), group=self.group)
         return sent.to(x.device).view(x.dtype).view(x.shape)
 
     def _home(self, device: torch.device) -> torch.device:
         """Where the group's backend takes tensors of `device`: NCCL takes a GPU's, and gloo the CPU's."""
+        assert self.group is not None
         kinds = {each.type for each in self.group._device_types}
         if device.type == "cuda" and "cuda" in kinds and dist.get_backend(self.group) != "gloo":
             return device

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from deepclust_ext.ops.kmeans import unit_rows
+from deepclust_ext.ops._kmeans import unit_rows
 from deepclust_ext.ops.kmeans_assign import kmeans_assign
 from deepclust_ext.ops.pca_whiten import PCAWhitening, pca_whiten
 

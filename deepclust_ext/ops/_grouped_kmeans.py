@@ -18,9 +18,9 @@ from torch import Tensor
 
 from deepclust_ext.distributed import Ranks
 from deepclust_ext.distributed.ordered import added_in_order, sum_of_blocks
-from deepclust_ext.ops import _raw
 from deepclust_ext.ops._grouped_seeding import Seeding, spread_bits
 from deepclust_ext.ops._kmeans import lower, random_indices, with_records
+from deepclust_ext.ops._rows import Rows
 
 __all__ = ["Columns", "kmeans_of_all"]
 
@@ -38,7 +38,8 @@ class Columns(NamedTuple):
 
 def kmeans_of_all(
     ranks: Ranks,
-    points: Tensor,
+    x: Sequence[Rows],
+    batch: torch.Size,
     start: Tensor | None,
     clusters: int,
     seeds: Sequence[int],
@@ -52,13 +53,11 @@ def kmeans_of_all(
 ) -> tuple[tuple[Tensor, ...], list[Columns]]:
     """What the raw op returns for the best of some starts, a seed each; and what is known of each matrix's columns.
 
-    points [..., n, d] are this rank's in the accumulator's dtype, weights [..., n] too; start [..., K, d] are the same
-    on every rank.
+    x are this rank's points of every matrix of the batch, weights [..., n] too; start [..., K, d] are the same on every
+    rank.
     """
-    batch, (n, width) = points.shape[:-2], points.shape[-2:]
-    x = points.reshape(batch.numel(), n, width).contiguous()
-    w = None if weights is None else weights.reshape(batch.numel(), n).cpu()
-    first = None if start is None else start.reshape(batch.numel(), clusters, width).cpu()
+    w = None if weights is None else weights.reshape(batch.numel(), weights.shape[-1]).cpu()
+    first = None if start is None else start.reshape(batch.numel(), clusters, start.shape[-1]).cpu()
     columns = [columns_of_all(ranks, each, rows) for each in x]
     own_weights = [None] * len(x) if w is None else list(w)
     matrices = [
@@ -91,18 +90,18 @@ def pass_rows(n: int) -> int:
     return max(256, -(-n // 64))
 
 
-def columns_of_all(ranks: Ranks, x: Tensor, rows: Sequence[int]) -> Columns:
+def columns_of_all(ranks: Ranks, x: Rows, rows: Sequence[int]) -> Columns:
     """The columns of the points of all ranks, of which x [n, d] are this one's."""
     total, width = sum(rows), x.shape[1]
     mean = sum_of_blocks(ranks, rows, pass_rows(total), width, lambda begin, end: x[begin:end]) / total
-    ends = x.new_full((2, width), torch.inf, device="cpu")
-    if len(x):
-        ends = torch.stack([x.amin(0), -x.amax(0)]).cpu()
+    ends = torch.full((2, width), torch.inf, dtype=x.dtype, device="cpu")
+    for _, block in x.blocks():
+        ends = torch.minimum(ends, torch.stack([block.amin(0), -block.amax(0)]).cpu())
     low, high = torch.stack(ranks.gather(ends, [2] * ranks.size)).amin(0)
     return Columns(mean.to(x.dtype), low, -high)
 
 
-def rows_of_all(ranks: Ranks, x: Tensor, indices: Tensor, rows: Sequence[int]) -> Tensor:
+def rows_of_all(ranks: Ranks, x: Rows, indices: Tensor, rows: Sequence[int]) -> Tensor:
     """The points at `indices` [K] of those of all ranks, on every rank and on the CPU."""
     first = sum(rows[: ranks.rank])
     own = indices - first
@@ -144,7 +143,7 @@ class Lloyd:
     def __init__(
         self,
         ranks: Ranks,
-        x: Tensor,
+        x: Rows,
         weights: Tensor | None,
         rows: Sequence[int],
         columns: Columns,
@@ -184,7 +183,7 @@ class Lloyd:
         empties: list[int] = []
         settled = False
         while len(history) < max_iter and not settled:
-            fresh, distances = self._assigned()
+            fresh, distances = self.x.nearest(self.centroids)
             moved = (labels != fresh).nonzero().squeeze(1)
             change = torch.zeros(clusters + 1, width + 2, dtype=torch.int64, device="cpu")
             self._move(change, moved, labels[moved], fresh[moved])
@@ -198,7 +197,7 @@ class Lloyd:
             if empty and self.rule != _KEEP:
                 self._seed_empty(labels, distances)
             settled = self._step() <= tol
-        labels, distances = self._assigned()
+        labels, distances = self.x.nearest(self.centroids)
         inertia = sum_of_blocks(
             self.ranks, self.rows, pass_rows(self.total), 1, lambda a, b: self._cost(distances, a, b)
         )
@@ -211,16 +210,9 @@ class Lloyd:
             torch.tensor(empties, dtype=torch.int64, device=self.x.device),
         )
 
-    def _assigned(self) -> tuple[Tensor, Tensor]:
-        """Labels and squared distances [n]."""
-        if len(self.x) == 0:
-            return torch.zeros(0, dtype=torch.int64, device="cpu"), self.x.new_zeros(0, device="cpu")
-        labels, distances = _raw.kmeans_assign(self.x, self.centroids.to(self.x.device))
-        return labels.cpu(), distances.cpu()
-
     def _move(self, change: Tensor, points: Tensor, before: Tensor, after: Tensor) -> None:
         """Add what points that go from one cluster (-1 for none) to another change in the sums [K or more, d + 2]."""
-        step = max(1, _CHUNK // self.x.shape[1])
+        step = max(1, min(_CHUNK // self.x.shape[1], self.x.step))
         for begin in range(0, len(points), step):
             some, out, into = (t[begin : begin + step] for t in (points, before, after))
             own = self.x[some.to(self.x.device)].cpu().double() - self.mean

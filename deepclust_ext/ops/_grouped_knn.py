@@ -23,11 +23,11 @@ __all__ = ["check_finite", "knn_of_all"]
 _BLOCK_BYTES = 256 << 20
 
 
-def check_finite(op: str, arg: str, x: Tensor) -> None:
-    """Refuse NaN and infinity in the kernel's words, before a row is sent to others."""
+def check_finite(op: str, arg: str, x: Tensor, first: int = 0) -> None:
+    """Refuse NaN and infinity in the kernel's words, before a row is sent to others; x begins at row `first`."""
     if x.numel() == 0 or x.isfinite().all():
         return
-    row = int((~x.isfinite().all(-1)).reshape(-1).nonzero()[0])
+    row = first + int((~x.isfinite().all(-1)).reshape(-1).nonzero()[0])
     raise ValueError(f"{op}: '{arg}' must be finite, got NaN or infinity in row {row}; drop or mend such rows")
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from deepclust_ext.distributed import Ranks
 from deepclust_ext.distributed.ordered import added_in_order
 from deepclust_ext.ops import _raw
+from deepclust_ext.ops._rows import Rows
 
 __all__ = ["Seeding", "spread_bits"]
 
@@ -61,7 +62,7 @@ class Seeding:
     """
 
     def __init__(
-        self, ranks: Ranks, x: Tensor, weights: Tensor | None, rows: Sequence[int], seed: int, stream: int
+        self, ranks: Ranks, x: Rows, weights: Tensor | None, rows: Sequence[int], seed: int, stream: int
     ) -> None:
         self.ranks, self.x, self.weights = ranks, x, weights
         self.starts = [sum(rows[:rank]) for rank in range(ranks.size + 1)]
@@ -119,18 +120,18 @@ class Seeding:
         if owner == self.ranks.rank:
             own = point - self.first
             told[0] = told[1] = self.squared[own]
-            told[2:] = self.x[own]
+            row = self.x[own : own + 1]
+            told[2:] = row[0]
             if self.done < len(self.seeds):
                 waiting = torch.stack(self.centroids[self.done :]).to(self.x.device)
-                told[1] = min(told[0], _raw.kmeans_assign(self.x[own : own + 1], waiting)[1][0].cpu())
+                told[1] = min(told[0], _raw.kmeans_assign(row, waiting)[1][0].cpu())
         told = self.ranks.from_rank(owner, told)
         return (float(told[0]), float(told[1])), told[2:].clone()
 
     def _lower(self) -> None:
         """Bring the seeds that wait into all of D^2."""
         if len(self.x):
-            waiting = torch.stack(self.centroids[self.done :]).to(self.x.device)
-            self.squared = torch.minimum(self.squared, _raw.kmeans_assign(self.x, waiting)[1].cpu())
+            self.squared = torch.minimum(self.squared, self.x.nearest(torch.stack(self.centroids[self.done :]))[1])
         self.done = len(self.seeds)
         self._sum_all()
 

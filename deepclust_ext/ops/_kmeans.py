@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from deepclust_ext.ops import _raw
-from deepclust_ext.ops._common import check_floating, checked_by_value
+from deepclust_ext.ops._common import accumulator_dtype, check_floating, checked_by_value
 
 # Iterations that a run can record at first.
 _RECORD = 256
@@ -132,3 +132,15 @@ def with_records(raw: tuple[Tensor, ...], length: int) -> tuple[Tensor, ...]:
         torch.cat([history, last.expand(*last.shape[:-2], more, 3)], -2),
         torch.cat([empties, empties[..., -1:].expand(*empties.shape[:-1], more)], -1),
     )
+
+
+def unit_rows(x: Tensor) -> Tensor:
+    """Rows at length 1, a zero row as it is."""
+    x = x.to(accumulator_dtype(x.dtype)).contiguous()  # a sum's order follows the strides
+    # By the largest entry first: the squares of a huge or tiny row leave the range of floats.
+    x = x / _or_one(x.abs().amax(-1, keepdim=True))
+    return x / _or_one(x.square().sum(-1, keepdim=True).sqrt())
+
+
+def _or_one(x: Tensor) -> Tensor:
+    return torch.where(x == 0, torch.ones_like(x), x)

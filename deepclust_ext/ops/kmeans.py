@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from deepclust_ext import _checks as check
-from deepclust_ext.distributed import digest_of, kind_of, ranks_of
+from deepclust_ext.distributed import Ranks, digest_of, kind_of, ranks_of
 from deepclust_ext.ops._common import (
     accumulator_dtype,
     check_floating,
@@ -26,7 +26,9 @@ from deepclust_ext.ops._kmeans import (
     scale_of,
     scaled_weights,
     settled,
+    unit_rows,
 )
+from deepclust_ext.ops._rows import Rows, rows_within
 from deepclust_ext.ops.kmeans_assign import check_pair, check_points
 
 __all__ = ["KMeansIteration", "KMeansResult", "kmeans"]
@@ -79,6 +81,7 @@ def kmeans(
     sample_weight: Tensor | None = None,
     seed: int = 0,
     group: ProcessGroup | None = None,
+    max_memory: int | None = None,
 ) -> KMeansResult:
     r"""Cluster points by k-means: exact Lloyd iterations.
 
@@ -125,6 +128,11 @@ def kmeans(
         `init` and `empty`, but for `objective`, which agrees to about 1e-13 of that of a single cluster. On GPUs
         results do not depend on the number of ranks, and agree with a call without a group to rounding. An iteration
         sends K (d + 2) integers; k-means++ sends its candidates and 8 bytes per 1,024 rows for each pass.
+    max_memory : int, optional
+        The most bytes to take beside `x`, which may then be larger than memory, as a tensor of a mapped file is: its
+        rows are read and copied a block after another. For one matrix (N, d) on the CPU. Results are those without it,
+        but for `objective`, as with a group, whose ranks may each have a bound of their own. Every start reads all rows
+        a few times, once more for each iteration, and at least log2 K times for k-means++.
 
     Returns
     -------
@@ -161,8 +169,12 @@ def kmeans(
     """
     for each in (x, init, sample_weight):
         refuse_vmap("kmeans", "pass the batch itself, as x of shape (..., N, d)", each)
-    if group is not None:
-        return _of_all(x, n_clusters, init, max_iter, tol, n_init, empty, spherical, sample_weight, seed, group)
+    if group is not None or max_memory is not None:
+        # One process that reads blocks does as a group of one does.
+        ranks = Ranks("kmeans", None, 0, 1) if group is None else ranks_of("kmeans", group)
+        return _of_all(
+            ranks, x, n_clusters, init, max_iter, tol, n_init, empty, spherical, sample_weight, seed, max_memory
+        )
     points, clusters, start = _check(x, n_clusters, init)
     _check_count(clusters, points.shape[-2])
     refuse_capture("kmeans", points)
@@ -186,6 +198,7 @@ def kmeans(
 
 
 def _of_all(
+    ranks: Ranks,
     x: Tensor,
     n_clusters: int,
     init: str | Tensor,
@@ -196,15 +209,23 @@ def _of_all(
     spherical: bool,
     sample_weight: Tensor | None,
     seed: int,
-    group: ProcessGroup,
+    max_memory: int | None,
 ) -> KMeansResult:
-    """The same with the points of all ranks of a group."""
+    """The same with the points of all ranks, of which each reads a block at a time."""
 
     def prepare() -> tuple[tuple[Any, ...], dict[str, object], tuple[int]]:
+        if max_memory is not None and torch.compiler.is_compiling():
+            raise RuntimeError("kmeans: 'max_memory' must be None under torch.compile; call it outside of the graph")
+        if max_memory is not None and isinstance(init, Tensor) and isinstance(x, Tensor) and init.dtype != x.dtype:
+            # All points would be copied in the wider of the two.
+            raise ValueError(f"kmeans: 'init' must have x's dtype {x.dtype} with 'max_memory', got {init.dtype}")
         points, clusters, start = _check(x, n_clusters, init)
         options = _options(start, max_iter, tol, n_init, empty, spherical, seed)
         weights = given_weights(points, sample_weight)
-        check_finite("kmeans", "x", points)
+        refuse_capture("kmeans", points)
+        step = rows_within(points, clusters, max_memory, weights is not None)
+        for begin in range(0, points.shape[-2], step):
+            check_finite("kmeans", "x", points[..., begin : begin + step, :], begin)
         if points.shape[:-2].numel() == 0:
             raise ValueError(f"kmeans: 'x' must hold a matrix where there is a group, got shape {tuple(points.shape)}")
         facts = {"x": kind_of(points, -2), "n_clusters": clusters, "init": init, "sample_weight": weights is not None}
@@ -213,10 +234,9 @@ def _of_all(
             facts["init"] = digest_of(start)
         facts |= {"seed": seed, "max_iter": options.max_iter, "tol": options.tol, "n_init": n_init, "empty": empty}
         facts["spherical"] = spherical
-        return (points, clusters, start, options, weights), facts, (points.shape[-2],)
+        return (points, clusters, start, options, weights, step), facts, (points.shape[-2],)
 
-    ranks = ranks_of("kmeans", group)
-    (points, clusters, start, options, weights), counts = ranks.agree(prepare)
+    (points, clusters, start, options, weights, step), counts = ranks.agree(prepare)
     rows = [count for (count,) in counts]
     _check_count(clusters, sum(rows))
     scale = None
@@ -225,14 +245,17 @@ def _of_all(
         most = weights.amax(-1) if weights.shape[-1] else weights.new_zeros(batch)
         scale = scale_of(torch.stack(ranks.gather(most.reshape(1, -1), [1] * ranks.size)).amax((0, 1)).view(batch))
         weights = weights / scale.unsqueeze(-1)
-    points = points.to(accumulator_dtype(points.dtype))
-    if spherical:
-        points = unit_rows(points)
-        start = None if start is None else unit_rows(start)
-    start = None if start is None else start.to(points.dtype)
+    if max_memory is None:
+        points = (unit_rows(points) if spherical else points.to(accumulator_dtype(points.dtype))).contiguous()
+    batch = points.reshape(points.shape[:-2].numel(), *points.shape[-2:])
+    matrices = [Rows(each, step, spherical=spherical and max_memory is not None) for each in batch]
+    if start is not None:
+        start = (unit_rows(start) if spherical else start).to(accumulator_dtype(points.dtype))
     random = isinstance(init, str) and init == "random"
     settings = (options.max_iter, options.tol, options.rule, spherical)
-    best, columns = kmeans_of_all(ranks, points, start, clusters, options.seeds, random, weights, rows, *settings)
+    best, columns = kmeans_of_all(
+        ranks, matrices, points.shape[:-2], start, clusters, options.seeds, random, weights, rows, *settings
+    )
     low, high = (torch.stack([each[end] for each in columns]) for end in (1, 2))
     check_range(best[2].cpu(), sum(rows) * points.shape[-1], lambda: (low, high))
     return _scaled(best, scale)
@@ -300,18 +323,6 @@ def _check(x: object, n_clusters: object, init: object) -> tuple[Tensor, int, Te
 def _check_count(clusters: int, points: int) -> None:
     if clusters > points:
         raise ValueError(f"kmeans: 'n_clusters' must be at most the number of points, {points}, got {clusters}")
-
-
-def unit_rows(x: Tensor) -> Tensor:
-    """Rows at length 1, a zero row as it is."""
-    x = x.to(accumulator_dtype(x.dtype)).contiguous()  # a sum's order follows the strides
-    # By the largest entry first: the squares of a huge or tiny row leave the range of floats.
-    x = x / _or_one(x.abs().amax(-1, keepdim=True))
-    return x / _or_one(x.square().sum(-1, keepdim=True).sqrt())
-
-
-def _or_one(x: Tensor) -> Tensor:
-    return torch.where(x == 0, torch.ones_like(x), x)
 
 
 def _result(raw: tuple[Tensor, ...]) -> KMeansResult:
