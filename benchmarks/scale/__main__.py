@@ -38,8 +38,8 @@ k = {neighbors}; `bank_nll_entropy` of {batch} samples and {bank:,} rows of {dim
 METHODS = """
 ## Steps of methods
 
-A step of 256 digits (8 x 8) at default settings but for DHOG's four heads. Networks of such images are small: a step is
-little work beside what it sends, and one process may be faster.
+A step of {batch} digits (28 x 28) with the configuration `small` (JULE: its defaults). Networks of such images are
+small: where a step is little work beside what it sends, one process is faster.
 
 | Method | one rank | two ranks | calls | bytes | of them gradients, at most |
 |---|---:|---:|---:|---:|---:|
@@ -126,7 +126,7 @@ def main() -> None:
         machine=machine, torch=torch.__version__, points=j.POINTS, dim=j.DIM, clusters=j.CLUSTERS, graph=j.GRAPH,
         neighbors=j.NEIGHBORS, batch=j.BATCH, bank=j.BANK, samples=j.SAMPLES, classes=j.CLASSES,
     )  # fmt: skip
-    text += op_rows(one, two) + METHODS + method_rows(step, steps)
+    text += op_rows(one, two) + METHODS.format(batch=j.STEP) + method_rows(step, steps)
     text += FORECAST.format(links=links, dim=f.DIM, columns=columns, lines="---:|" * 5 + "---:")
     PAGE.write_text(text + forecast_rows(one) + READING, encoding="utf-8")
     sys.stdout.write(f"{PAGE}\n")

@@ -17,18 +17,16 @@ from deepclust_ext import bank_nll_entropy, kmeans, knn, methods, mi_loss
 from deepclust_ext.training import joined, loop
 
 TURNS = 5
-STEPS = 3
+STEPS, STEP = 3, 256
 # Sizes of the whole.
 POINTS, DIM, CLUSTERS = 60_000, 128, 100
 GRAPH, NEIGHBORS = 12_000, 20
 BANK, BATCH, SAMPLES, CLASSES = 100_000, 256, 65_536, 100
-METHODS: dict[str, dict[str, Any]] = {
-    "DHOG": {"n_heads": 4, "augmentation": "digits"},
-    "DeepCluster": {},
-    "SuperAND": {"augmentation": "digits"},
-    "JULE": {},
-    "VCAMI": {"augmentation": "digits"},
-}
+# The name of each as a command, and its configuration; None for the defaults.
+METHODS = {
+    "DHOG": ("dhog", "small"), "DeepCluster": ("deepcluster", "small"), "SuperAND": ("super-and", "small"),
+    "JULE": ("jule", None), "VCAMI": ("vcami", "small"),
+}  # fmt: skip
 
 
 def part(rank: int, world: int, n: int, dim: int) -> Tensor:
@@ -73,10 +71,10 @@ class _EnoughError(Exception):
 
 
 def steps(group: Any, _rank: int, _world: int) -> dict[str, tuple[float, int, float, int]]:
-    """By method, of its step on the digits: seconds (the median), calls, bytes received, and bytes of its weights."""
+    """By method, of its step on digits: seconds (the median), calls, bytes received, and bytes of its weights."""
     found = {}
     real = loop.train_step
-    for name, changes in METHODS.items():
+    for name, (command, config) in METHODS.items():
         seen: list[tuple[float, int, float, int]] = []
 
         def step(learner: Any, *arguments: Any, seen: list[Any] = seen, **options: Any) -> Any:
@@ -93,7 +91,9 @@ def steps(group: Any, _rank: int, _world: int) -> dict[str, tuple[float, int, fl
         try:
             with warnings.catch_warnings(), joined(group):
                 warnings.simplefilter("ignore")
-                getattr(methods, name)(10, batch_size=256, device="cpu", **changes).fit("digits", progress=False)
+                settings = {} if config is None else methods.load_config(command, config)
+                model = getattr(methods, name)(10, **settings | {"batch_size": STEP, "device": "cpu"})
+                model.fit("mnist5k", progress=False)
         except _EnoughError:
             pass
         finally:
