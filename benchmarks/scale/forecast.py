@@ -33,7 +33,7 @@ def seconds(work: float, rate: float, sent: Traffic, ranks: int, link: Link) -> 
 def cases(rates: dict[str, float]) -> list[tuple[str, int, list[list[float]]]]:
     """Rows of the table: what, how many rows, and seconds by link and number of ranks.
 
-    `rates` are one rank's, in multiply-adds per second, at the sizes that were timed.
+    `rates` are a rank's, in multiply-adds per second, at the sizes that were timed.
     """
     found = []
     for rows in ROWS:

@@ -92,7 +92,7 @@ def steps(group: Any, _rank: int, _world: int) -> dict[str, tuple[float, int, fl
             with warnings.catch_warnings(), joined(group):
                 warnings.simplefilter("ignore")
                 settings = {} if config is None else methods.load_config(command, config)
-                model = getattr(methods, name)(10, **settings | {"batch_size": STEP, "device": "cpu"})
+                model = getattr(methods, name)(**settings | {"n_clusters": 10, "batch_size": STEP, "device": "cpu"})
                 model.fit("mnist5k", progress=False)
         except _EnoughError:
             pass
