@@ -23,14 +23,19 @@ WORDS = {
 # The worst first.
 ORDER = ("mixed", "small", "empty", "fair", "good")
 LISTED = 6
+# Where all are clear.
+LEAST_CLEAR = 3
 
 
 def meaning(known: Known) -> str:
     """What the words on clusters mean."""
-    of_class = "its images are of one class and 85 % of " if known.classes is not None else ""
+    both = known.classes is not None
+    shares = "its images are of one class and 85 % of " if both else ""
+    fair, mixed = ("60 % of both", "either is less") if both else ("60 %", "it is less")
+    unlabelled = "" if both else " No classes are known here, so neighbours alone decide."
     return (
-        f"A cluster is called clear where at least 85 % of {of_class}its images' nearest neighbours are in it too, "
-        "mixed where it is less than 60 %, and small where it has less than a tenth of the mean size."
+        f"A cluster is called clear where at least 85 % of {shares}its images' nearest neighbours are in it too, fair "
+        f"down to {fair}, mixed where {mixed}, and small where it has less than a tenth of the mean size.{unlabelled}"
     )
 
 
@@ -52,7 +57,7 @@ def in_short(facts: Sequence[ClusterFacts], shown: Shown, known: Known, run: Run
     items = "".join(
         f'<li><a href="#cluster-{each.cluster}">Cluster {each.cluster}</a> <span class="verdict {word}">{WORDS[word]}'
         f"</span> {prose(sentence)}</li>"
-        for each, word, sentence in (unclear or judged[:1])[:LISTED]
+        for each, word, sentence in (unclear or judged[:LEAST_CLEAR])[:LISTED]
     )
     if len(unclear) > LISTED:
         items += f"<li>and {len(unclear) - LISTED} more, below</li>"

@@ -45,11 +45,20 @@ def findings(run: Run, known: Known, rows: Sequence[ScoreRow], seeds: Seeds | No
     found = [*_collapse(run), *_baselines(run, rows), *_seeds(seeds), *_training(run), *_data(run, known)]
     if not any(each.level == "bad" for each in found):
         checked = "no cluster has taken over, and the labels use enough of the clusters"
-        if any("k-means" in row.name for row in rows):
-            checked += "; the scores are not below those of k-means"
+        checked += _beside_kmeans(rows)
         found.append(Finding("good", "No warning", f"What this page checks looks right: {checked}."))
     order = ("bad", "look", "good")
     return sorted(found, key=lambda each: order.index(each.level))
+
+
+def _beside_kmeans(rows: Sequence[ScoreRow]) -> str:
+    """How the run's accuracy compares with k-means, where both are known."""
+    own = next((row.values.get("acc_hungarian") for row in rows if row.ours), None)
+    others = [(row.name, row.values.get("acc_hungarian")) for row in rows if "k-means" in row.name and not row.ours]
+    known = [f"{value:.3f} of {name}" for name, value in others if value is not None]
+    if own is None or not known:
+        return "; the scores are not below those of k-means" if others else ""
+    return f"; ACC is {own:.3f} beside {' and '.join(known)}"
 
 
 def _collapse(run: Run) -> list[Finding]:

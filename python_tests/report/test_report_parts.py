@@ -143,7 +143,7 @@ def test_in_short_which_clusters_are_clear_and_which_to_look_at():
         return title and title[1], listed, text
 
     title, listed, text = said(facts)
-    assert (title, listed) == ("All 4 clusters are clear", [(2, "clear")])
+    assert (title, listed) == ("All 4 clusters are clear", [(2, "clear"), (0, "clear"), (1, "clear")])
     assert "of its images are of one class" in text
     facts[0] = dataclasses.replace(facts[0], stays=0.7)
     facts[1] = dataclasses.replace(facts[1], purity=0.5)

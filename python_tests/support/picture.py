@@ -13,14 +13,14 @@ WIDTH, HEIGHT = 1200, 1240
 
 
 def main(page: Path, out: Path) -> None:
-    """The top of the page in a window of fixed size, in 256 colours."""
+    """The top of the page in a window of fixed size."""
     if find_browser() is None:
         sys.exit("A chromium makes the picture, and there is none here: apt-get install chromium")
     with tempfile.TemporaryDirectory() as folder, Browser(folder) as browser:
         browser.look(WIDTH, HEIGHT)
         browser.open(page)
         window = Image.open(browser.screenshot(Path(folder) / "page.png", whole=False))
-        window.convert("RGB").quantize(256).save(out, optimize=True)
+        window.convert("RGB").save(out, optimize=True)
 
 
 if __name__ == "__main__":
