@@ -107,8 +107,8 @@ def forecast_rows(two: dict[str, Any]) -> str:
     }
     found = forecast.cases({name: work[name] / 2 / two[name][0] for name in work})
     lines = []
-    for title, rows, by_link in found:
-        cells = " | ".join(duration(seconds) for link in by_link for seconds in link)
+    for title, rows, times in found:
+        cells = " | ".join(duration(seconds) for seconds in times)
         lines.append(f"| {title} | 10^{len(str(rows)) - 1} | {cells} |")
     return "\n".join(lines) + "\n"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmarks.scale import traffic
@@ -30,47 +31,32 @@ def seconds(work: float, rate: float, sent: Traffic, ranks: int, link: Link) -> 
     return work / ranks / rate + sent.received / link.bytes_per_second + messages * link.latency
 
 
-def cases(rates: dict[str, float]) -> list[tuple[str, int, list[list[float]]]]:
-    """Rows of the table: what, how many rows, and seconds by link and number of ranks.
+def cases(rates: dict[str, float]) -> list[tuple[str, int, list[float]]]:
+    """Rows of the table: what, how many rows, and seconds on each link and number of ranks.
 
     `rates` are a rank's, in multiply-adds per second, at the sizes that were timed.
     """
     found = []
     for rows in ROWS:
-        kmeans = [
-            [
-                seconds(
-                    rows * DIM * CLUSTERS,
-                    rates["kmeans"],
-                    traffic.kmeans_iteration(ranks, CLUSTERS, DIM),
-                    ranks,
-                    link,
-                )
-                for ranks in RANKS
-            ]
-            for link in LINKS
-        ]
-        found.append((f"an iteration of `kmeans`, K = {CLUSTERS:,}", rows, kmeans))
-        bank = [
-            [
-                seconds(
-                    rows * DIM * BATCH,
-                    rates["bank_nll_entropy"],
-                    traffic.bank_nll_entropy(ranks, BATCH // ranks, 1, DIM),
-                    ranks,
-                    link,
-                )
-                for ranks in RANKS
-            ]
-            for link in LINKS
-        ]
-        found.append((f"`bank_nll_entropy` with its gradient, batch {BATCH:,}", rows, bank))
-        knn = [
-            [
-                seconds(float(rows) ** 2 * DIM, rates["knn"], traffic.knn(ranks, rows // ranks, DIM), ranks, link)
-                for ranks in RANKS
-            ]
-            for link in LINKS
-        ]
-        found.append(("`knn`, a graph", rows, knn))
+        # Title, multiply-adds, and what is sent on so many ranks.
+        ops: dict[str, tuple[str, float, Callable[[int], Traffic]]] = {
+            "kmeans": (
+                f"an iteration of `kmeans`, K = {CLUSTERS:,}",
+                rows * DIM * CLUSTERS,
+                lambda ranks: traffic.kmeans_iteration(ranks, CLUSTERS, DIM),
+            ),
+            "bank_nll_entropy": (
+                f"`bank_nll_entropy` with its gradient, batch {BATCH:,}",
+                rows * DIM * BATCH,
+                lambda ranks: traffic.bank_nll_entropy(ranks, BATCH // ranks, 1, DIM),
+            ),
+            "knn": (
+                "`knn`, a graph",
+                float(rows) ** 2 * DIM,
+                lambda ranks, rows=rows: traffic.knn(ranks, rows // ranks, DIM),
+            ),
+        }
+        for name, (title, work, sent) in ops.items():
+            times = [seconds(work, rates[name], sent(ranks), ranks, link) for link in LINKS for ranks in RANKS]
+            found.append((title, rows, times))
     return found
