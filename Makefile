@@ -33,7 +33,7 @@ test-exhaustive: $(VENV)/.built
 	$(MAKE) --jobs=$(JOBS) emu
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=worksteal -m exhaustive
 
-# The CUDA kernels on the CPU (csrc/emu), plain and under the sanitizers. 
+# The CUDA kernels on the CPU (csrc/emu), plain and under the sanitizers.
 emu: build/emu/_emu.so build/emu-asan/_emu.so
 
 EMU_OBJECTS := $(patsubst csrc/emu/%.cpp,%.o,$(wildcard csrc/emu/*.cpp))

@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from support.clidata import single_thread
+from support.clidata import quarters, single_thread
 from torch import nn
 from torch.nn import functional
 
@@ -45,21 +45,11 @@ def one_thread():
         yield
 
 
-def images(n=301):
-    """Four kinds of 8x8 images: a bright quarter each, and noise."""
-    generator = torch.Generator().manual_seed(1)
-    pictures = torch.randint(0, 90, (n, 1, 8, 8), generator=generator)
-    for i in range(n):
-        top, left = 4 * (i % 4 // 2), 4 * (i % 2)
-        pictures[i, :, top : top + 4, left : left + 4] += 150
-    return pictures.to(torch.uint8)
-
-
 def fit(name, run=None, resume=False, **changes):
     settings = {"n_clusters": 4, "batch_size": 50, "device": "cpu", "checkpoint_every": 2, **METHODS[name], **changes}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return getattr(methods, name)(**settings).fit(images(), run=run, progress=False, resume=resume)
+        return getattr(methods, name)(**settings).fit(quarters(301), run=run, progress=False, resume=resume)
 
 
 def found_by(model):
@@ -191,7 +181,7 @@ class Views(Learner):
 
 def stepped(group, rank, kind, n):
     """All weights and statistics after three steps of a batch of n images."""
-    data, net = ImageData(images(40)), Net().double()
+    data, net = ImageData(quarters(40)), Net().double()
     learner = kind(net, torch.optim.SGD(net.parameters(), lr=0.1), data, Identity((1, 8, 8)))
     with joined(group) as team:
         for step in range(3):

@@ -14,7 +14,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from support.clidata import single_thread
+from support.clidata import quarters, single_thread
 from support.kills import Killed, kill, stop_at
 
 from deepclust_ext._warnings import DeepclustWarning
@@ -30,23 +30,13 @@ SETTINGS = {
 RESULTS = ("labels.csv", "embeddings.npz")
 
 
-def images(n=200):
-    """Four kinds of 8x8 images: a bright quarter each, and noise."""
-    generator = torch.Generator().manual_seed(1)
-    pictures = torch.randint(0, 90, (n, 1, 8, 8), generator=generator)
-    for i in range(n):
-        top, left = 4 * (i % 4 // 2), 4 * (i % 2)
-        pictures[i, :, top : top + 4, left : left + 4] += 150
-    return pictures.to(torch.uint8)
-
-
 def fit(run, data=None, **changes):
     """Fit without the noise of warnings about tiny runs."""
     options = {"resume": "auto", "progress": False}
     options |= {key: changes.pop(key) for key in ("resume", "y") if key in changes}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "DHOG: ", DeepclustWarning)
-        return DHOG(**{**SETTINGS, **changes}).fit(images() if data is None else data, run=run, **options)
+        return DHOG(**{**SETTINGS, **changes}).fit(quarters() if data is None else data, run=run, **options)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -120,7 +110,7 @@ def test_a_signal_saves_in_the_middle_of_an_epoch(tmp_path, reference, monkeypat
 def test_a_process_that_is_terminated_then_killed(tmp_path, reference):
     """Real signals to a real process: SIGTERM, resume, SIGKILL, resume."""
     run = tmp_path / "run"
-    np.save(tmp_path / "images.npy", images().numpy())
+    np.save(tmp_path / "images.npy", quarters().numpy())
     script = (
         "import sys, numpy, torch, time; torch.set_num_threads(1)\n"
         "from deepclust_ext.methods import DHOG\n"
@@ -156,7 +146,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, reference, 
     monkeypatch.undo()
     damage(tmp_path / "run" / "checkpoint.pt")
     with pytest.warns(DeepclustWarning, match=r"checkpoint\.pt' is truncated or altered.*using checkpoint\.previous"):
-        DHOG(**SETTINGS).fit(images(), run=tmp_path / "run", resume=True, progress=False)
+        DHOG(**SETTINGS).fit(quarters(), run=tmp_path / "run", resume=True, progress=False)
     assert_same(tmp_path / "run", reference[0])
 
 
@@ -182,7 +172,7 @@ def test_a_finished_run_is_loaded_and_nothing_is_done_again(tmp_path, reference,
         assert np.array_equal(getattr(again, name), getattr(reference[1], name))
     assert again.metrics_ == reference[1].metrics_
     assert again.history_ == reference[1].history_
-    assert np.array_equal(again.predict(images()), again.labels_)
+    assert np.array_equal(again.predict(quarters()), again.labels_)
     after = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
     assert after.keys() == before.keys()
     assert {name for name in after if after[name] != before[name]} <= {".lock"}
@@ -210,8 +200,8 @@ def test_other_settings_and_data_are_refused_by_name(reference):
         ({"lr": 0.5, "alpha": 0.1}, r"alpha was 0\.05 and is now 0\.1; lr was 0\.001 and is now 0\.5"),
         ({"seed": 1}, "seed was 0 and is now 1"),
         ({"epochs": 9}, "epochs was 8 and is now 9"),
-        ({"data": images() + 1}, "the data's digest was"),
-        ({"data": images(100)}, "the data's n_images was 200 and is now 100"),
+        ({"data": quarters() + 1}, "the data's digest was"),
+        ({"data": quarters(100)}, "the data's n_images was 200 and is now 100"),
     ):
         with pytest.raises(ResumeMismatchError, match=message):
             fit(reference[0], **changes)
@@ -265,7 +255,7 @@ def test_the_folder_holds_what_readers_expect(reference):
     assert {"selected_head", "heads", "diagnostics", "seconds"} <= run.read_metrics().keys()
     with np.load(folder / "embeddings.npz") as arrays:
         assert len(arrays["embeddings"]) == 200
-    assert np.array_equal(DHOG.load(folder).predict(images()), model.labels_)
+    assert np.array_equal(DHOG.load(folder).predict(quarters()), model.labels_)
     assert not [entry for entry in folder.iterdir() if entry.name.endswith((".tmp", ".new"))]
 
 

@@ -12,6 +12,7 @@ constexpr int64_t kSample = 1024;    // rows that the directions come from
 constexpr int64_t kMostWidth = 192;  // columns that are looked for,
 constexpr int64_t kLeastGain = 2;    // half of the dimensions at most
 constexpr int kSteps = 2;            // of orthogonal iteration
+
 template <typename L>
 DC_INLINE float dot(const float* a, const float* b, int64_t size) {
   using R = Register<L, float>;

@@ -34,7 +34,7 @@ template <typename T>
 BadRow search(const Rows<T>& x, const Rows<T>* query, int64_t depth, const std::string& metric, int64_t k,
               bool in_groups, T* values, int64_t* indices);
 
-// Limits for projected rows: the costs of what is nearest by the codes alone, in a quarter of the pairs.
+// Limits for projected rows: the costs of what is nearest by the codes alone, in half of the pairs.
 template <typename T, typename F>
 void look(const Lists<T>& lists, const PackedPoints<T>& rows, const PackedPoints<T>& points, int64_t parts,
           const F& visit) {
