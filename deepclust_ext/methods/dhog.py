@@ -6,17 +6,15 @@ import copy
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, Literal
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-import deepclust_ext
 from deepclust_ext.data.augment import Augmentation
 from deepclust_ext.data.rows import NeighbourViews
 from deepclust_ext.methods.base import Method
+from deepclust_ext.methods.dhog_learner import DHOGLearner
 from deepclust_ext.methods.parameters import Optimizer, Schedule, documented, param, shared
-from deepclust_ext.nn import ClusterNet, RowTrunk, build_network
-from deepclust_ext.training import Learner, Place, StepLoss, derive_seed, scheduled
-from deepclust_ext.training.optim import build_optimizer
+from deepclust_ext.nn import ClusterNet, RowTrunk, SeparateTrunks, build_network
+from deepclust_ext.training import derive_seed
 
 
 @documented
@@ -91,7 +89,19 @@ class DHOG(Method):
         "takes the network's own number. A module brings its own.",
         at_least=1,
     )
+    trunks: Literal["shared", "own"] = param(
+        "shared",
+        'The paper\'s network branches late; with "own" (ours) each head has a named network to itself, so that a head '
+        "that is pushed need not look at images as the heads before it do.",
+    )
     hidden: int = param(200, "Width of each head's hidden layer; 0 makes the heads linear.", at_least=0)
+    head_gain: float = param(
+        1.0,
+        "Multiplies the initial weights of the heads' outputs. Near-uniform outputs, with which 1 begins, can hold a "
+        "head that is pushed where it is: what a head gains by a new grouping grows with the fourth power of its "
+        "outputs' spread, what the push costs with the second. Ours.",
+        above=0,
+    )
     n_sub_heads: int = param(
         1,
         "Output layers on each head's hidden layer; IIC has 5. Sub-head s is pushed from the sub-heads s of earlier "
@@ -154,12 +164,7 @@ class DHOG(Method):
 
     def make_net(self, view_shape: Any) -> ClusterNet:
         """A trunk with its heads; a module that was given is copied: the parameter stays untouched."""
-        options: dict[str, Any] = {"width": self.width, "seed": derive_seed(self.seed, "trunk")}
-        if self.n_heads is not None and isinstance(self.network, str):
-            options["n_heads"] = self.n_heads
-        if self.n_components is not None and len(view_shape) == 1:
-            options["n_components"] = self.n_components
-        trunk = build_network(copy.deepcopy(self.network), image_shape=view_shape, **options)
+        trunk = self._separate_trunks(view_shape) if self.trunks == "own" else self._trunk(view_shape, self.n_heads)
         return ClusterNet(
             trunk,
             view_shape,
@@ -167,75 +172,30 @@ class DHOG(Method):
             n_sub_heads=self.n_sub_heads,
             over_clusters=self.over_clusters,
             hidden=self.hidden,
+            gain=self.head_gain,
             seed=derive_seed(self.seed, "heads"),
         )
+
+    def _trunk(self, view_shape: Any, n_heads: int | None, *position: int) -> nn.Module:
+        """The network by its name, or a copy of the one that was given; `position` is that of one of several."""
+        options: dict[str, Any] = {"width": self.width, "seed": derive_seed(self.seed, "trunk", *position)}
+        if n_heads is not None and isinstance(self.network, str):
+            options["n_heads"] = n_heads
+        if self.n_components is not None and len(view_shape) == 1:
+            options["n_components"] = self.n_components
+        return build_network(copy.deepcopy(self.network), image_shape=view_shape, **options)
+
+    def _separate_trunks(self, view_shape: Any) -> SeparateTrunks:
+        """A network for each head."""
+        if self.n_heads is None or not isinstance(self.network, str) or len(view_shape) == 1:
+            raise ValueError(
+                f"{self._name}: 'trunks' must be 'shared' unless 'network' is the name of a network of images and "
+                f"'n_heads' a number, got 'own' with {self.network!r} and n_heads={self.n_heads}"
+            )
+        return SeparateTrunks(self._trunk(view_shape, 1, head) for head in range(self.n_heads))
 
     def make_learner(self, net: ClusterNet, images: Any, augmentation: Augmentation) -> DHOGLearner:
         """The method at work on the images, or on embeddings, whose projection is found first."""
         if isinstance(net.trunk, RowTrunk):
             net.trunk.fit(images.values)
         return DHOGLearner(self, net, images, augmentation)
-
-
-class DHOGLearner(Learner):
-    """Pulls the views of each image together, pushes each head from those before it."""
-
-    def __init__(self, p: DHOG, net: ClusterNet, images: Any, augmentation: Augmentation) -> None:
-        optimizer = build_optimizer(p.optimizer, net.parameters(), lr=p.lr, weight_decay=p.weight_decay)
-        super().__init__(net, optimizer, images, augmentation)
-        self.p, self.n_views, self.selection = p, p.n_augmentations, p.selection
-        self.watched = (net.n_heads, p.n_clusters)
-        alternate = p.over_clusters is not None and p.over_mode == "alternate"
-        self.passes = ("over",) * p.over_passes + ("main",) * p.main_passes if alternate else ("both",)
-
-    def rate(self, place: Place) -> float:
-        """By the schedule's name."""
-        return scheduled(self.p.schedule, place, warmup=self.p.warmup)
-
-    def forward(self, views: Tensor, index: Tensor, place: Place) -> tuple[Tensor | None, ...]:  # noqa: ARG002
-        """The heads' probabilities, each (A * m, H, K): of the main heads, the twins, and from a cut-off trunk."""
-        features = self.net.features(views)
-        main, over = self.net.heads(features, place.stage)
-        cut = None
-        if main is not None and self.p.push_trunk == "detach" and self.p.alpha > 0:
-            # Of features the gradient does not pass: the push moves the heads' own layers alone.
-            cut, _ = self.net.heads([feature.detach() for feature in features], "main")
-        return tuple(None if each is None else each.transpose(0, 1) for each in (main, over, cut))
-
-    def loss(self, outputs: tuple[Tensor | None, ...], index: Tensor, place: Place) -> StepLoss:  # noqa: ARG002
-        """The paper's equation 4, and the twins' pull."""
-        main, over, cut = (None if each is None else each.transpose(0, 1) for each in outputs)
-        loss: Tensor | float = 0.0
-        terms: dict[str, Tensor] = {}
-        if main is not None:
-            loss, terms["pull"], terms["push"] = self._ladders(main, alpha=self.p.alpha if cut is None else 0.0)
-            if cut is not None:
-                pushed, _, terms["push"] = self._ladders(cut, alpha=self.p.alpha)
-                loss = loss + pushed - self._ladders(cut, alpha=0.0)[0]
-        if over is not None:
-            over_loss, terms["over_pull"], _ = self._ladders(over, alpha=0.0, lamb=1.0)
-            loss = loss + over_loss
-        return StepLoss(torch.as_tensor(loss), terms, None if main is None else self._by_view(main))
-
-    def _ladders(
-        self, probabilities: Tensor, *, alpha: float, lamb: float | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The loss, and each head's pull and push, of (H, A * n, K); sub-head s is pushed from earlier sub-heads s."""
-        p = self.p
-        if probabilities.is_cuda and deepclust_ext.build_info()["cuda_library"] is None:
-            # Without its CUDA kernel the loss is taken on the CPU: some hundred kB a step.
-            probabilities = probabilities.cpu()
-        lamb = p.lamb if lamb is None else lamb
-        ladders = self._by_view(probabilities).unflatten(1, (-1, p.n_sub_heads)).unbind(2)
-        found = [
-            deepclust_ext.dhog_loss(z, alpha=alpha, pooling=p.pooling, push_norm=p.push_norm, lamb=lamb)
-            for z in ladders
-        ]
-        pull = torch.stack([part.pull for part in found], dim=1).flatten()
-        push = torch.stack([part.push.sum(1) for part in found], dim=1).flatten()
-        return torch.stack([part.loss for part in found]).mean(), pull, push
-
-    def _by_view(self, probabilities: Tensor) -> Tensor:
-        """Split (H, A * n, K) into (A, H, n, K)."""
-        heads, _, clusters = probabilities.shape
-        return probabilities.view(heads, self.n_views, -1, clusters).transpose(0, 1)

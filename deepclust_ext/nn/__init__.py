@@ -12,6 +12,7 @@ from deepclust_ext.nn.plain import PlainTrunk, alexnet_small_trunk, alexnet_trun
 from deepclust_ext.nn.pseudo import PseudoLabelNet, sobel_shape
 from deepclust_ext.nn.registry import NETWORKS, build_network, feature_dims
 from deepclust_ext.nn.row_trunk import RowTrunk
+from deepclust_ext.nn.separate import SeparateTrunks
 from deepclust_ext.nn.small import small28_trunk, tiny8_trunk
 from deepclust_ext.nn.sobel import Sobel
 from deepclust_ext.nn.trunks import BranchedTrunk, resnet18_trunk, resnet101_trunk
@@ -32,6 +33,7 @@ __all__ = [
     "PlainTrunk",
     "PseudoLabelNet",
     "RowTrunk",
+    "SeparateTrunks",
     "Sobel",
     "VCAMINet",
     "alexnet_small_trunk",

@@ -44,11 +44,13 @@ class SoftmaxHeads(nn.Module):
         K, the width of the softmax.
     n_heads : int
         S, the number of heads.
+    gain : float
+        Multiplies the initial weights and biases.
     """
 
-    def __init__(self, in_features: int, n_clusters: int, n_heads: int) -> None:
+    def __init__(self, in_features: int, n_clusters: int, n_heads: int, *, gain: float = 1.0) -> None:
         super().__init__()
-        bound = in_features**-0.5
+        bound = gain * in_features**-0.5
         self.weight = nn.Parameter(torch.empty(n_heads, in_features, n_clusters).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(n_heads, 1, n_clusters).uniform_(-bound, bound))
 
@@ -80,6 +82,8 @@ class MLPHead(nn.Module):
         Width of the hidden layer; 0 leaves it out.
     batch_norm : bool
         Batch-norm before the hidden layer's ReLU.
+    gain : float
+        Multiplies the initial weights of the softmax layers.
 
     References
     ----------
@@ -95,6 +99,7 @@ class MLPHead(nn.Module):
         over_clusters: int | None = None,
         hidden: int = 200,
         batch_norm: bool = True,
+        gain: float = 1.0,
     ) -> None:
         super().__init__()
         self.body: nn.Module = nn.Identity()
@@ -104,8 +109,8 @@ class MLPHead(nn.Module):
             linear = nn.Linear(in_features, hidden, bias=not batch_norm)
             self.body = nn.Sequential(linear, norm, nn.ReLU(inplace=True))
         width = hidden or in_features
-        self.main = SoftmaxHeads(width, n_clusters, n_sub_heads)
-        self.over = None if over_clusters is None else SoftmaxHeads(width, over_clusters, n_sub_heads)
+        self.main = SoftmaxHeads(width, n_clusters, n_sub_heads, gain=gain)
+        self.over = None if over_clusters is None else SoftmaxHeads(width, over_clusters, n_sub_heads, gain=gain)
 
     def forward(self, feature: Tensor, which: Which = "both") -> tuple[Tensor | None, Tensor | None]:
         """Return the main (S, B, K) and over-clustering (S, B, K_over) probabilities of a feature (B, d)."""
@@ -134,6 +139,8 @@ class ClusterNet(nn.Module):
         Width of each head's hidden layer; 0 makes the heads linear.
     batch_norm : bool
         Batch-norm in the heads' hidden layer.
+    gain : float
+        Multiplies the initial weights of the softmax layers: above 1, clusters are sharper before the first step.
     seed : int
         Draws the heads' initial weights; the global random state is left as it was.
 
@@ -166,12 +173,14 @@ class ClusterNet(nn.Module):
         over_clusters: int | None = None,
         hidden: int = 200,
         batch_norm: bool = True,
+        gain: float = 1.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
         check.whole_number("ClusterNet", "n_clusters", n_clusters, at_least=1)
         check.whole_number("ClusterNet", "n_sub_heads", n_sub_heads, at_least=1)
         check.whole_number("ClusterNet", "hidden", hidden, at_least=0)
+        check.number("ClusterNet", "gain", gain, above=0)
         if over_clusters is not None:
             check.whole_number("ClusterNet", "over_clusters", over_clusters, at_least=1)
         self.trunk = trunk
@@ -190,6 +199,7 @@ class ClusterNet(nn.Module):
                     over_clusters=over_clusters,
                     hidden=hidden,
                     batch_norm=batch_norm,
+                    gain=gain,
                 )
                 for dim in self.feature_dims
             )

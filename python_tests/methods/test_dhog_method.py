@@ -129,6 +129,27 @@ def test_a_detached_push_moves_the_heads_but_not_the_trunk():
         assert_same_gradients(shared.loss, net.trunk, pull.loss, plain.trunk)
 
 
+def test_heads_on_networks_of_their_own_share_no_weight():
+    found, net, *_ = objective(alpha=0.7, trunks="own", n_heads=3)
+    pull, plain, *_ = objective(alpha=0.0, trunks="own", n_heads=3)
+    first, *others = net.trunk.trunks
+    # The push has no gradient to the first head, and nothing of the others' reaches its network.
+    assert_same_gradients(found.loss, first, pull.loss, plain.trunk.trunks[0])
+    for own, same in zip(others, plain.trunk.trunks[1:], strict=True):
+        with pytest.raises(AssertionError):
+            assert_same_gradients(found.loss, own, pull.loss, same)
+    weights = [next(trunk.parameters()) for trunk in net.trunk.trunks]
+    assert not torch.equal(weights[0], weights[1])
+
+
+def test_a_gain_sharpens_the_first_outputs():
+    _, _, plain, over = objective(over_clusters=9)
+    _, _, sharp, sharp_over = objective(over_clusters=9, head_gain=3.0)
+    for soft, hard in ((plain, sharp), (over, sharp_over)):
+        logits, triple = soft.log().diff(dim=-1), hard.log().diff(dim=-1)
+        torch.testing.assert_close(triple, 3 * logits, rtol=1e-4, atol=1e-4)
+
+
 def test_sub_heads_are_pushed_from_those_of_their_number():
     found, _, main, _ = objective(alpha=0.5, n_sub_heads=3, n_heads=3)
     ladders = [deepclust_ext.dhog_loss(main[:, s::3], alpha=0.5) for s in range(3)]
@@ -387,6 +408,9 @@ def test_loading_refuses_weights_of_another_network(fitted, tmp_path):
         ({"pooling": "max"}, ValueError, "'pooling' must be one of 'pooled', 'mean', got 'max'"),
         ({"push_norm": "k"}, ValueError, "'push_norm' must be one of"),
         ({"push_trunk": "no"}, ValueError, "'push_trunk' must be one of"),
+        ({"trunks": "none"}, ValueError, "'trunks' must be one of 'shared', 'own', got 'none'"),
+        ({"trunks": "own", "n_heads": None}, ValueError, "'trunks' must be 'shared' unless 'network' is the name"),
+        ({"head_gain": 0}, ValueError, "'head_gain' must be finite and above 0"),
         ({"over_mode": "both"}, ValueError, "'over_mode' must be one of"),
         ({"over_clusters": 1}, ValueError, "'over_clusters' must be at least 2"),
         ({"network": "vgg"}, ValueError, "'network' must be one of"),
