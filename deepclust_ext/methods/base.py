@@ -8,6 +8,7 @@ from typing import Any
 from deepclust_ext.data.augment import Augmentation
 from deepclust_ext.data.items import Items
 from deepclust_ext.methods.fitting import Clusterer
+from deepclust_ext.methods.parameters import Precision
 from deepclust_ext.runs import RunDirectory, StopGuard
 from deepclust_ext.training import results
 from deepclust_ext.training.files import load_weights
@@ -15,6 +16,7 @@ from deepclust_ext.training.journal import Journal
 from deepclust_ext.training.learner import Conclusion, Learner, State
 from deepclust_ext.training.loop import Training
 from deepclust_ext.training.place import Plan
+from deepclust_ext.training.precision import warn_if_slow
 from deepclust_ext.training.progress import Show
 from deepclust_ext.training.team import current
 
@@ -30,6 +32,8 @@ class Method(Clusterer):
     batch_size: int
     epochs: int
     checkpoint_every: int
+    # A method of one's own has it where it declares it.
+    precision: Precision = "float32"
 
     # What a method defines
 
@@ -45,6 +49,7 @@ class Method(Clusterer):
         """Train, from where the run is, and conclude."""
         start, folder = time.perf_counter(), journal.folder
         augmentation.prepare(images.values)
+        warn_if_slow(self._name, self.precision, images.values.device)
         learner = self.make_learner(self.net_, images, augmentation)
         training = Training(learner, self._plan(), journal)
         training.seconds += time.perf_counter() - start
@@ -72,6 +77,7 @@ class Method(Clusterer):
             epochs=self.epochs,
             checkpoint_every=self.checkpoint_every,
             evaluate_every=getattr(self, "evaluate_every", None),
+            precision=self.precision,
         )
 
     def _conclude(

@@ -14,7 +14,7 @@ from deepclust_ext.data.augment import Augmentation
 from deepclust_ext.data.images import ImageData
 from deepclust_ext.evaluate.partition import partition_figures
 from deepclust_ext.methods.base import Method
-from deepclust_ext.methods.parameters import Optimizer, Schedule, documented, param, shared
+from deepclust_ext.methods.parameters import Optimizer, Precision, Schedule, documented, param, shared
 from deepclust_ext.nn import DeepClusterNet, build_deepcluster_net, check_components
 from deepclust_ext.training.inference import all_features
 from deepclust_ext.training.learner import Conclusion, Learner, Record, State, StepLoss
@@ -91,6 +91,7 @@ class DeepCluster(Method):
     kmeans_iterations: int = param(20, "The most updates of the centroids in a clustering.", at_least=1)
     seed: int = shared("seed", 0)
     checkpoint_every: int = shared("checkpoint_every", 5, "Ours.")
+    precision: Precision = shared("precision", "float32")
     device: Any = shared("device", "auto")
 
     def make_net(self, view_shape: tuple[int, int, int]) -> DeepClusterNet:

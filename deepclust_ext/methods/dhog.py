@@ -12,7 +12,7 @@ from deepclust_ext.data.augment import Augmentation
 from deepclust_ext.data.rows import NeighbourViews
 from deepclust_ext.methods.base import Method
 from deepclust_ext.methods.dhog_learner import DHOGLearner
-from deepclust_ext.methods.parameters import Optimizer, Schedule, documented, param, shared
+from deepclust_ext.methods.parameters import Optimizer, Precision, Schedule, documented, param, shared
 from deepclust_ext.nn import ClusterNet, RowTrunk, SeparateTrunks, build_network
 from deepclust_ext.training import derive_seed
 
@@ -147,6 +147,7 @@ class DHOG(Method):
     seed: int = shared("seed", 0)
     evaluate_every: int = shared("evaluate_every", 10)
     checkpoint_every: int = shared("checkpoint_every", 10)
+    precision: Precision = shared("precision", "float32")
     device: Any = shared("device", "auto")
 
     def check_data(self, images: Any) -> None:

@@ -17,7 +17,7 @@ from deepclust_ext.data.images import ImageData
 from deepclust_ext.evaluate import scores
 from deepclust_ext.evaluate.partition import partition_figures
 from deepclust_ext.methods.base import Method
-from deepclust_ext.methods.parameters import Optimizer, documented, param, shared
+from deepclust_ext.methods.parameters import Optimizer, Precision, documented, param, shared
 from deepclust_ext.nn import JULENet, build_jule_net
 from deepclust_ext.ops.cut import smallest_cluster
 from deepclust_ext.training.inference import all_features, plain_pixels
@@ -101,6 +101,7 @@ class JULE(Method):
     epochs: int = shared("epochs", 200, "The most: the run ends when its clusters are merged.")
     seed: int = shared("seed", 0)
     checkpoint_every: int = shared("checkpoint_every", 1, "Ours.")
+    precision: Precision = shared("precision", "float32")
     device: Any = shared("device", "auto")
 
     def make_net(self, view_shape: tuple[int, int, int]) -> JULENet:

@@ -14,6 +14,7 @@ from deepclust_ext.training.optim import OPTIMIZERS
 T = TypeVar("T")
 Optimizer = typing.Literal["adam", "adamw", "sgd"]
 Schedule = typing.Literal["cosine", "constant"]
+Precision = typing.Literal["float32", "bfloat16"]
 assert typing.get_args(Optimizer) == OPTIMIZERS
 
 # Of every method, from a base class; dataclasses put those first.
@@ -74,6 +75,10 @@ _SHARED: dict[str, dict[str, Any]] = {
         "neutral": True,
     },
     "checkpoint_every": {"text": "Epochs between two checkpoints.", "at_least": 1, "neutral": True},
+    "precision": {
+        "text": 'Of the network\'s products in training; weights, losses and labels are float32. "bfloat16" is faster '
+        "on GPUs, and on processors with AMX or AVX512_BF16."
+    },
     "device": {"text": '"auto" takes a GPU if there is one.', "written": "str or device", "neutral": True},
 }
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from deepclust_ext.data.augment import Augmentation
 from deepclust_ext.data.images import ImageData
 from deepclust_ext.methods.base import Method
-from deepclust_ext.methods.parameters import Optimizer, documented, param, shared
+from deepclust_ext.methods.parameters import Optimizer, Precision, documented, param, shared
 from deepclust_ext.nn import EmbeddingNet, MemoryBank, build_embedding_net
 from deepclust_ext.training.discovery import bank_figures, discover
 from deepclust_ext.training.inference import all_features
@@ -93,6 +93,7 @@ class SuperAND(Method):
     )
     seed: int = shared("seed", 0)
     checkpoint_every: int = shared("checkpoint_every", 5, "Ours.")
+    precision: Precision = shared("precision", "float32")
     device: Any = shared("device", "auto")
 
     @property

@@ -14,7 +14,7 @@ from deepclust_ext import evaluate
 from deepclust_ext.data.augment import Augmentation
 from deepclust_ext.data.images import ImageData
 from deepclust_ext.methods.base import Method
-from deepclust_ext.methods.parameters import Optimizer, Schedule, documented, param, shared
+from deepclust_ext.methods.parameters import Optimizer, Precision, Schedule, documented, param, shared
 from deepclust_ext.methods.vcami_mixture import start_mixture
 from deepclust_ext.methods.vcami_terms import (
     category_information,
@@ -121,6 +121,7 @@ class VCAMI(Method):
     seed: int = shared("seed", 0)
     evaluate_every: int = shared("evaluate_every", 10)
     checkpoint_every: int = shared("checkpoint_every", 10)
+    precision: Precision = shared("precision", "float32")
     device: Any = shared("device", "auto")
 
     def make_net(self, view_shape: tuple[int, int, int]) -> VCAMINet:

@@ -117,6 +117,7 @@ class Training:
                 self.place,
                 full_rates=self._full_rates,
                 seed=self.plan.seed,
+                precision=self.plan.precision,
                 stop=guard.requested is not None,
             )
             self.sums.add(done.found, step=done.seconds, augmentation=done.augmentation_seconds)

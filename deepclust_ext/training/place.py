@@ -96,6 +96,8 @@ class Plan:
         Epochs between two checkpoints.
     evaluate_every : int, optional
         Epochs between two labellings of the training images for the log; None for none.
+    precision : {"float32", "bfloat16"}
+        Of the network's products in training.
     """
 
     seed: int
@@ -103,6 +105,7 @@ class Plan:
     epochs: int
     checkpoint_every: int
     evaluate_every: int | None = None
+    precision: str = "float32"
 
 
 def scheduled(name: str, place: Place, *, warmup: float = 0.0) -> float:

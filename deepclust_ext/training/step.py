@@ -10,6 +10,7 @@ from torch import Tensor
 
 from deepclust_ext.training.learner import Learner, StepLoss
 from deepclust_ext.training.place import Place
+from deepclust_ext.training.precision import in_float32, reduced
 from deepclust_ext.training.seeds import derive_generator, derive_seed, seed_default_generators
 from deepclust_ext.training.team import current
 from deepclust_ext.training.whole_batch import within_whole_batch
@@ -26,12 +27,20 @@ class Stepped:
 
 
 def train_step(
-    learner: Learner, index: Tensor, place: Place, *, full_rates: list[float], seed: int, stop: bool = False
+    learner: Learner,
+    index: Tensor,
+    place: Place,
+    *,
+    full_rates: list[float],
+    seed: int,
+    precision: str = "float32",
+    stop: bool = False,
 ) -> Stepped:
     """Augment images `index` (n,), take the loss and move the weights; nothing is read back from a lone device.
 
-    Each of several processes forwards its part of the batch. The loss is that of the whole, the same on all of them,
-    and gradients are averaged between `backward` and `step`. Where one of them wants to `stop`, all hear of it.
+    Each of several processes forwards its part of the batch, in `precision`. The loss is that of the whole, the same on
+    all of them, and gradients are averaged between `backward` and `step`. Where one of them wants to `stop`, all hear
+    of it.
     """
     start = time.perf_counter()
     team, n = current(), len(index)
@@ -47,8 +56,8 @@ def train_step(
     augmented = time.perf_counter()
     # Dropout and the like draw from the default generators.
     seed_default_generators(derive_seed(seed, "modules", place.epoch, place.step), views.device)
-    with within_whole_batch(team, n):
-        outputs = learner.forward(views, index[team.share(n)], place)
+    with within_whole_batch(team, n), reduced(precision, views.device):
+        outputs = in_float32(learner.forward(views, index[team.share(n)], place))
     found = learner.loss(team.whole(outputs, n), index, place)
     learner.optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(found.loss)

@@ -61,6 +61,10 @@ class _WholeBatch(TorchFunctionMode):
         """`functional.batch_norm` of the rows of all ranks."""
         if not training:
             return functional.batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
+        if x.dtype == torch.bfloat16:
+            # Under autocast a convolution's output is bfloat16, beside weights and statistics that are not.
+            whole = self._batch_norm(x.float(), running_mean, running_var, weight, bias, True, momentum, eps)
+            return whole.to(x.dtype)
         mean, variance, count = _statistics(x, self.team)
         if count == 1:
             raise ValueError(f"Expected more than 1 value per channel when training, got input size {tuple(x.shape)}")
