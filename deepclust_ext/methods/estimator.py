@@ -70,6 +70,8 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
 
     # Whether the network standardises views by the channels of the images: views must have the same.
     standardises: ClassVar[bool] = False
+    # The most bytes beside data that may be mapped from a file, of methods that can have a bound.
+    max_memory: int | None = None
 
     n_clusters: int
     min_confidence: float | None
@@ -201,9 +203,9 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
             found["acc_majority"] = evaluate.acc_majority(labels, classes, mapping=self.majority_mapping_)
         return found
 
-    def _assign(self, images: Items) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _assign(self, images: Items) -> tuple[torch.Tensor, torch.Tensor, Any]:
         """The network's labels (N,) and probabilities (N,), of the selected head, and embeddings (N, d)."""
-        found = inference.label_heads(self.net_, self.augmentation_, images.values)
+        found = inference.label_heads(self.net_, self.augmentation_, images.values, embed=self.max_memory is None)
         return found[0][self.selected_head_], found[1][self.selected_head_], found[2]
 
     def _place(self, images: Items) -> Placement:

@@ -38,10 +38,15 @@ def kmeans_of_ranks(
     """
 
     def prepare() -> tuple[tuple[Any, ...], dict[str, object], tuple[int]]:
+        given = init
         if max_memory is not None and isinstance(init, Tensor) and isinstance(x, Tensor) and init.dtype != x.dtype:
-            # All points would be copied in the wider of the two.
-            raise ValueError(f"kmeans: 'init' must have x's dtype {x.dtype} with 'max_memory', got {init.dtype}")
-        points, clusters, start = check_inputs(x, n_clusters, init)
+            if init.dtype != accumulator_dtype(x.dtype):
+                # All points would be copied in the wider of the two.
+                raise ValueError(f"kmeans: 'init' must have x's dtype {x.dtype} with 'max_memory', got {init.dtype}")
+            given = init.to(x.dtype)
+        points, clusters, start = check_inputs(x, n_clusters, given)
+        if isinstance(init, Tensor) and given is not init:
+            start = init.detach()
         options = options_of(start, max_iter, tol, n_init, empty, spherical, seed)
         weights = given_weights(points, sample_weight)
         refuse_capture("kmeans", points)
