@@ -18,6 +18,7 @@ from deepclust_ext._optional import require
 from deepclust_ext.data.augment import Augmentation
 from deepclust_ext.data.items import Items
 from deepclust_ext.data.load import load_items
+from deepclust_ext.data.load_checks import is_archive
 from deepclust_ext.data.presets import make_augmentation
 from deepclust_ext.methods.parameters import neutral_parameters
 from deepclust_ext.runs import CheckpointError, save_state
@@ -226,7 +227,7 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
             raise require("sklearn.exceptions").NotFittedError(
                 f"{self._name}.{function}: this instance is not fitted yet; call fit, or load one that is"
             )
-        folder = isinstance(data, str | os.PathLike) and Path(data).is_dir()
+        folder = isinstance(data, str | os.PathLike) and (Path(data).is_dir() or is_archive(data))
         options: dict[str, Any] = {"split": "train", "min_images": 1}
         if folder and len(self.image_shape_) == 3:
             channels, height, width = self.image_shape_
