@@ -11,7 +11,7 @@ from torch import Tensor
 from deepclust_ext import _checks as check
 from deepclust_ext.methods.direct import Direct, Partition
 from deepclust_ext.methods.parameters import documented, param, shared
-from deepclust_ext.ops.kmeans import kmeans
+from deepclust_ext.training.sharing import shared_kmeans
 
 # Starts times rows times clusters, where the number of starts is left open.
 STARTS_WORTH = 30_000_000
@@ -101,7 +101,7 @@ class KMeans(Direct):
     def partition(self, rows: Tensor) -> Partition:
         """The best of several starts."""
         n_init = starts_of(len(rows), self.n_clusters) if self.n_init is None else self.n_init
-        found = kmeans(
+        found = shared_kmeans(
             rows,
             self.n_clusters,
             init=self.init,
