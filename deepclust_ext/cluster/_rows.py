@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,12 @@ import torch
 from torch import Tensor
 
 from deepclust_ext._optional import require
+from deepclust_ext.ops._grouped_knn import check_finite, in_blocks
 
-__all__ = ["as_centroids", "as_rows", "as_tensor", "without_torch"]
+__all__ = ["as_centroids", "as_rows", "as_tensor", "mapped_rows", "without_torch"]
+
+# Entries that are looked at at a time.
+_LOOK = 1 << 22
 
 _sparse: Any = require("scipy.sparse")
 _validation: Any = require("sklearn.utils.validation")
@@ -29,6 +34,39 @@ def as_rows(estimator: Any, X: Any, *, reset: bool, at_least: int = 1) -> Tensor
     if hasattr(_validation, "validate_data"):
         return as_tensor(_validation.validate_data(estimator, X, **options))
     return as_tensor(estimator._validate_data(X, **options))
+
+
+def mapped_rows(estimator: Any, X: Any, *, reset: bool) -> Tensor:
+    """`X` as it is, where it is an array (N, d) of floats: rows of a mapped file are not read.
+
+    scikit-learn's own validation would convert and look at all of them.
+    """
+    name = type(estimator).__name__
+    x = X if isinstance(X, (np.ndarray, Tensor)) else None
+    kind = None if x is None else str(x.dtype).removeprefix("torch.")
+    if x is None or kind not in ("float16", "float32", "float64"):
+        got = type(X).__name__ if x is None else f"{type(X).__name__} of {kind}"
+        raise TypeError(
+            f"{name}: 'X' must be an array or a tensor of float16, float32 or float64 with 'max_memory', got {got}"
+        )
+    if x.ndim != 2 or 0 in x.shape:
+        raise ValueError(f"{name}: 'X' must have shape (N, d), neither of them 0, got {tuple(x.shape)}")
+    if reset:
+        estimator.n_features_in_ = int(x.shape[1])
+        # Of an earlier fit on a table.
+        estimator.__dict__.pop("feature_names_in_", None)
+    elif x.shape[1] != estimator.n_features_in_:
+        raise ValueError(
+            f"X has {x.shape[1]} features, but {name} is expecting {estimator.n_features_in_} features as input"
+        )
+    with warnings.catch_warnings():
+        # A file that is mapped for reading alone is a use that we have for it: nothing here writes.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        rows = x.detach() if isinstance(x, Tensor) else torch.from_numpy(x)
+    if not reset:  # else it is for `kmeans` to look
+        for begin, block in in_blocks(rows, max(1, _LOOK // rows.shape[1])):
+            check_finite(name, "X", block, begin)
+    return rows
 
 
 def as_tensor(array: Any) -> Tensor:
@@ -64,4 +102,4 @@ def as_centroids(init: Any, x: Tensor, n_clusters: int) -> Tensor:
                 f"KMeans: 'init' must have shape ({n_clusters}, {x.shape[1]}), got {array.shape}: "
                 f"The shape of the initial centers {array.shape} does not match {what} {size}."
             )
-    return torch.from_numpy(array.astype(np.float32 if x.dtype == torch.float32 else np.float64))
+    return torch.from_numpy(array.astype(np.float64 if x.dtype == torch.float64 else np.float32))

@@ -13,10 +13,11 @@ from torch import Tensor
 from deepclust_ext import _checks as check
 from deepclust_ext._isolation import own_torch_state
 from deepclust_ext._optional import require
-from deepclust_ext.cluster._rows import as_centroids, as_rows, as_tensor, without_torch
-from deepclust_ext.ops._kmeans import unit_rows
+from deepclust_ext.cluster._rows import as_centroids, as_rows, as_tensor, mapped_rows, without_torch
+from deepclust_ext.cluster._starts import print_history, starts
+from deepclust_ext.ops._common import accumulator_dtype
+from deepclust_ext.ops._rows import Rows, rows_within
 from deepclust_ext.ops.kmeans import KMeansResult, kmeans
-from deepclust_ext.ops.kmeans_assign import kmeans_assign
 
 __all__ = ["KMeans"]
 
@@ -61,6 +62,10 @@ class KMeans(_base.ClassNamePrefixFeaturesOutMixin, _base.TransformerMixin, _bas
         As in scikit-learn, without an effect: both are exact, and so is the search here.
     copy_x : bool, default True
         As in scikit-learn, without an effect: X is never written to.
+    max_memory : int, optional
+        The most bytes to take beside X, which is then an array or tensor of float16, float32 or float64 as it is, such
+        as that of a mapped file: `numpy.load(path, mmap_mode="r")`. Its rows are read a block after another, and
+        float16 is computed in float32. The result is the same.
 
     Attributes
     ----------
@@ -115,6 +120,7 @@ class KMeans(_base.ClassNamePrefixFeaturesOutMixin, _base.TransformerMixin, _bas
         verbose: int = 0,
         algorithm: str = "lloyd",
         copy_x: bool = True,
+        max_memory: int | None = None,
     ) -> None:
         self.n_clusters = n_clusters
         self.init = init
@@ -127,6 +133,7 @@ class KMeans(_base.ClassNamePrefixFeaturesOutMixin, _base.TransformerMixin, _bas
         self.verbose = verbose
         self.algorithm = algorithm
         self.copy_x = copy_x
+        self.max_memory = max_memory
 
     @own_torch_state()
     def fit(self: _Self, X: Any, y: Any = None, sample_weight: Any = None) -> _Self:  # noqa: ARG002
@@ -171,7 +178,7 @@ class KMeans(_base.ClassNamePrefixFeaturesOutMixin, _base.TransformerMixin, _bas
         self.n_empty_ = int(result.n_empty)
         self._n_features_out = len(self.cluster_centers_)
         if self.verbose:
-            self._print_history()
+            print_history(self.history_, self.n_iter_, self.max_iter, self.tol)
         distinct = len(np.unique(self.labels_))
         if distinct < len(self.cluster_centers_):
             message = (
@@ -209,8 +216,7 @@ class KMeans(_base.ClassNamePrefixFeaturesOutMixin, _base.TransformerMixin, _bas
         ndarray of int64, shape (n_samples,)
         """
         _validation.check_is_fitted(self)
-        x = self._rows(X, reset=False)
-        return kmeans_assign(x, self._centroids(x)).labels.numpy()
+        return self._assigned(self._rows(X, reset=False))[0].numpy()
 
     @own_torch_state()
     def transform(self, X: Any) -> Floats:
@@ -226,8 +232,11 @@ class KMeans(_base.ClassNamePrefixFeaturesOutMixin, _base.TransformerMixin, _bas
         """
         _validation.check_is_fitted(self)
         x = self._rows(X, reset=False)
-        # Not through products: a distance near 0 would be lost in rounding.
-        distances = torch.cdist(x, self._centroids(x), compute_mode="donot_use_mm_for_euclid_dist")
+        centroids = self._centroids(x)
+        distances = torch.empty(len(x), len(centroids), dtype=centroids.dtype)
+        for place, rows in self._blocks(x).blocks():
+            # Not through products: a distance near 0 would be lost in rounding.
+            distances[place] = torch.cdist(rows, centroids, compute_mode="donot_use_mm_for_euclid_dist")
         return np.asarray(distances.numpy())
 
     @own_torch_state()
@@ -246,7 +255,7 @@ class KMeans(_base.ClassNamePrefixFeaturesOutMixin, _base.TransformerMixin, _bas
         """
         _validation.check_is_fitted(self)
         x = self._rows(X, reset=False)
-        squared = kmeans_assign(x, self._centroids(x)).squared_distances.double()
+        squared = self._assigned(x)[1].double()
         weights = self._weights(sample_weight, x)
         return -(squared if weights is None else weights * squared).sum().item()
 
@@ -256,8 +265,18 @@ class KMeans(_base.ClassNamePrefixFeaturesOutMixin, _base.TransformerMixin, _bas
         return tags
 
     def _rows(self, X: Any, *, reset: bool) -> Tensor:
-        x = as_rows(self, X, reset=reset)
-        return unit_rows(x) if self.spherical and not reset else x
+        if self.max_memory is not None:
+            return mapped_rows(self, X, reset=reset)
+        return as_rows(self, X, reset=reset)
+
+    def _blocks(self, x: Tensor) -> Rows:
+        """The rows as they are clustered, in blocks that the memory allows."""
+        step = rows_within(x, len(self.cluster_centers_), self.max_memory, weighted=False)
+        return Rows(x, step, spherical=self.spherical)
+
+    def _assigned(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The nearest centroid of each row, and the squared distance to it."""
+        return self._blocks(x).nearest(self._centroids(x))
 
     def _weights(self, sample_weight: Any, x: Tensor) -> Tensor | None:
         if sample_weight is None:
@@ -267,7 +286,7 @@ class KMeans(_base.ClassNamePrefixFeaturesOutMixin, _base.TransformerMixin, _bas
 
     def _best(self, x: Tensor, weights: Tensor | None) -> KMeansResult:
         """The best start."""
-        self._n_init = self._starts()
+        self._n_init = starts(self.init, self.n_init)
         seed = self.random_state
         if not isinstance(seed, (int, np.integer)):
             seed = _utils.check_random_state(seed).randint(np.iinfo(np.int32).max)
@@ -287,32 +306,11 @@ class KMeans(_base.ClassNamePrefixFeaturesOutMixin, _base.TransformerMixin, _bas
                 spherical=self.spherical,
                 sample_weight=weights,
                 seed=seed,
+                max_memory=self.max_memory,
             )
             best = found if best is None or found.inertia < best.inertia else best
         assert best is not None
         return best
 
-    def _starts(self) -> int:
-        drawn = isinstance(self.init, str)
-        if isinstance(self.n_init, str) and self.n_init == "auto":
-            return 10 if callable(self.init) or (drawn and self.init == "random") else 1
-        n_init = check.whole_number("KMeans", "n_init", self.n_init, at_least=1)
-        if drawn or callable(self.init) or n_init == 1:
-            return n_init
-        message = (
-            f"Explicit initial center position passed: performing only one init in KMeans instead of n_init={n_init}."
-        )
-        warnings.warn(message, RuntimeWarning, stacklevel=4)
-        return 1
-
-    def _print_history(self) -> None:
-        print("Initialization complete")
-        for i, record in enumerate(self.history_):
-            print(f"Iteration {i}, inertia {record['objective']}.")
-        if self.history_ and self.history_[-1]["moved"] == 0:
-            print(f"Converged at iteration {self.n_iter_ - 1}: strict convergence.")
-        elif self.n_iter_ < self.max_iter:
-            print(f"Converged at iteration {self.n_iter_ - 1}: center shift is within tolerance {self.tol}.")
-
     def _centroids(self, x: Tensor) -> Tensor:
-        return as_tensor(self.cluster_centers_).to(x.dtype)
+        return as_tensor(self.cluster_centers_).to(accumulator_dtype(x.dtype))

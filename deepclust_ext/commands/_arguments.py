@@ -117,7 +117,10 @@ def _add_run_options(run: Any, recipe: Recipe, defaults: dict[str, Any]) -> None
     """The options every method has."""
     names = ", ".join(config_names(recipe.method))
     run.add_argument(
-        "--data", type=str, required=True, help="folder of images, file of images or embeddings, or name of a data set"
+        "--data",
+        type=str,
+        required=True,
+        help="folder, archive or file of images, file of embeddings, or name of a data set",
     )
     run.add_argument("--out", type=str, required=True, help="folder of the run")
     run.add_argument(

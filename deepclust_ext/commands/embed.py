@@ -26,7 +26,7 @@ def run(words: list[str]) -> int:
         "--weights",
         help="file of weights (.pth, .safetensors), name of some to download (default: the best), or random",
     )
-    parser.add_argument("--data", required=True, help="folder or file of images, or name of a data set")
+    parser.add_argument("--data", required=True, help="folder, archive or file of images, or name of a data set")
     parser.add_argument("--out", required=True, help="file to write or to bring up to date, .npz: data of fit")
     parser.add_argument("--split", choices=("train", "test", "all"), default="train", help="part of the data")
     parser.add_argument("--image-size", type=int, help="size of the network's images (default: its own)")

@@ -158,7 +158,7 @@ def fit_one(request: FitRequest, images: Items, out: Path, seed: int | None) -> 
 def _write_formats(request: FitRequest, images: Items, out: Path) -> None:
     """Write what stands in the run folder in the other formats."""
     with np.load(out / EMBEDDINGS, allow_pickle=False) as arrays:
-        found = Labelled(images.names, arrays["labels"], arrays["confidence"], arrays["embeddings"])
+        found = Labelled(images.names, arrays["labels"], arrays["confidence"], arrays.get("embeddings"))
     write_formats(request.formats, out / LABELS, found)
 
 

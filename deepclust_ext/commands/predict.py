@@ -27,7 +27,9 @@ def run(words: list[str]) -> int:
     parser = Parser(prog="deepclust predict", description="Label new images with a finished run.")
     parser.add_argument("run", metavar="RUN", help="folder of a finished run")
     parser.add_argument(
-        "--data", required=True, help="folder of images, file of images or embeddings, or name of a data set"
+        "--data",
+        required=True,
+        help="folder, archive or file of images, file of embeddings, or name of a data set",
     )
     parser.add_argument("--out", help="CSV file to write, - for standard output (default: RUN/predictions.csv)")
     parser.add_argument("--split", choices=("train", "test", "all"), default="train", help="part of the data")

@@ -9,7 +9,7 @@ import re
 import time
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -47,10 +47,12 @@ class PixelCache:
         The folder of images.
     reading : Reading
         How they are read. Each way has a cache file of its own.
+    file_of : callable
+        The file of which a name is, or is a part.
     """
 
-    def __init__(self, where: Path, root: Path, reading: Reading) -> None:
-        self.root = root
+    def __init__(self, where: Path, root: Path, reading: Reading, file_of: Callable[[str], Path]) -> None:
+        self.file_of = file_of
         key = [os.path.realpath(root), asdict(reading), require("PIL").__version__]
         self.path = where / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.npz"
         self._known = self._load()
@@ -59,7 +61,7 @@ class PixelCache:
     def find(self, name: str) -> list[Frame] | None:
         """The frames of a file, if it is as it was."""
         try:
-            status = os.stat(self.root / name)
+            status = os.stat(self.file_of(name))
         except OSError:
             return None
         self._stamps[name] = (status.st_size, status.st_mtime_ns)

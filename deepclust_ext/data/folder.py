@@ -1,4 +1,4 @@
-"""A folder of images, flat or nested: what can be read becomes data, the rest is listed with its reason."""
+"""A folder of images, or archives of them: what can be read becomes data, the rest is listed with its reason."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from deepclust_ext.data.cache import PixelCache
 from deepclust_ext.data.counter import FileCounter, Show
 from deepclust_ext.data.images import ImageData
 from deepclust_ext.data.pool import DECODE_BYTES, Budget, in_order
-from deepclust_ext.data.reading import Frame, Reading, read_file
-from deepclust_ext.data.walk import EXTENSIONS, list_files
+from deepclust_ext.data.reading import Frame, Reading
+from deepclust_ext.data.stored import Stored, stored
+from deepclust_ext.data.walk import EXTENSIONS
 
 # Above this the folder is refused unless image_size is given: pixels are held in memory at once.
 MAX_BYTES = 8 * 2**30
@@ -38,16 +39,17 @@ def load_folder(
     progress: Show = False,
     without: Collection[str] = (),
 ) -> ImageData:
-    """Read every image below a folder, sorted by relative path.
+    """Read every image below a folder, sorted by relative path, or in tar archives, in their order.
 
     Parameters
     ----------
     path : Path
-        The folder; see `list_files` for what of it is read.
+        The folder or the archive; see `stored` for what of it is read.
     reading : Reading, optional
         How its files are read. Without an `image_size` all images must be of one size.
     folder_labels : bool
-        Number the first-level sub-folders in sorted order and take the number for the label.
+        Number the first-level sub-folders in sorted order and take the number for the label. Without it, archives bring
+        labels where every image has a class beside it; see `ShardFiles`.
     cache : Path, optional
         Folder of `PixelCache`, used where images are scaled.
     progress : bool, None or callable
@@ -58,8 +60,9 @@ def load_folder(
     Returns
     -------
     ImageData
-        uint8; one channel when every image is grey, three otherwise. Names are relative paths with forward
-        slashes. `skipped` lists files that are no image, damaged, or too large to open safely.
+        uint8; one channel when every image is grey, three otherwise. Names are relative paths with forward slashes; in
+        a folder of archives they begin with that of the archive. `skipped` lists files that are no image, damaged, or
+        too large to open safely.
 
     Raises
     ------
@@ -78,14 +81,14 @@ def load_folder(
     ImageData(photos: 1200 images of 3x64x64 torch.uint8, no labels)
     """
     reading = reading or Reading()
-    files, skipped = list_files(path)
-    files = [name for name in files if name not in without]
+    found = stored(path)
+    files, skipped = [name for name in found.files if name not in without], found.skipped
     names: list[str] = []
     pictures: list[NDArray[np.uint8]] = []
     highest: list[int | None] = []
     several: list[str] = []
-    kept = None if cache is None or reading.image_size is None else PixelCache(cache, path, reading)
-    for frame in _read_all(path, files, reading, kept, progress):
+    kept = None if cache is None or reading.image_size is None else PixelCache(cache, path, reading, found.where)
+    for frame in _read_all(found, files, reading, kept, progress):
         if frame.pixels is None:
             skipped.append((frame.name, frame.reason))
             continue
@@ -98,12 +101,12 @@ def load_folder(
     if not pictures:
         raise ValueError(nothing_found(path, skipped))
     remark(path, reading, several, highest)
-    labels = classes_of(path, names) if folder_labels else None
+    labels = classes_of(path, list(map(found.inner, names))) if folder_labels else found.labels(names)
     return ImageData(_stack(pictures), labels, tuple(names), tuple(sorted(skipped)), str(path))
 
 
 def _read_all(
-    path: Path, files: list[str], reading: Reading, kept: PixelCache | None, progress: Show
+    found: Stored, files: list[str], reading: Reading, kept: PixelCache | None, progress: Show
 ) -> Iterator[Frame]:
     """Yield the frames of each file in order; decoding runs in threads."""
     budget, start = Budget(DECODE_BYTES), time.monotonic()
@@ -113,7 +116,7 @@ def _read_all(
         known = None if kept is None else kept.find(name)
         if known is not None:
             return known, False
-        return read_file(path, name, reading, budget.reserve), True
+        return found.read(name, reading, budget.reserve), True
 
     every: dict[str, list[Frame]] = {}
     counter = FileCounter(progress, len(files))
@@ -216,7 +219,8 @@ def classes_of(path: Path, names: list[str]) -> Tensor:
 
 def nothing_found(path: Path, skipped: list[Any]) -> str:
     """Say that the folder holds no image, and what it holds instead."""
-    message = f"load_data: the folder {str(path)!r} must hold images ({', '.join(sorted(EXTENSIONS))}), got none"
+    kind, wanted = "folder" if path.is_dir() else "archive", ", ".join(sorted(EXTENSIONS))
+    message = f"load_data: the {kind} {str(path)!r} must hold images ({wanted}), got none"
     if skipped:
         name, reason = min(skipped)
         message += f"; {len(skipped)} files skipped, the first {name!r}: {reason}"

@@ -22,6 +22,7 @@ from deepclust_ext.data.load_checks import (
     check_arguments,
     describe,
     existing_path,
+    is_archive,
     is_folder,
     refuse_test_split,
     too_few,
@@ -54,9 +55,10 @@ def load_data(
     ----------
     data : ImageData, ndarray, Tensor, Dataset, str or Path
         An array or tensor (N, H, W), (N, C, H, W) or (N, H, W, C), uint8 or floating point in [0, 1]; a
-        map-style data set of images or (image, label) pairs; the path of a folder (flat or nested) or of an
-        `.npz` file with keys x, y or x_train, y_train, x_test, y_test; or one of `KNOWN_NAMES`. A name wins
-        over a folder of that name: write ``./digits`` for the folder.
+        map-style data set of images or (image, label) pairs; the path of a folder (flat or nested), of a tar archive
+        of images or a folder of such archives (as webdataset has them, not compressed), or of an `.npz` file with
+        keys x, y or x_train, y_train, x_test, y_test; or one of `KNOWN_NAMES`. A name wins over a folder of that name:
+        write ``./digits`` for the folder.
     split : {"train", "test", "all"}
         Data without a division of its own is all "train" (and all "all").
     image_size : int, optional
@@ -65,7 +67,8 @@ def load_data(
     channels : {1, 3}, optional
         Turn the images grey or RGB; by default a folder is grey when every image in it is.
     folder_labels : bool
-        Take the names of a folder's first-level sub-folders for labels.
+        Take the names of a folder's, or an archive's, first-level sub-folders for labels. Without it, archives bring
+        labels where every image has a class in a `.cls` or `.json` file beside it.
     y : array-like, optional
         (N,) labels: whole numbers or strings. They replace labels the data brings.
     min_images : int
@@ -243,7 +246,7 @@ def holds_embeddings(data: Any) -> bool:
     if not isinstance(data, (str, os.PathLike)) or os.fspath(data) in KNOWN_NAMES:
         return isinstance(data, EmbeddingData)
     path = Path(data)
-    if path.suffix not in FILES or not path.is_file():
+    if path.suffix not in FILES or not path.is_file() or is_archive(path):
         return False
     if path.suffix == ".npz":
         return "embeddings" in archive_keys(path)
@@ -257,9 +260,9 @@ def _load(data: Any, split: str, reading: Reading, folder_options: dict[str, Any
         if name in KNOWN_NAMES:
             return load_named(name, split)
         path = existing_path(name)
-        if path.is_file():
+        if path.is_file() and not is_archive(path):
             return _load_file(path, split)
-        refuse_test_split(split, f"the folder {name!r}")
+        refuse_test_split(split, f"the {'archive' if path.is_file() else 'folder'} {name!r}")
         return load_folder(path, reading=reading, **folder_options)
     refuse_test_split(split, describe(data))
     if isinstance(data, (ImageData, EmbeddingData)):

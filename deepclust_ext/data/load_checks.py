@@ -9,10 +9,11 @@ from typing import Any
 from deepclust_ext.data.embeddings import EmbeddingData
 from deepclust_ext.data.images import ImageData
 from deepclust_ext.data.named import KNOWN_NAMES
+from deepclust_ext.data.shards import SUFFIX
 
 SPLITS = ("train", "test", "all")
-# Files that hold data; a folder holds images.
-FILES = (".npz", ".npy", ".parquet")
+# Files that hold data; a folder holds images, and so does an archive.
+FILES = (".npz", ".npy", ".parquet", SUFFIX)
 
 
 def check_arguments(split: str, image_size: int | None, channels: int | None) -> None:
@@ -51,10 +52,15 @@ def refuse_test_split(split: str, what: str) -> None:
 
 
 def is_folder(data: Any) -> bool:
-    """Tell whether the data is a path or a name that could only be a folder."""
+    """Tell whether the data is a path or a name that could only be a folder, or an archive of files."""
     if not isinstance(data, (str, os.PathLike)) or os.fspath(data) in KNOWN_NAMES:
         return False
-    return not Path(data).is_file()
+    return not Path(data).is_file() or is_archive(data)
+
+
+def is_archive(data: Any) -> bool:
+    """Tell whether the data is the path of a tar archive."""
+    return isinstance(data, (str, os.PathLike)) and Path(data).suffix == SUFFIX and Path(data).is_file()
 
 
 def describe(data: Any) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,14 +106,19 @@ def read_file(root: Path, name: str, reading: Reading, reserve: Any) -> list[Fra
     reserve : callable
         `reserve(bytes)` is a block within which so much memory may be used.
     """
-    pil_image = require("PIL.Image")
     path = root / name
+    if path.exists() and not path.is_file():
+        return [Frame(name, reason="not a regular file")]  # a pipe would be waited for, for ever
+    return read_picture(path, name, reading, reserve)
+
+
+def read_picture(file: Path | BinaryIO, name: str, reading: Reading, reserve: Any) -> list[Frame]:
+    """Read a file by its path, or one that is open and is closed here; else as `read_file`."""
+    pil_image = require("PIL.Image")
     try:
-        if path.exists() and not path.is_file():
-            return [Frame(name, reason="not a regular file")]  # a pipe would be waited for, for ever
-        if missing := _missing_decoder(path):
+        if missing := _missing_decoder(name):
             return [Frame(name, reason=missing)]
-        with pil_image.open(path) as picture:
+        with contextlib.nullcontext() if isinstance(file, Path) else file, pil_image.open(file) as picture:
             square = reading.target
             if square is not None:
                 # JPEG's decoder can halve the size on its own, thrice; twice what is needed keeps the scaling smooth.
@@ -169,9 +175,9 @@ def _bomb(message: str) -> str:
     return f"too large to open safely: {found[1]} pixels, more than {found[2]}; max_pixels={found[1]} allows it"
 
 
-def _missing_decoder(path: Path) -> str:
+def _missing_decoder(name: str) -> str:
     """Which package a file needs that is not here; registers the decoder of HEIC images if it is."""
-    extension = os.path.splitext(path.name)[1].lower()
+    extension = os.path.splitext(name)[1].lower()
     if extension in HEIF:
         try:
             importlib.import_module("pillow_heif").register_heif_opener()

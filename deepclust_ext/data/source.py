@@ -11,6 +11,7 @@ from typing import Any
 from deepclust_ext.data.counter import Show
 from deepclust_ext.data.items import Items
 from deepclust_ext.data.load import KNOWN_NAMES, has_split, load_items
+from deepclust_ext.data.stored import in_shards
 from deepclust_ext.runs import ResumeMismatchError, RunError
 
 
@@ -73,8 +74,10 @@ class Source:
 
     @property
     def folder(self) -> Path | None:
-        """The folder of images, if it is one."""
-        return Path(self.data) if self.data not in KNOWN_NAMES and Path(self.data).is_dir() else None
+        """The folder of images, if it is one; images in archives are no files by themselves."""
+        if self.data in KNOWN_NAMES or not Path(self.data).is_dir() or in_shards(self.data):
+            return None
+        return Path(self.data)
 
     def record(self) -> dict[str, Any]:
         """Plain values for config.yaml: a path is made absolute, as commands are run from anywhere."""

@@ -100,10 +100,12 @@ class Ranks:
         numbers: list[int] = []
         result: _T | None = None
         try:
+            # One process by itself works as a group does where it reads rows by blocks.
+            refused = f"{self.op}: '{'max_memory' if self.group is None else 'group'}' must be None"
             if torch.compiler.is_compiling():
-                raise RuntimeError(f"{self.op}: 'group' must be None under torch.compile; call it outside of the graph")
+                raise RuntimeError(f"{refused} under torch.compile; call it outside of the graph")
             if torch._C._are_functorch_transforms_active():
-                raise NotImplementedError(f"{self.op}: 'group' must be None inside torch.func's transforms")
+                raise NotImplementedError(f"{refused} inside torch.func's transforms")
             result, own, counts = prepare()
             facts.update((name, str(fact)) for name, fact in own.items())
             numbers = [int(count) for count in counts]

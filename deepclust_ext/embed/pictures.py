@@ -17,10 +17,10 @@ from deepclust_ext.data.decode import decode
 from deepclust_ext.data.folder import classes_of, remark
 from deepclust_ext.data.images import ImageData
 from deepclust_ext.data.load import KNOWN_NAMES, holds_embeddings, load_data
-from deepclust_ext.data.load_checks import existing_path, refuse_test_split
+from deepclust_ext.data.load_checks import existing_path, is_folder, refuse_test_split
 from deepclust_ext.data.pool import DECODE_BYTES, Budget
-from deepclust_ext.data.reading import Frame, Reading, read_file
-from deepclust_ext.data.walk import list_files
+from deepclust_ext.data.reading import Frame, Reading
+from deepclust_ext.data.stored import stored
 from deepclust_ext.embed.rows import NEVER, Stamp
 
 # A file may change once more within the time that its date is rounded to.
@@ -53,39 +53,42 @@ def pictures_of(data: Any, reading: Reading, *, split: str = "train", folder_lab
         raise ValueError(f"embed: 'data' must be images, got embeddings ({data!r:.80}); they are data of fit already")
     if isinstance(data, (str, os.PathLike)) and os.fspath(data) not in KNOWN_NAMES:
         path = existing_path(os.fspath(data))
-        if path.is_dir():
-            refuse_test_split(split, f"the folder {str(path)!r}")
-            return _Folder(path, reading, folder_labels)
+        if is_folder(path):
+            refuse_test_split(split, f"the {'folder' if path.is_dir() else 'archive'} {str(path)!r}")
+            return _Files(path, reading, folder_labels)
     # Loading refuses classes from sub-folders where there are none.
     return _Rows(load_data(data, split=split, folder_labels=folder_labels, min_images=1), reading)
 
 
-class _Folder:
-    """The files below a folder."""
+class _Files:
+    """The files below a folder, or in archives."""
 
     def __init__(self, path: Path, reading: Reading, folder_labels: bool) -> None:
         self.path, self.reading, self.folder_labels = path, reading, folder_labels
-        self.files, self.skipped = list_files(path)
+        self.stored = stored(path)
+        self.files, self.skipped = self.stored.files, self.stored.skipped
         self.source = str(path)
         self._budget = Budget(DECODE_BYTES)
         if folder_labels:
-            classes_of(path, self.files)  # before the work, not after it
+            classes_of(path, list(map(self.stored.inner, self.files)))  # before the work, not after it
 
     def stamp(self, file: str) -> Stamp:
         """Size and time of modification."""
         try:
-            status = os.stat(self.path / file)
+            status = os.stat(self.stored.where(file))
         except OSError:
             return NEVER
         return NEVER if status.st_mtime_ns > time.time_ns() - _RACY_NS else (status.st_size, status.st_mtime_ns)
 
     def read(self, file: str) -> list[Frame]:
         """Decode a file."""
-        return read_file(self.path, file, self.reading, self._budget.reserve)
+        return self.stored.read(file, self.reading, self._budget.reserve)
 
     def labels(self, names: list[str]) -> Tensor | None:
-        """The numbers of sub-folders."""
-        return classes_of(self.path, names) if self.folder_labels else None
+        """The numbers of sub-folders, or what archives bring."""
+        if not self.folder_labels:
+            return self.stored.labels(names)
+        return classes_of(self.path, list(map(self.stored.inner, names)))
 
     def remark(self, several: list[str], highest: list[int | None]) -> None:
         """Further frames, and darkness."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 
 from deepclust_ext import _checks as check
 from deepclust_ext._optional import require
-from deepclust_ext.evaluate._checks import Array, Labels, as_features, as_label_pair, as_labels
+from deepclust_ext.evaluate._checks import Array, Labels, as_array, as_features, as_label_pair, as_labels
 from deepclust_ext.evaluate.scores import acc_hungarian
 
 SILHOUETTE_SAMPLE = 2000
@@ -94,7 +94,8 @@ def diagnostics(
     Raises
     ------
     ValueError
-        If a label is out of range, `embeddings` is not finite or of another length, or `sample` is below 2.
+        If a label is out of range, `embeddings` is not finite (where it is looked at) or of another length, or `sample`
+        is below 2.
 
     Examples
     --------
@@ -109,12 +110,14 @@ def diagnostics(
     silhouette = None
     if embeddings is not None:
         clusters = as_labels("diagnostics", "labels", labels)
-        features = as_features("diagnostics", "embeddings", embeddings)
-        if len(features) != len(clusters):
-            raise ValueError(
-                f"diagnostics: 'embeddings' must have a row per label ({len(clusters)}), got {len(features)}"
-            )
-        silhouette = _silhouette(features, clusters, sample)
+        rows: Any = embeddings if hasattr(embeddings, "shape") else as_array(embeddings)
+        if len(rows) != len(clusters):
+            raise ValueError(f"diagnostics: 'embeddings' must have a row per label ({len(clusters)}), got {len(rows)}")
+        if len(clusters) > sample:
+            # Before anything is made of the rows: all of them may be more than memory holds.
+            drawn = np.random.default_rng(SILHOUETTE_SEED).choice(len(clusters), size=sample, replace=False)
+            rows, clusters = rows[drawn], clusters[drawn]
+        silhouette = _silhouette(as_features("diagnostics", "embeddings", rows), clusters)
     return Diagnostics(
         n_clusters_used=len(used),
         largest_share=float(shares.max()),
@@ -150,11 +153,8 @@ def churn(previous: object, labels: object) -> float:
     return 1.0 - acc_hungarian(before, after)
 
 
-def _silhouette(features: Array, clusters: Labels, sample: int) -> float | None:
-    """Mean silhouette over a fixed sample; None if it holds fewer than two clusters or only singletons."""
-    if len(clusters) > sample:
-        rows = np.random.default_rng(SILHOUETTE_SEED).choice(len(clusters), size=sample, replace=False)
-        features, clusters = features[rows], clusters[rows]
+def _silhouette(features: Array, clusters: Labels) -> float | None:
+    """Mean silhouette; None if there are fewer than two clusters or only singletons."""
     if not 1 < len(np.unique(clusters)) < len(clusters):
         return None
     return float(require("sklearn.metrics").silhouette_score(features, clusters))

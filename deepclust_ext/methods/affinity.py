@@ -9,9 +9,9 @@ from torch import Tensor
 
 from deepclust_ext.methods.direct import Direct, Partition
 from deepclust_ext.methods.parameters import documented, param, shared
-from deepclust_ext.ops.affinity_graph import affinity_graph
 from deepclust_ext.ops.agglomerate import agglomerate
 from deepclust_ext.ops.cut import centroids_of, smallest_cluster
+from deepclust_ext.training.sharing import shared_affinity_graph
 
 
 @documented
@@ -56,7 +56,7 @@ class Affinity(Direct):
         """By merging."""
         n = len(rows)
         size = smallest_cluster(n, self.n_clusters) if self.min_cluster_size is None else self.min_cluster_size
-        graph = affinity_graph(rows, min(self.k, n - 1), a=self.a)
+        graph = shared_affinity_graph(rows, min(self.k, n - 1), a=self.a)
         found = agglomerate(graph, self.n_clusters, kc=self.kc, lam=self.lam, x=rows, min_size=min(size, n))
         first = int(found.initial_labels.max()) + 1
         record = {"first_clusters": first, "min_size": size, "clusters_found": found.n_clusters}

@@ -21,6 +21,7 @@ from deepclust_ext.training.learner import Conclusion, Learner, Record, State, S
 from deepclust_ext.training.optim import build_optimizer
 from deepclust_ext.training.place import Place, scheduled
 from deepclust_ext.training.seeds import derive_generator, derive_seed
+from deepclust_ext.training.sharing import shared_kmeans
 from deepclust_ext.training.visits import uniform_over_clusters
 from deepclust_ext.training.watch import occupancy_figures
 
@@ -205,7 +206,8 @@ class DeepClusterLearner(Learner):
         p, start = self.p, time.perf_counter()
         features = all_features(net, self.augmentation, self.images.images)
         seed = derive_seed(p.seed, "kmeans", cycle)
-        result = net.space.fit(features, init=p.kmeans_init, max_iter=p.kmeans_iterations, seed=seed)
+        options: dict[str, Any] = {"init": p.kmeans_init, "max_iter": p.kmeans_iterations}
+        result = net.space.fit(features, **options, seed=seed, search=shared_kmeans)
         labels = result.labels.cpu()
         figures: Record = {"cycle": cycle, "objective": float(result.inertia) / len(labels)}
         return labels, figures | {

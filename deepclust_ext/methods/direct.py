@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -32,6 +33,26 @@ class Partition:
     labels: Tensor
     centroids: Tensor
     record: Record = field(default_factory=dict)
+
+
+class EmbeddedRows:
+    """Rows (N, p) float32 that a network prepares of data (N, d), a block at a time: all are never there at once."""
+
+    def __init__(self, net: NearestCentroid, augmentation: Augmentation, values: Tensor) -> None:
+        self.net, self.augmentation, self.values = net, augmentation, values
+        self.shape = (len(values), self[:1].shape[1])
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, index: Any) -> Tensor:
+        with torch.inference_mode():
+            return self.net.prepare(self.augmentation.plain(self.values[index])).float()
+
+    def split(self, split_size: int, /) -> Iterator[Tensor]:
+        """Blocks of so many rows, in order."""
+        for begin in range(0, len(self), split_size):
+            yield self[begin : begin + split_size]
 
 
 class Direct(Clusterer):
@@ -87,8 +108,9 @@ class Direct(Clusterer):
             load_weights(self.net_, state, "the run folder" if folder is None else str(folder.path))
             return known
         start = time.perf_counter()
-        prepared = self.net_.fit_projection(_rows(images))
-        found = self.partition(prepared)
+        rows = None if self.max_memory is None else EmbeddedRows(self.net_, augmentation, images.values)
+        prepared: Any = self.net_.fit_projection(_rows(images)) if rows is None else rows
+        found = self.partition(prepared if rows is None else images.values)
         self.net_.take(found.centroids, prepared, found.labels)
         spent = time.perf_counter() - start
         journal.conclusion(found.record)
@@ -104,6 +126,7 @@ class Direct(Clusterer):
             baseline=self.baseline,
             limits=self.limits,
             earlier=self._earlier,
+            rows=rows,
         )
         current().of_first(lambda: self._write(images, journal, made))
         return made.results
@@ -114,9 +137,11 @@ class Direct(Clusterer):
             results.write_results(journal.folder, images.names, made)
             journal.save({"net": self.net_.state_dict(), "fitted": made.results.state()})
 
-    def _assign(self, images: Items) -> tuple[Tensor, Tensor, Tensor]:
+    def _assign(self, images: Items) -> tuple[Tensor, Tensor, Any]:
         """Labels, probabilities and prepared rows; labels are those of the exact search."""
         _, confidence, rows = super()._assign(images)
+        if self.max_memory is not None:
+            rows = EmbeddedRows(self.net_, self.augmentation_, images.values)
         batches = inference.plain_batches(self.net_, self.augmentation_, images.values)
         return torch.cat([self.net_.label(views).cpu() for views in batches]), confidence, rows
 

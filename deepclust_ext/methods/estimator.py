@@ -18,6 +18,7 @@ from deepclust_ext._optional import require
 from deepclust_ext.data.augment import Augmentation
 from deepclust_ext.data.items import Items
 from deepclust_ext.data.load import load_items
+from deepclust_ext.data.load_checks import is_archive
 from deepclust_ext.data.presets import make_augmentation
 from deepclust_ext.methods.parameters import neutral_parameters
 from deepclust_ext.runs import CheckpointError, save_state
@@ -70,6 +71,8 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
 
     # Whether the network standardises views by the channels of the images: views must have the same.
     standardises: ClassVar[bool] = False
+    # The most bytes beside data that may be mapped from a file, of methods that can have a bound.
+    max_memory: int | None = None
 
     n_clusters: int
     min_confidence: float | None
@@ -201,9 +204,9 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
             found["acc_majority"] = evaluate.acc_majority(labels, classes, mapping=self.majority_mapping_)
         return found
 
-    def _assign(self, images: Items) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _assign(self, images: Items) -> tuple[torch.Tensor, torch.Tensor, Any]:
         """The network's labels (N,) and probabilities (N,), of the selected head, and embeddings (N, d)."""
-        found = inference.label_heads(self.net_, self.augmentation_, images.values)
+        found = inference.label_heads(self.net_, self.augmentation_, images.values, embed=self.max_memory is None)
         return found[0][self.selected_head_], found[1][self.selected_head_], found[2]
 
     def _place(self, images: Items) -> Placement:
@@ -224,7 +227,7 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
             raise require("sklearn.exceptions").NotFittedError(
                 f"{self._name}.{function}: this instance is not fitted yet; call fit, or load one that is"
             )
-        folder = isinstance(data, str | os.PathLike) and Path(data).is_dir()
+        folder = isinstance(data, str | os.PathLike) and (Path(data).is_dir() or is_archive(data))
         options: dict[str, Any] = {"split": "train", "min_images": 1}
         if folder and len(self.image_shape_) == 3:
             channels, height, width = self.image_shape_

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from deepclust_ext import Agglomeration, affinity_graph, agglomerate, cut, initial_clusters, jule_loss, knn
+from deepclust_ext import Agglomeration, agglomerate, cut, initial_clusters, jule_loss
 from deepclust_ext.data.augment import Augmentation
 from deepclust_ext.data.images import ImageData
 from deepclust_ext.evaluate import scores
@@ -25,6 +25,7 @@ from deepclust_ext.training.learner import Conclusion, Learner, Record, State, S
 from deepclust_ext.training.optim import build_optimizer
 from deepclust_ext.training.place import Place, inverse_decay
 from deepclust_ext.training.seeds import derive_seed
+from deepclust_ext.training.sharing import shared_affinity_graph, shared_knn
 from deepclust_ext.training.watch import occupancy_figures
 
 
@@ -126,7 +127,7 @@ class JULE(Method):
 
     def merge(self, features: Tensor, n_clusters: int, labels: Tensor | None = None) -> Agglomeration:
         """Merge clusters of features (N, d), by default chains of nearest neighbours, until `n_clusters` are left."""
-        graph = affinity_graph(features, min(self.n_neighbors, len(features) - 1), a=self.a)
+        graph = shared_affinity_graph(features, min(self.n_neighbors, len(features) - 1), a=self.a)
         rules: dict[str, Any] = {"kc": self.kc, "lam": self.lam, "update": self.update}
         return agglomerate(graph, n_clusters, labels=labels, x=features, **rules)
 
@@ -160,7 +161,7 @@ class JULELearner(Learner):
             start = time.perf_counter()
             before = self.labels if place.epoch else None
             if before is None:
-                found = initial_clusters(knn(plain_pixels(self.augmentation, self.images.images), 1).indices)
+                found = initial_clusters(shared_knn(plain_pixels(self.augmentation, self.images.images), 1).indices)
             else:
                 features = all_features(self.net, self.augmentation, self.images.images)
                 found = self.p.merge(features, self._next_count(), before).labels

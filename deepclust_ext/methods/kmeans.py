@@ -5,14 +5,19 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor
 
+from deepclust_ext import _checks as check
 from deepclust_ext.methods.direct import Direct, Partition
 from deepclust_ext.methods.parameters import documented, param, shared
-from deepclust_ext.ops.kmeans import kmeans
+from deepclust_ext.training.sharing import shared_kmeans
 
 # Starts times rows times clusters, where the number of starts is left open.
 STARTS_WORTH = 30_000_000
+# Bytes: of an item's name; of its name, its results and what writes them, while k-means has nothing; of a column, of
+# the blocks that centroids and distances are found in.
+NAME, ITEM, BLOCKS = 80, 400, 1 << 20
 
 
 @documented
@@ -60,13 +65,43 @@ class KMeans(Direct):
         at_least=1,
     )
     max_iter: int = param(300, "The most updates of the centroids in a start.", at_least=1)
+    max_memory: int | None = param(
+        None,
+        "The most bytes to take beside embeddings in a file that is mapped, .npy or .npz: they are never all in "
+        "memory, and are not written to the run folder again. The same labels. On the CPU, without PCA and splits.",
+        neutral=True,
+        at_least=1,
+    )
     seed: int = shared("seed", 0)
     device: Any = shared("device", "auto")
+
+    def check_data(self, images: Any) -> None:
+        """With what a bound of memory does not go with."""
+        super().check_data(images)
+        if self.max_memory is None:
+            return
+        device = check.device(self._name, self.device)
+        for wrong, sentence in (
+            (images.kind != "embeddings", f"'max_memory' must be None for images, got {self.max_memory}"),
+            (images.values.dtype == torch.float64, "'data' must be float32 or of half precision with 'max_memory'"),
+            (self.n_components is not None, "'n_components' must be None with 'max_memory'"),
+            (self.max_cluster_size is not None, "'max_cluster_size' must be None with 'max_memory'"),
+            (device.type != "cpu", f"'device' must be 'cpu' with 'max_memory', got {device}"),
+        ):
+            if wrong:
+                raise ValueError(f"{self._name}: {sentence}")
+        n, d = images.values.shape
+        least = n * ITEM + d * BLOCKS
+        if self.max_memory < least:
+            raise ValueError(
+                f"{self._name}: 'max_memory' must be at least {least} for the labels of {n} embeddings of {d} "
+                f"dimensions, got {self.max_memory}"
+            )
 
     def partition(self, rows: Tensor) -> Partition:
         """The best of several starts."""
         n_init = starts_of(len(rows), self.n_clusters) if self.n_init is None else self.n_init
-        found = kmeans(
+        found = shared_kmeans(
             rows,
             self.n_clusters,
             init=self.init,
@@ -74,6 +109,7 @@ class KMeans(Direct):
             max_iter=self.max_iter,
             spherical=self.spherical,
             seed=self.seed,
+            max_memory=None if self.max_memory is None else self.max_memory - len(rows) * NAME,
         )
         record = {
             "inertia": found.inertia.item(),

@@ -20,6 +20,7 @@ from deepclust_ext.training.learner import Conclusion, Learner, Record, State, S
 from deepclust_ext.training.optim import build_optimizer
 from deepclust_ext.training.place import Place, scheduled, steps
 from deepclust_ext.training.seeds import derive_seed
+from deepclust_ext.training.sharing import shared_affinity_graph, shared_kmeans
 
 
 @documented
@@ -201,10 +202,10 @@ class SuperANDLearner(Learner):
 
     def conclude(self, place: Place) -> Conclusion:  # noqa: ARG002
         """Cluster the embeddings of the plain images."""
-        net = copy.deepcopy(self.net)
+        net, seed = copy.deepcopy(self.net), derive_seed(self.p.seed, "kmeans")
         features = all_features(net, self.augmentation, self.images.images)
-        result = net.space.fit(features, max_iter=100, n_init=10, seed=derive_seed(self.p.seed, "kmeans"))
-        labels = net.space.merge(features) if self.p.clusterer == "affinity" else None
+        result = net.space.fit(features, max_iter=100, n_init=10, seed=seed, search=shared_kmeans)
+        labels = net.space.merge(features, shared_affinity_graph) if self.p.clusterer == "affinity" else None
         figures = bank_figures(features, self.images.labels, temperature=self.p.temperature)
         record = {"inertia": float(result.inertia), **figures}
         return Conclusion(net, labels=labels, record=record, centroids=net.space.centroids.cpu())

@@ -9,7 +9,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-import deepclust_ext
 from deepclust_ext import evaluate
 from deepclust_ext.data.augment import Augmentation
 from deepclust_ext.data.images import ImageData
@@ -31,6 +30,7 @@ from deepclust_ext.training.learner import Conclusion, Learner, Record, StepLoss
 from deepclust_ext.training.optim import build_optimizer
 from deepclust_ext.training.place import Place, scheduled
 from deepclust_ext.training.seeds import derive_generator, derive_seed
+from deepclust_ext.training.sharing import shared_kmeans
 
 
 @documented
@@ -212,7 +212,7 @@ class VCAMILearner(Learner):
         """Cluster the means: for the log, and for the labels if they are to come from there."""
         p, net = self.p, copy.deepcopy(self.net)
         means = all_features(net, self.augmentation, self.images.images)
-        found = deepclust_ext.kmeans(means, p.n_clusters, n_init=10, seed=derive_seed(p.seed, "means"))
+        found = shared_kmeans(means, p.n_clusters, n_init=10, seed=derive_seed(p.seed, "means"))
         record: Record = {"kmeans_inertia": float(found.inertia) / len(means)}
         if self.images.labels is not None:
             pair = (found.labels.cpu().numpy(), self.images.labels.cpu().numpy())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
-from deepclust_ext.ops.affinity_graph import affinity_graph
+from deepclust_ext.ops.affinity_graph import AffinityGraph, affinity_graph
 from deepclust_ext.ops.agglomerate import agglomerate
 from deepclust_ext.ops.cut import centroids_of, smallest_cluster
 from deepclust_ext.ops.kmeans import KMeansResult, kmeans
@@ -57,9 +59,16 @@ class FeatureSpace(nn.Module):
         self.register_buffer("variance", torch.ones((), dtype=torch.float64))
 
     def fit(
-        self, features: Tensor, *, init: str = "k-means++", max_iter: int = 20, n_init: int = 1, seed: int
+        self,
+        features: Tensor,
+        *,
+        init: str = "k-means++",
+        max_iter: int = 20,
+        n_init: int = 1,
+        seed: int,
+        search: Callable[..., KMeansResult] = kmeans,
     ) -> KMeansResult:
-        """Find the map and the centroids of features (N, d); options as in `kmeans`.
+        """Find the map and the centroids of features (N, d); options as in `kmeans`, or what takes its place.
 
         Raises
         ------
@@ -77,22 +86,22 @@ class FeatureSpace(nn.Module):
                 getattr(self, name).copy_(getattr(found, name))
         else:
             prepared = self.prepare(features)
-        result = kmeans(prepared, self.n_clusters, init=init, max_iter=max_iter, n_init=n_init, seed=seed)
+        result = search(prepared, self.n_clusters, init=init, max_iter=max_iter, n_init=n_init, seed=seed)
         self.centroids.copy_(result.centroids)
         self.variance.copy_(result.inertia.double() / prepared.numel())
         return result
 
-    def merge(self, features: Tensor) -> Tensor:
+    def merge(self, features: Tensor, graph_of: Callable[..., AffinityGraph] = affinity_graph) -> Tensor:
         """Clusters (N,) of features (N, d) by merging a graph of neighbours (AC-GDL); centroids go to their means.
 
         Rows are centred and L2-normalised, as `methods.Affinity` has them; a cluster has as many members as
-        `ops.cut.smallest_cluster` says, at least. Needs the map of `fit`.
+        `ops.cut.smallest_cluster` says, at least. `graph_of` makes the graph. Needs the map of `fit`.
         """
         points = self.prepare(features).double()
         points = nn.functional.normalize(points - points.mean(0)).to(features.dtype)
         if len(points) < 2:
             return torch.zeros(len(points), dtype=torch.int64)
-        graph = affinity_graph(points, min(_NEIGHBORS, len(points) - 1))
+        graph = graph_of(points, min(_NEIGHBORS, len(points) - 1))
         size = smallest_cluster(len(points), self.n_clusters, _NEIGHBORS)
         labels = agglomerate(graph, self.n_clusters, lam=0.0, x=points, min_size=size).labels.cpu()
         self.settle(features, labels)

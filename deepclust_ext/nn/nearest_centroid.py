@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from deepclust_ext.ops._kmeans import unit_rows
+from deepclust_ext.ops.cut import RowBlocks
 from deepclust_ext.ops.kmeans_assign import kmeans_assign
 from deepclust_ext.ops.pca_whiten import PCAWhitening, pca_whiten
 
@@ -75,14 +76,15 @@ class NearestCentroid(nn.Module):
             getattr(self, name).copy_(getattr(found, name))
         return self.prepare(rows)
 
-    def take(self, centroids: Tensor, prepared: Tensor, labels: Tensor) -> None:
+    def take(self, centroids: Tensor, prepared: RowBlocks, labels: Tensor) -> None:
         """Take over centroids (K or fewer, p), and the spread of prepared rows (N, p) about those of their labels."""
         self.centroids[: len(centroids)] = centroids
         self.count.fill_(len(centroids))
-        total = torch.zeros((), dtype=torch.float64, device=prepared.device)
+        total = torch.zeros((), dtype=torch.float64, device=labels.device)
         for rows, own in zip(prepared.split(4096), labels.split(4096), strict=True):
             total += (rows.double() - self.centroids[own].double()).square().sum()
-        self.variance.copy_((total / prepared.numel()).clamp_min(torch.finfo(torch.float32).tiny))
+        mean = total / (prepared.shape[0] * prepared.shape[1])
+        self.variance.copy_(mean.clamp_min(torch.finfo(torch.float32).tiny))
 
     def prepare(self, views: Tensor) -> Tensor:
         """Flatten views (B, ...), and project them; half precision stays as it is where nothing is projected."""

@@ -12,7 +12,7 @@ from deepclust_ext.ops import _raw
 from deepclust_ext.ops._common import accumulator_dtype
 from deepclust_ext.ops._kmeans import unit_rows
 
-__all__ = ["Rows", "rows_within"]
+__all__ = ["Rows", "rows_of_block", "rows_within"]
 
 # Bytes: of an entry of a block, what its copies and the search's take; of a row all the time, labels, distances and
 # draws, and weights; of an entry of the centroids, sums and moves; of blocks of partial sums.
@@ -64,17 +64,25 @@ def rows_within(points: Tensor, clusters: int, max_memory: object, weighted: boo
     n, d = points.shape[-2:]
     if max_memory is None:
         return max(1, n)
-    most = check.whole_number("kmeans", "max_memory", max_memory, at_least=1)
+    always = _SUMS + n * (_ROW + _WEIGHT * weighted) + clusters * (d + 2) * _CENTROID
+    return rows_of_block("kmeans", points, max_memory, always, d * _ENTRY, f"and {clusters} clusters")
+
+
+def rows_of_block(op: str, points: Tensor, max_memory: object, always: int, row: int, beside: str) -> int:
+    """Rows of a block of points (n, d), where `always` bytes are taken anyway, and `row` more by a row of the block.
+
+    `beside` is what else the least bound depends on, for the message.
+    """
+    most = check.whole_number(op, "max_memory", max_memory, at_least=1)
     if points.dim() != 2 or points.device.type != "cpu":
         raise ValueError(
-            f"kmeans: 'x' must be one matrix (N, d) on the CPU with 'max_memory', got shape {tuple(points.shape)} on "
+            f"{op}: 'x' must be one matrix (N, d) on the CPU with 'max_memory', got shape {tuple(points.shape)} on "
             f"{points.device}"
         )
-    always = _SUMS + n * (_ROW + _WEIGHT * weighted) + clusters * (d + 2) * _CENTROID
-    least = always + _LEAST_ROWS * d * _ENTRY
+    n, d = points.shape
+    least = always + _LEAST_ROWS * row
     if most < least:
         raise ValueError(
-            f"kmeans: 'max_memory' must be at least {least} for {n} points of {d} columns and {clusters} clusters, "
-            f"got {most}"
+            f"{op}: 'max_memory' must be at least {least} for {n} points of {d} columns {beside}, got {most}"
         )
-    return max(1, min(n, (most - always) // (d * _ENTRY)))
+    return max(1, min(n, (most - always) // row))

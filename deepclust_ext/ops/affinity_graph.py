@@ -9,12 +9,15 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from deepclust_ext import _checks as check
-from deepclust_ext.distributed import kind_of, ranks_of
+from deepclust_ext.distributed import Ranks, kind_of, ranks_of
 from deepclust_ext.ops import _raw
 from deepclust_ext.ops._common import check_floating, checked_by_value, refuse_capture, refuse_vmap
-from deepclust_ext.ops._grouped_knn import check_finite, knn_of_all
+from deepclust_ext.ops._grouped_knn import check_finite, in_blocks, knn_of_all, rows_within
 
 __all__ = ["AffinityGraph", "affinity_graph"]
+
+# Bytes of a weight, at most.
+_WEIGHT = 8
 
 
 class AffinityGraph(NamedTuple):
@@ -28,7 +31,9 @@ class AffinityGraph(NamedTuple):
     """(): the scale of the squared distances; 0 where all neighbours are equal."""
 
 
-def affinity_graph(x: Tensor, k: int = 20, *, a: float = 1.0, group: ProcessGroup | None = None) -> AffinityGraph:
+def affinity_graph(
+    x: Tensor, k: int = 20, *, a: float = 1.0, group: ProcessGroup | None = None, max_memory: int | None = None
+) -> AffinityGraph:
     r"""Connect every point with its k nearest neighbours by edges that weigh what they have in common.
 
     .. math:: W_{ij} = \exp(-\lVert x_i - x_j \rVert^2 / \sigma^2), \quad
@@ -52,6 +57,9 @@ def affinity_graph(x: Tensor, k: int = 20, *, a: float = 1.0, group: ProcessGrou
         Ranks that hold rows of one `x`, as many each as they like. Each gets the edges of its own points, which lead to
         points of all ranks, counted in rank order: the same bits as those rows of one rank on all of them. The search
         is that of `knn`; for the mean every rank then holds the distances of all edges, n x k.
+    max_memory : int, optional
+        The most bytes to take beside `x`, the edges included; as in `knn`, with the same bits. The distances of other
+        ranks come on top.
 
     Returns
     -------
@@ -85,18 +93,24 @@ def affinity_graph(x: Tensor, k: int = 20, *, a: float = 1.0, group: ProcessGrou
     [0.607, 0.607, 0.135]
     """
     refuse_vmap("affinity_graph", "call it for each matrix", x)
-    if group is not None:
-        ranks = ranks_of("affinity_graph", group)
+    if group is not None or max_memory is not None:
+        # One process that reads blocks does as a group of one does.
+        ranks = Ranks("affinity_graph", None, 0, 1) if group is None else ranks_of("affinity_graph", group)
 
-        def prepare() -> tuple[tuple[Tensor, int, float], dict[str, object], tuple[int]]:
+        def prepare() -> tuple[tuple[Tensor, int, float], dict[str, object], tuple[int, int]]:
             own = _check(x, k, a)
-            check_finite("affinity_graph", "x", own[0])
-            return own, {"x": kind_of(own[0], 0), "k": own[1], "a": own[2]}, (len(own[0]),)
+            step = rows_within("affinity_graph", own[0], None, own[1], max_memory, more=_WEIGHT)
+            for begin, block in in_blocks(own[0], step):
+                check_finite("affinity_graph", "x", block, begin)
+            return own, {"x": kind_of(own[0], 0), "k": own[1], "a": own[2]}, (len(own[0]), step or 0)
 
         (points, k, a), counts = ranks.agree(prepare)
-        rows = [count for (count,) in counts]
+        rows = [count for count, _ in counts]
         _check_points(sum(rows), points.shape[1], k)
-        distances, indices = knn_of_all(ranks, points, k, None, "euclidean", rows)
+        steps = [step or None for _, step in counts]
+        distances, indices = knn_of_all(ranks, points, k, None, "euclidean", rows, steps)
+        if ranks.size == 1:
+            return AffinityGraph(indices, *_weights(distances, a, points))
         # The mean is a sum in the order of all points.
         begin = sum(rows[: ranks.rank])
         weights, sigma2 = _weights(torch.cat(ranks.gather(distances, rows)), a, points)
@@ -131,7 +145,8 @@ def _weights(distances: Tensor, a: float, points: Tensor) -> tuple[Tensor, Tenso
     except RuntimeError as error:
         if "'squared_distances' must be" not in str(error):
             raise
-        largest = points.abs().max() if len(points) else 0.0
+        # Not of absolute values: a copy may be more than memory holds.
+        largest = max(float(points.max()), -float(points.min())) if len(points) else 0.0
         raise ValueError(
             f"affinity_graph: 'x' must have squared distances that {distances.dtype} can sum, got values up to "
             f"{largest:.3g}; divide it by a constant"

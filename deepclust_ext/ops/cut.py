@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from deepclust_ext import _checks as check
 from deepclust_ext.ops._common import accumulator_dtype, check_floating
 from deepclust_ext.ops.kmeans_assign import kmeans_assign
 
-__all__ = ["Agglomeration", "centroids_of", "check_rows", "cut", "cut_after"]
+__all__ = ["Agglomeration", "RowBlocks", "centroids_of", "check_rows", "cut", "cut_after"]
 
 SMALL = ("nearest", "noise")
 _CHUNK = 2**16
@@ -145,9 +146,20 @@ def check_rows(op: str, x: object, n: int) -> Tensor:
     return rows.to(accumulator_dtype(rows.dtype))
 
 
-def centroids_of(x: Tensor, labels: Tensor, n_clusters: int) -> Tensor:
+class RowBlocks(Protocol):
+    """What a matrix (N, d) can do that is read a block of rows after another: a tensor, or rows that are made so."""
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """(N, d)."""
+
+    def split(self, split_size: int, /) -> Iterable[Tensor]:
+        """Blocks of so many rows, in order."""
+
+
+def centroids_of(x: RowBlocks, labels: Tensor, n_clusters: int) -> Tensor:
     """Means (n_clusters, d) in float64 of the rows with each label, added up in their order; NaN where none has it."""
-    sums = x.new_zeros((n_clusters, x.shape[1]), dtype=torch.float64)
+    sums = labels.new_zeros((n_clusters, x.shape[1]), dtype=torch.float64)
     for rows, of in zip(x.split(_CHUNK), labels.split(_CHUNK), strict=True):
         sums.index_add_(0, of, rows.double())
     return sums / torch.bincount(labels, minlength=n_clusters)[:, None]

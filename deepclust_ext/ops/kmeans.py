@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from deepclust_ext import _checks as check
-from deepclust_ext.distributed import Ranks, digest_of, kind_of, ranks_of
-from deepclust_ext.ops._common import (
-    accumulator_dtype,
-    check_floating,
-    refuse_capture,
-    refuse_vmap,
-)
-from deepclust_ext.ops._grouped_kmeans import kmeans_of_all
-from deepclust_ext.ops._grouped_knn import check_finite
-from deepclust_ext.ops._kmeans import (
-    check_range,
-    given_weights,
-    lower,
-    random_rows,
-    scale_of,
-    scaled_weights,
-    settled,
-    unit_rows,
-)
-from deepclust_ext.ops._rows import Rows, rows_within
-from deepclust_ext.ops.kmeans_assign import check_pair, check_points
+from deepclust_ext.distributed import Ranks, ranks_of
+from deepclust_ext.ops._common import accumulator_dtype, refuse_capture, refuse_vmap
+from deepclust_ext.ops._kmeans import check_range, lower, random_rows, scaled_weights, settled, unit_rows
+from deepclust_ext.ops._kmeans_arguments import check_count, check_inputs, options_of
+from deepclust_ext.ops._kmeans_of_ranks import kmeans_of_ranks
 
 __all__ = ["KMeansIteration", "KMeansResult", "kmeans"]
-
-_EMPTY = ("split", "farthest", "keep")
-_INIT = ("k-means++", "random")
 
 
 class KMeansIteration(NamedTuple):
@@ -172,13 +152,15 @@ def kmeans(
     if group is not None or max_memory is not None:
         # One process that reads blocks does as a group of one does.
         ranks = Ranks("kmeans", None, 0, 1) if group is None else ranks_of("kmeans", group)
-        return _of_all(
-            ranks, x, n_clusters, init, max_iter, tol, n_init, empty, spherical, sample_weight, seed, max_memory
+        return _scaled(
+            *kmeans_of_ranks(
+                ranks, x, n_clusters, init, max_iter, tol, n_init, empty, spherical, sample_weight, seed, max_memory
+            )
         )
-    points, clusters, start = _check(x, n_clusters, init)
-    _check_count(clusters, points.shape[-2])
+    points, clusters, start = check_inputs(x, n_clusters, init)
+    check_count(clusters, points.shape[-2])
     refuse_capture("kmeans", points)
-    options = _options(start, max_iter, tol, n_init, empty, spherical, seed)
+    options = options_of(start, max_iter, tol, n_init, empty, spherical, seed)
     weights, scale = scaled_weights(points, sample_weight)
     if spherical:
         points = unit_rows(points)
@@ -197,132 +179,11 @@ def kmeans(
     return _scaled(best, scale)
 
 
-def _of_all(
-    ranks: Ranks,
-    x: Tensor,
-    n_clusters: int,
-    init: str | Tensor,
-    max_iter: int,
-    tol: float,
-    n_init: int,
-    empty: str,
-    spherical: bool,
-    sample_weight: Tensor | None,
-    seed: int,
-    max_memory: int | None,
-) -> KMeansResult:
-    """The same with the points of all ranks, of which each reads a block at a time."""
-
-    def prepare() -> tuple[tuple[Any, ...], dict[str, object], tuple[int]]:
-        if max_memory is not None and torch.compiler.is_compiling():
-            raise RuntimeError("kmeans: 'max_memory' must be None under torch.compile; call it outside of the graph")
-        if max_memory is not None and isinstance(init, Tensor) and isinstance(x, Tensor) and init.dtype != x.dtype:
-            # All points would be copied in the wider of the two.
-            raise ValueError(f"kmeans: 'init' must have x's dtype {x.dtype} with 'max_memory', got {init.dtype}")
-        points, clusters, start = _check(x, n_clusters, init)
-        options = _options(start, max_iter, tol, n_init, empty, spherical, seed)
-        weights = given_weights(points, sample_weight)
-        refuse_capture("kmeans", points)
-        step = rows_within(points, clusters, max_memory, weights is not None)
-        for begin in range(0, points.shape[-2], step):
-            check_finite("kmeans", "x", points[..., begin : begin + step, :], begin)
-        if points.shape[:-2].numel() == 0:
-            raise ValueError(f"kmeans: 'x' must hold a matrix where there is a group, got shape {tuple(points.shape)}")
-        facts = {"x": kind_of(points, -2), "n_clusters": clusters, "init": init, "sample_weight": weights is not None}
-        if start is not None:
-            check_finite("kmeans", "init", start)
-            facts["init"] = digest_of(start)
-        facts |= {"seed": seed, "max_iter": options.max_iter, "tol": options.tol, "n_init": n_init, "empty": empty}
-        facts["spherical"] = spherical
-        return (points, clusters, start, options, weights, step), facts, (points.shape[-2],)
-
-    (points, clusters, start, options, weights, step), counts = ranks.agree(prepare)
-    rows = [count for (count,) in counts]
-    _check_count(clusters, sum(rows))
-    scale = None
-    if weights is not None:
-        batch = weights.shape[:-1]
-        most = weights.amax(-1) if weights.shape[-1] else weights.new_zeros(batch)
-        scale = scale_of(torch.stack(ranks.gather(most.reshape(1, -1), [1] * ranks.size)).amax((0, 1)).view(batch))
-        weights = weights / scale.unsqueeze(-1)
-    if max_memory is None:
-        points = (unit_rows(points) if spherical else points.to(accumulator_dtype(points.dtype))).contiguous()
-    batch = points.reshape(points.shape[:-2].numel(), *points.shape[-2:])
-    matrices = [Rows(each, step, spherical=spherical and max_memory is not None) for each in batch]
-    if start is not None:
-        start = (unit_rows(start) if spherical else start).to(accumulator_dtype(points.dtype))
-    random = isinstance(init, str) and init == "random"
-    settings = (options.max_iter, options.tol, options.rule, spherical)
-    best, columns = kmeans_of_all(
-        ranks, matrices, points.shape[:-2], start, clusters, options.seeds, random, weights, rows, *settings
-    )
-    low, high = (torch.stack([each[end] for each in columns]) for end in (1, 2))
-    check_range(best[2].cpu(), sum(rows) * points.shape[-1], lambda: (low, high))
-    return _scaled(best, scale)
-
-
-class _Options(NamedTuple):
-    max_iter: int
-    tol: float
-    seeds: list[int]
-    """One for each start."""
-    rule: int
-    """What becomes of empty clusters, as the raw op has it."""
-
-
-def _options(
-    start: Tensor | None, max_iter: int, tol: float, n_init: int, empty: str, spherical: bool, seed: int
-) -> _Options:
-    max_iter = check.whole_number("kmeans", "max_iter", max_iter, at_least=0, at_most=2**31 - 1)
-    n_init = check.whole_number("kmeans", "n_init", n_init, at_least=1)
-    seed = check.whole_number("kmeans", "seed", seed)
-    tol = check.number("kmeans", "tol", tol)
-    if tol < 0:
-        raise ValueError(f"kmeans: 'tol' must be at least 0, got {tol}")
-    check.choice("kmeans", "empty", empty, _EMPTY)
-    check.flag("kmeans", "spherical", spherical)
-    if start is not None and n_init != 1:
-        raise ValueError(f"kmeans: 'n_init' must be 1 when 'init' is a tensor, got {n_init}")
-    # An odd step, so that no two starts of a seed coincide, and far from other seeds in use; brought to int64.
-    seeds = [(seed + number * 0x9E3779B97F4A7C15 + 2**63) % 2**64 - 2**63 for number in range(n_init)]
-    return _Options(max_iter, tol, seeds, _EMPTY.index(empty))
-
-
 def _scaled(raw: tuple[Tensor, ...], scale: Tensor | None) -> KMeansResult:
     if scale is not None:
         raw[2].mul_(scale)
         raw[4][..., 0].mul_(scale.unsqueeze(-1))
     return _result(raw)
-
-
-def _check(x: object, n_clusters: object, init: object) -> tuple[Tensor, int, Tensor | None]:
-    """The points, K, and the starting centroids where they are given."""
-    points = check_points("kmeans", x)
-    clusters = check.whole_number("kmeans", "n_clusters", n_clusters, at_least=1)
-    if isinstance(init, str) and init in _INIT:
-        return points, clusters, None
-    if not isinstance(init, Tensor):
-        # An array's text would fill the screen.
-        error, got = (ValueError, repr(init)) if isinstance(init, str) else (TypeError, type(init).__name__)
-        raise error(f"kmeans: 'init' must be 'k-means++', 'random' or a tensor of centroids, got {got}")
-    init = check_floating("kmeans", "init", init)
-    if init.dim() < 2 or init.shape[-2] != clusters:
-        raise ValueError(
-            f"kmeans: 'init' must have shape (..., {clusters}, {points.shape[-1]}) for n_clusters={clusters}, "
-            f"got {tuple(init.shape)}"
-        )
-    leading = points.shape[:-2]
-    points, start = check_pair("kmeans", "init", points, init)
-    if points.shape[:-2] != leading:
-        raise ValueError(
-            f"kmeans: 'init' must have x's leading dimensions {tuple(leading)} or fewer, got {tuple(init.shape[:-2])}"
-        )
-    return points, clusters, start
-
-
-def _check_count(clusters: int, points: int) -> None:
-    if clusters > points:
-        raise ValueError(f"kmeans: 'n_clusters' must be at most the number of points, {points}, got {clusters}")
 
 
 def _result(raw: tuple[Tensor, ...]) -> KMeansResult:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from deepclust_ext import _checks as check
-from deepclust_ext.distributed import kind_of, ranks_of
+from deepclust_ext.distributed import Ranks, kind_of, ranks_of
 from deepclust_ext.ops import _raw
 from deepclust_ext.ops._common import (
     accumulator_dtype,
@@ -18,7 +18,7 @@ from deepclust_ext.ops._common import (
     checked_by_value,
     matched_rows,
 )
-from deepclust_ext.ops._grouped_knn import check_finite, knn_of_all
+from deepclust_ext.ops._grouped_knn import check_finite, in_blocks, knn_of_all, rows_within
 
 __all__ = ["KNN", "knn"]
 
@@ -41,6 +41,7 @@ def knn(
     query: Tensor | None = None,
     metric: str = "euclidean",
     group: ProcessGroup | None = None,
+    max_memory: int | None = None,
 ) -> KNN:
     r"""The k nearest points of `x` to each query, or to each point of `x` itself; exact.
 
@@ -75,6 +76,11 @@ def knn(
         of its queries (without a query, of its points) among the points of all ranks; `indices` count them in rank
         order. The same bits as one rank on all rows. Points travel and queries stay: every rank receives all of `x`
         once, and holds up to 256 MiB of it at a time.
+    max_memory : int, optional
+        The most bytes to take beside `x` and `query`, results included. They may then be larger than memory, as tensors
+        of mapped files are: rows are read and searched a block after another, with the bits of all rows at once. For
+        one matrix each, of one dtype, on the CPU. The fewer rows fit, the more often they are read: about n / B times
+        for blocks of B rows. Ranks of a group may each have a bound of their own.
 
     Returns
     -------
@@ -106,28 +112,33 @@ def knn(
     >>> values.flatten().tolist(), indices.flatten().tolist()
     ([1.0, 1.0, 4.0], [1, 0, 1])
     """
-    if group is not None:
-        ranks = ranks_of("knn", group)
+    if group is not None or max_memory is not None:
+        # One process that reads blocks does as a group of one does.
+        ranks = Ranks("knn", None, 0, 1) if group is None else ranks_of("knn", group)
 
-        def prepare() -> tuple[tuple[Tensor, int, Tensor | None], dict[str, object], tuple[int]]:
-            own = _check(x, k, query, metric)
-            check_finite("knn", "x", own[0])
+        def prepare() -> tuple[tuple[Tensor, int, Tensor | None], dict[str, object], tuple[int, int]]:
+            own = _check(x, k, query, metric, copies=max_memory is None)
+            step = rows_within("knn", own[0], own[2], own[1], max_memory)
             facts: dict[str, object] = {"x": kind_of(own[0], -2), "k": own[1], "metric": metric, "query": None}
-            if own[2] is not None:
-                check_finite("knn", "query", own[2])
-                facts["query"] = kind_of(own[2], -2)
-            return own, facts, (own[0].shape[-2],)
+            for name, given in (("x", own[0]), ("query", own[2])):
+                if given is not None:
+                    facts[name] = kind_of(given, -2)
+                    for begin, block in in_blocks(given, step):
+                        check_finite("knn", name, block, begin)
+            return own, facts, (own[0].shape[-2], step or 0)
 
         (x, k, query), counts = ranks.agree(prepare)
-        rows = [count for (count,) in counts]
+        rows = [count for count, _ in counts]
         _check_candidates(k, sum(rows), query)
-        return KNN(*knn_of_all(ranks, x, k, query, metric, rows))
+        return KNN(*knn_of_all(ranks, x, k, query, metric, rows, [step or None for _, step in counts]))
     x, k, query = _check(x, k, query, metric)
     _check_candidates(k, x.shape[-2], query)
     return KNN(*checked_by_value("knn", _raw.knn, x, query, k, metric))
 
 
-def _check(x: Tensor, k: int, query: Tensor | None, metric: str) -> tuple[Tensor, int, Tensor | None]:
+def _check(
+    x: Tensor, k: int, query: Tensor | None, metric: str, *, copies: bool = True
+) -> tuple[Tensor, int, Tensor | None]:
     check.choice("knn", "metric", metric, METRICS)
     k = check.whole_number("knn", "k", k)
     x = check_floating("knn", "x", x).detach()
@@ -139,6 +150,9 @@ def _check(x: Tensor, k: int, query: Tensor | None, metric: str) -> tuple[Tensor
             raise ValueError(
                 f"knn: 'query' must have shape (..., Q, {x.shape[-1]}) as 'x' has, got {tuple(query.shape)}"
             )
+        if not copies and query.dtype != x.dtype:
+            # All rows would be copied in the wider of the two.
+            raise ValueError(f"knn: 'query' must have x's dtype {x.dtype} with 'max_memory', got {query.dtype}")
         x, query = matched_rows("knn", "x", x, "query", query)
     return x, k, query
 

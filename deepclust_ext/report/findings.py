@@ -192,7 +192,18 @@ def _training(run: Run) -> list[Finding]:
 def _data(run: Run, known: Known) -> list[Finding]:
     """What of the data is missing or apart."""
     found = [Finding("look", "Something of the data is missing here", remark) for remark in known.remarks]
-    if run.embeddings is None:
+    bounded = (run.config.get("parameters") or {}).get("max_memory") is not None
+    if run.embeddings is None and bounded:
+        found.append(
+            Finding(
+                "look",
+                "No embeddings",
+                "The run had a bound of memory: its embeddings are in the file of its data alone, and there are no map "
+                "and no neighbours.",
+                "deepclust fit with a sample of the rows, without --max-memory, shows both.",
+            )
+        )
+    elif run.embeddings is None:
         found.append(
             Finding(
                 "look",

@@ -17,9 +17,11 @@ from deepclust_ext.data.images import as_float
 from deepclust_ext.data.items import Items
 from deepclust_ext.data.later_classes import Classes
 from deepclust_ext.data.load import KNOWN_NAMES
+from deepclust_ext.data.load_checks import is_archive
 from deepclust_ext.data.pool import DECODE_BYTES, Budget, in_order
 from deepclust_ext.data.reading import Reading, read_file
 from deepclust_ext.data.source import Source, source_of
+from deepclust_ext.data.stored import Stored, stored
 from deepclust_ext.report.run import Labels, Run
 from deepclust_ext.runs import RunError
 
@@ -60,12 +62,13 @@ class ArrayPictures:
 
 @dataclass(frozen=True)
 class FilePictures:
-    """Files of a folder by name, each scaled and cut to a square as it is read."""
+    """Files of a folder, or in archives, by name, each scaled and cut to a square as it is read."""
 
     folder: Path
     names: tuple[str, ...]
     reading: Reading = field(default_factory=Reading)
     side: int | None = None
+    archives: Stored | None = None
 
     def read(self, rows: Sequence[int], side: int) -> list[Pixels | None]:
         """Only what is shown is decoded."""
@@ -79,7 +82,10 @@ class FilePictures:
                 None if whole else side, self.reading.max_pixels, self.reading.frames, self.reading.stretch
             )
             file = name.rpartition("#")[0] if reading.frames == "all" and "#" in name else name
-            frames = read_file(self.folder, file, reading, budget.reserve)
+            if self.archives is None:
+                frames = read_file(self.folder, file, reading, budget.reserve)
+            else:
+                frames = self.archives.read(file, reading, budget.reserve)
             return next((frame.pixels for frame in frames if frame.name == name), None)
 
         return list(in_order(decoded, wanted))
@@ -150,8 +156,8 @@ def known_of(run: Run, *, data: str | None = None, images: str | None = None, fo
     except RunError:
         remark = "The run was not started from the command line and does not say where its data are"
         return Known(own, remarks=(f"{remark}: no images and no classes are shown. --data tells.",))
-    if source.folder is not None:
-        return _of_folder(run, source, own)
+    if source.folder is not None or is_archive(source.data) or os.path.isdir(source.data):
+        return _of_files(run, source, own)
     if source.data not in KNOWN_NAMES and not os.path.exists(source.data):
         return Known(own, remarks=(_gone(source),))
     try:
@@ -167,24 +173,32 @@ def known_of(run: Run, *, data: str | None = None, images: str | None = None, fo
     return Known(own or ArrayPictures(found.values), classes, names, items=found)
 
 
-def _of_folder(run: Run, source: Source, own: FilePictures | None) -> Known:
-    """Of a folder of images, of which nothing is decoded here."""
+def _of_files(run: Run, source: Source, own: FilePictures | None) -> Known:
+    """Of a folder of images or of archives, of which nothing is decoded here."""
+    archives = None if source.folder is not None else stored(Path(source.data))
     reading = Reading(source.image_size, source.max_pixels, source.frames, source.stretch)
     shape = (run.config.get("data") or {}).get("image_shape") or [0]
     side = max(shape[1:], default=None) if source.image_size is None else None
-    pictures = own or FilePictures(Path(source.data), run.names, reading, side)
+    pictures = own or FilePictures(Path(source.data), run.names, reading, side, archives)
     if not _any_there(pictures):
-        return Known(remarks=(_gone(source),), folder=Path(source.data))
-    if not source.folder_labels or any("/" not in name for name in run.names):
-        return Known(pictures, folder=Path(source.data))
-    folders = [name.split("/", 1)[0] for name in run.names]
+        return Known(remarks=(_gone(source),), folder=source.folder)
+    inner = run.names if archives is None else [archives.inner(name) for name in run.names]
+    if not source.folder_labels or any("/" not in name for name in inner):
+        labels = None if archives is None else archives.labels(run.names)
+        if labels is None:
+            return Known(pictures, folder=source.folder)
+        folders = [str(label) for label in labels.tolist()]
+    else:
+        folders = [name.split("/", 1)[0] for name in inner]
     names, classes = np.unique(folders, return_inverse=True)
-    return Known(pictures, classes.astype(np.int64), tuple(map(str, names)), folder=Path(source.data))
+    return Known(pictures, classes.astype(np.int64), tuple(map(str, names)), folder=source.folder)
 
 
 def _any_there(pictures: FilePictures) -> bool:
     """Whether some of the first files can be found."""
     names = (name.rpartition("#")[0] if "#" in name else name for name in pictures.names[:20])
+    if pictures.archives is not None:
+        return not set(names).isdisjoint(pictures.archives.files)
     return any(os.path.exists(pictures.folder / name) for name in names)
 
 

@@ -24,7 +24,7 @@ from .config import Config, describe
 from .errors import NoSpaceError, RunError, RunInUseError
 from .marker import MARKER, mark, marked
 from .space import needs_space
-from .tables import labels_csv
+from .tables import labels_lines
 
 LOCK = ".lock"
 Mode = Literal["create", "resume", "auto", "read"]
@@ -258,7 +258,7 @@ class RunDirectory:
     ) -> None:
         """Write labels.csv from N names, clusters (N,), confidences (N,) and more, as `labels_csv` has them."""
         with atomic_writer(self._file(LABELS)) as file:
-            file.write(labels_csv(names, labels, confidence, columns))
+            file.writelines(labels_lines(names, labels, confidence, columns))
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Write metrics.json; NaN and infinity, which JSON lacks, become null."""

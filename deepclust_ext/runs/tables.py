@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 from .atomic import atomic_writer
 
+# Rows of labels.csv that are made at a time.
+_LINES = 65_536
 # What would end a cell or a line.
 _SPECIAL = re.compile('[,"\r\n]').search
 
@@ -67,12 +69,25 @@ def labels_csv(
     -------
     content : bytes
     """
-    # Numbers need no quotes: with 100,000 images that is most of the time.
-    shares = [f"{share:.6f}" for share in confidence.tolist()]
+    return b"".join(labels_lines(names, labels, confidence, columns))
+
+
+def labels_lines(
+    names: Sequence[str],
+    labels: npt.NDArray[np.int64],
+    confidence: npt.NDArray[np.floating[Any]],
+    columns: Mapping[str, npt.NDArray[Any]] | None = None,
+) -> Iterator[bytes]:
+    """Yield the content of labels.csv in parts: as text, millions of rows take more memory than anything else."""
     columns = columns or {}
-    cells = zip(map(_cell, names), map(str, labels.tolist()), shares, *map(_entries, columns.values()), strict=True)
-    head = csv_bytes(("path", "cluster", "confidence", *columns), ())
-    return head + "".join([",".join(row) + "\n" for row in cells]).encode("utf-8", errors="surrogateescape")
+    yield csv_bytes(("path", "cluster", "confidence", *columns), ())
+    for begin in range(0, len(names), _LINES):
+        part = slice(begin, begin + _LINES)
+        # Numbers need no quotes: with 100,000 images that is most of the time.
+        shares = [f"{share:.6f}" for share in confidence[part].tolist()]
+        others = [_entries(column[part]) for column in columns.values()]
+        cells = zip(map(_cell, names[part]), map(str, labels[part].tolist()), shares, *others, strict=True)
+        yield "".join([",".join(row) + "\n" for row in cells]).encode("utf-8", errors="surrogateescape")
 
 
 def _entries(values: npt.NDArray[Any]) -> list[str]:

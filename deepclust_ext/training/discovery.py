@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-import deepclust_ext
 from deepclust_ext.evaluate.retrieval import retrieval_figures
 from deepclust_ext.training.learner import Record
+from deepclust_ext.training.sharing import shared_entropy, shared_knn
 
 
 class Neighbourhoods(NamedTuple):
@@ -67,8 +67,8 @@ def discover(bank: Tensor, k: int, n_anchors: int, *, temperature: float) -> Nei
     >>> discover(bank, 1, 1, temperature=0.1).neighbors.tolist()
     [[-1], [-1], [1]]
     """
-    nearest = deepclust_ext.knn(bank, k, metric="inner").indices
-    entropy = deepclust_ext.bank_entropy(bank, bank, temperature=temperature)
+    nearest = shared_knn(bank, k, metric="inner").indices
+    entropy = shared_entropy(bank, temperature=temperature)
     anchors = entropy.argsort(stable=True)[:n_anchors].sort().values
     neighbors = torch.full_like(nearest, -1)
     neighbors[anchors] = nearest[anchors]
@@ -94,6 +94,6 @@ def bank_figures(rows: Tensor, classes: Tensor | None, *, temperature: float) ->
         `retrieval_figures`.
     """
     each = torch.arange(len(rows), device=rows.device)
-    entropy = deepclust_ext.bank_entropy(rows, rows, each, temperature=temperature)
+    entropy = shared_entropy(rows, each, temperature=temperature)
     record: Record = {"unification_entropy": float(entropy.double().mean())}
     return record if classes is None else record | retrieval_figures(rows, classes)

@@ -65,8 +65,17 @@ def forward_batches(net: Any, augmentation: Augmentation, images: Tensor) -> Ite
         yield net.outputs(views)
 
 
-def label_heads(net: Any, augmentation: Augmentation, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def label_heads(
+    net: Any, augmentation: Augmentation, images: Tensor, *, embed: bool = True
+) -> tuple[Tensor, Tensor, Tensor]:
     """Label images with every head, and embed them in the same pass.
+
+    Parameters
+    ----------
+    net, augmentation, images
+        As they are.
+    embed : bool
+        False for no embeddings, where there are more than memory holds.
 
     Returns
     -------
@@ -75,13 +84,14 @@ def label_heads(net: Any, augmentation: Augmentation, images: Tensor) -> tuple[T
     confidence : Tensor
         (H, N) float32, the probability of that cluster.
     embeddings : Tensor
-        (N, d) float32.
+        (N, d) float32, or (N, 0).
     """
     device = device_of(net)
     net.eval()
 
     def work(number: int, rows: slice) -> tuple[Tensor, ...]:  # noqa: ARG001
         probabilities, embedding = net.outputs(augmentation.plain(images[rows].to(device)))
+        embedding = embedding if embed else embedding[:, :0]
         confidence, labels = probabilities.max(-1)
         # At once: all embeddings, and they joined, can be more than a GPU holds.
         return labels.T.cpu(), confidence.T.cpu(), embedding.cpu()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from deepclust_ext.nn.nearest_centroid import squared_distances
-from deepclust_ext.ops.cut import centroids_of
+from deepclust_ext.ops.cut import RowBlocks, centroids_of
 from deepclust_ext.training.regrouping import Regrouping
 
 _CHUNK = 4096
@@ -77,12 +77,12 @@ class Centers:
         into = self.regrouping.into
         return len(self.regrouping.split) + len(into.unique()) - len(into)
 
-    def place(self, rows: Tensor, clusters: Tensor, posterior: Tensor) -> Placement:
+    def place(self, rows: RowBlocks, clusters: Tensor, posterior: Tensor) -> Placement:
         """Place items among the clusters.
 
         Parameters
         ----------
-        rows : Tensor
+        rows : Tensor, or what is split as one
             (N, p), where the centroids are.
         clusters : Tensor
             (N,) int64 in [0, G), the final ones.
@@ -116,7 +116,7 @@ class Centers:
         )
 
 
-def find_centers(rows: Tensor, clusters: Tensor, given: Tensor | None, regrouping: Regrouping) -> Centers:
+def find_centers(rows: RowBlocks, clusters: Tensor, given: Tensor | None, regrouping: Regrouping) -> Centers:
     """The centroids of final clusters (N,) of rows (N, p).
 
     Those that a method gives (K or fewer, p) stand, but for the clusters that were merged or split; means for the rest.
@@ -131,7 +131,7 @@ def find_centers(rows: Tensor, clusters: Tensor, given: Tensor | None, regroupin
 
 
 def place_as_trained(
-    centers: Centers | None, rows: Tensor, labels: Tensor, posterior: Tensor, summed: Callable[[Tensor, Tensor], Tensor]
+    centers: Centers | None, rows: Any, labels: Tensor, posterior: Tensor, summed: Callable[[Tensor, Tensor], Tensor]
 ) -> Placement:
     """Place new items, whose clusters are merged and split as those of the training images were.
 

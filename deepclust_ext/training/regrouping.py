@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from deepclust_ext.ops.cut import centroids_of
+from deepclust_ext.ops.cut import RowBlocks, centroids_of
 from deepclust_ext.ops.kmeans import kmeans
 from deepclust_ext.training.seeds import derive_seed
 
@@ -83,7 +83,7 @@ class Regrouping:
 
 
 def regroup(
-    rows: Tensor,
+    rows: Any,
     labels: Tensor,
     n_clusters: int,
     *,
@@ -102,7 +102,7 @@ def regroup(
 
     Parameters
     ----------
-    rows : Tensor
+    rows : Tensor, or what is split as one where no cluster is to be
         (N, p) float32, where distances are measured; on the CPU.
     labels : Tensor
         (N,) int64 in [0, n_clusters).
@@ -140,13 +140,13 @@ def regroup(
     regrouping = Regrouping(
         into,
         torch.tensor([entry[:2] for entry in splits], dtype=torch.int64).reshape(-1, 2),
-        torch.stack(directions).reshape(len(splits), -1) if splits else rows.new_empty((0, rows.shape[1])).double(),
+        torch.stack(directions).reshape(len(splits), -1 if splits else rows.shape[1]),
         torch.tensor([threshold for *_, threshold in splits], dtype=torch.float64),
     )
     return regrouping, labels
 
 
-def _merged(rows: Tensor, labels: Tensor, n_clusters: int, min_size: int) -> Tensor:
+def _merged(rows: RowBlocks, labels: Tensor, n_clusters: int, min_size: int) -> Tensor:
     """The cluster (K,) that each is part of once none but empty ones is too small; see `regroup`."""
     sizes = torch.bincount(labels, minlength=n_clusters)
     sums = centroids_of(rows, labels, n_clusters).nan_to_num(0.0) * sizes[:, None]

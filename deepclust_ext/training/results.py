@@ -83,10 +83,13 @@ class Results:
 
 @dataclass(frozen=True)
 class Found:
-    """Results, and of the training images what files of models do not hold: embeddings (N, d) float32, and places."""
+    """Results, and of the training images what files of models do not hold: embeddings (N, d) float32, and places.
+
+    There are no embeddings where they are more than memory may hold.
+    """
 
     results: Results
-    embeddings: npt.NDArray[np.float32]
+    embeddings: npt.NDArray[np.float32] | None
     placement: Placement
 
 
@@ -103,6 +106,7 @@ def make_results(
     baseline: bool = True,
     limits: Limits | None = None,
     earlier: Earlier | None = None,
+    rows: Any = None,
 ) -> Found:
     """Label the training images with what a run has come to, and describe the labels.
 
@@ -132,9 +136,12 @@ def make_results(
         What is asked of the final clusters. Diagnostics and scores count unsure images as well.
     earlier : Earlier, optional
         Clusters whose numbers are to be kept.
+    rows : RowBlocks, optional
+        The embeddings, made a block at a time: they are not kept. No cluster is split then.
     """
     net, limits = conclusion.net, limits or Limits()
-    heads, confidences, embeddings = (part.numpy() for part in label_heads(net, augmentation, data.values))
+    kept = label_heads(net, augmentation, data.values, embed=rows is None)
+    heads, confidences, embeddings = (part.numpy() for part in kept)
     if selection is None:
         mi_views = nmi_views = np.full(len(heads), np.nan)
         selected = 0
@@ -147,7 +154,8 @@ def make_results(
     if conclusion.labels is not None:
         _check_labels(conclusion.labels, len(data), n_clusters)
         found = conclusion.labels.cpu()
-    rows = in_space(net, torch.from_numpy(embeddings))
+    described_rows = embeddings if rows is None else rows
+    rows = in_space(net, torch.from_numpy(embeddings)) if rows is None else rows
     sizes = {"min_size": limits.min_cluster_size, "max_size": limits.max_cluster_size}
     regrouping, clusters = regroup(rows, found, n_clusters, **sizes, seed=seed)
     about: dict[str, Any] = {"sizes": regrouping.record()} if regrouping.changes else {}
@@ -172,7 +180,7 @@ def make_results(
         | evaluate.diagnostics(row, n_clusters)
         for head, row in enumerate(heads)
     ]
-    diagnostics = evaluate.diagnostics(labels, len(centers.points), embeddings)
+    diagnostics = evaluate.diagnostics(labels, len(centers.points), described_rows)
     raw = np.bincount(found.numpy()) / len(data)
     metrics: dict[str, Any] = {
         **facts,
@@ -218,7 +226,7 @@ def make_results(
         if baseline and current().leads:
             metrics |= compare_with_pixels(labels, n_clusters, data, y, seed=seed)
     results.metrics = describe(metrics)
-    return Found(results, embeddings, placement)
+    return Found(results, None if described_rows is rows else embeddings, placement)
 
 
 def _agreement(head: int, mi_views: Floats, nmi_views: Floats) -> dict[str, Any]:
@@ -234,14 +242,11 @@ def _check_labels(labels: torch.Tensor, n: int, n_clusters: int) -> None:
 
 
 def write_results(folder: RunDirectory, names: tuple[str, ...], found: Found) -> None:
-    """Write labels.csv, embeddings.npz and metrics.json."""
+    """Write labels.csv, embeddings.npz (without embeddings where they were not kept) and metrics.json."""
     results = found.results
     folder.write_labels(names, results.labels, results.confidence, found.placement.columns())
-    arrays: dict[str, npt.NDArray[Any]] = {
-        "embeddings": found.embeddings,
-        "labels": results.labels,
-        "confidence": results.confidence,
-    }
+    arrays: dict[str, npt.NDArray[Any]] = {} if found.embeddings is None else {"embeddings": found.embeddings}
+    arrays |= {"labels": results.labels, "confidence": results.confidence}
     if results.clusters is not None and (results.labels < 0).any():
         arrays["clusters"] = results.clusters
     folder.write_embeddings(arrays)

@@ -10,7 +10,7 @@ import pytest
 from support.clidata import rows, write_folder
 
 from deepclust_ext.cli import main
-from deepclust_ext.data import folder as reading
+from deepclust_ext.data import stored as reading
 
 
 @pytest.fixture(scope="module")

@@ -46,14 +46,14 @@ def test_what_may_surprise_is_said_with_the_option_that_changes_it(words, capfd)
 
 
 def test_a_second_run_beside_the_first_decodes_nothing(tmp_path, words, monkeypatch):
-    from deepclust_ext.data import cache, folder
+    from deepclust_ext.data import cache, stored
 
     monkeypatch.setattr(cache, "WORTH", 0.0)
     for path in (tmp_path / "deep").iterdir():
         os.utime(path, (1e9, 1e9))
     assert main([*words, "--image-size", "8"]) == 0
     with monkeypatch.context() as patch:
-        patch.setattr(folder, "read_file", lambda *_: pytest.fail("decoded"))
+        patch.setattr(stored, "read_file", lambda *_: pytest.fail("decoded"))
         assert main([*words, "--image-size", "8", "--out", str(tmp_path / "other")]) == 0
         assert main(["evaluate", str(tmp_path / "run"), "--quiet"]) == 0
         assert main(["predict", str(tmp_path / "run"), "--data", str(tmp_path / "deep"), "--quiet"]) == 0

@@ -10,7 +10,7 @@ from PIL import Image
 from support.trees import save_png
 
 from deepclust_ext._warnings import DeepclustWarning
-from deepclust_ext.data import cache, counter, folder, load_data
+from deepclust_ext.data import cache, counter, load_data, stored
 
 
 @pytest.fixture(autouse=True)
@@ -37,13 +37,13 @@ def photos(tmp_path):
 def decoded(monkeypatch):
     """Names of the files that are decoded."""
     names = []
-    read = folder.read_file
+    read = stored.read_file
 
     def noted(root, name, *arguments):
         names.append(name)
         return read(root, name, *arguments)
 
-    monkeypatch.setattr(folder, "read_file", noted)
+    monkeypatch.setattr(stored, "read_file", noted)
     return names
 
 

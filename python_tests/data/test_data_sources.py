@@ -271,7 +271,7 @@ def test_unknown_names_list_the_known_ones(tmp_path):
             look("minst")
     (tmp_path / "x.csv").write_text("1,2")
     with pytest.raises(
-        ValueError, match=r"must be a folder, or a file that ends in .npz, .npy or .parquet, got the file"
+        ValueError, match=r"must be a folder, or a file that ends in .npz, .npy, .parquet or .tar, got the file"
     ):
         load_data(tmp_path / "x.csv")
     with pytest.raises(ValueError, match="'folder_labels' must be False unless 'data' is a folder, got 'digits'"):

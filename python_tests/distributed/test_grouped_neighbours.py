@@ -68,6 +68,26 @@ def test_points_that_come_in_blocks(ranks):
     check(ranks, 3, "even", points(83), None, 9, "euclidean", block=5 * 13 * 4)
 
 
+def bounded(group, rank, x, query, spans):
+    """Blocks of 7 rows on rank 0, of 11 on rank 1, and no bound on the others."""
+    original, grouped_knn.rows_of_block = grouped_knn.rows_of_block, lambda *_: 7 + 4 * rank
+    begin, end = spans[rank]
+    try:
+        memory = 1 << 30 if rank < 2 else None
+        return [knn(x[begin:end], 9, query=asked, group=group, max_memory=memory) for asked in (None, query)]
+    finally:
+        grouped_knn.rows_of_block = original
+
+
+def test_ranks_may_each_have_a_bound_of_memory(ranks):
+    x, query = points(83), points(25, seed=1)
+    spans = bounds(83, 3, "uneven")
+    for (begin, end), (graph, asked) in zip(spans, ranks(3, bounded, x, query, spans), strict=True):
+        for found, whole in ((graph, [each[begin:end] for each in knn(x, 9)]), (asked, knn(x, 9, query=query))):
+            assert torch.equal(found.values, whole[0])
+            assert torch.equal(found.indices, whole[1])
+
+
 def test_large_values_and_many_points(ranks):
     x = torch.randn(1500, 32, generator=torch.Generator().manual_seed(5)) * 1e4
     check(ranks, 2, "even", x, None, 20, "euclidean")

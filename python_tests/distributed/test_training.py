@@ -18,7 +18,7 @@ from deepclust_ext import methods
 from deepclust_ext.data.augment import Identity
 from deepclust_ext.data.images import ImageData
 from deepclust_ext.runs import Interrupted
-from deepclust_ext.training import Learner, Place, StepLoss, joined, loop
+from deepclust_ext.training import Learner, Place, StepLoss, joined, loop, sharing
 from deepclust_ext.training.step import train_step
 
 TREE = {"network": "tiny8", "width": 0.25}
@@ -59,8 +59,13 @@ def found_by(model):
 
 
 def fitted(group, rank, name, run=None, changes=None):
-    with joined(group):
-        return found_by(fit(name, run, **changes or {}))
+    # All clustering is shared, however little it is.
+    worth, sharing._WORTH = sharing._WORTH, 1
+    try:
+        with joined(group):
+            return found_by(fit(name, run, **changes or {}))
+    finally:
+        sharing._WORTH = worth
 
 
 def interrupted(group, rank, name, run, place):

@@ -14,7 +14,7 @@ from deepclust_ext.ops import _rows
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of 37 rows, whatever the memory."""
-    monkeypatch.setattr("deepclust_ext.ops.kmeans.rows_within", lambda points, *_: min(37, len(points)))
+    monkeypatch.setattr("deepclust_ext.ops._kmeans_of_ranks.rows_within", lambda points, *_: min(37, len(points)))
 
 
 def blobs(n=1500, d=7, dtype=torch.float32, seed=0):
@@ -57,7 +57,7 @@ def test_of_weights_strides_given_centroids_and_empty_clusters(small_blocks):
 
 def test_many_columns_are_searched_alike_in_blocks(monkeypatch):
     # So many rows and columns that the search of all rows projects them, and that of a block does not.
-    monkeypatch.setattr("deepclust_ext.ops.kmeans.rows_within", lambda points, *_: 1000)
+    monkeypatch.setattr("deepclust_ext.ops._kmeans_of_ranks.rows_within", lambda points, *_: 1000)
     check(blobs(5000, 200), 30, max_iter=4)
 
 

@@ -44,7 +44,7 @@ def test_neighbours_and_anchors_are_those_of_brute_force(k, n_anchors, tau):
 def test_ties_go_to_the_lowest_index(monkeypatch):
     bank = torch.eye(4).repeat(3, 1)
     # Entropies of copies of a row may differ by rounding.
-    monkeypatch.setattr("deepclust_ext.bank_entropy", lambda *_, **__: torch.ones(12))
+    monkeypatch.setattr("deepclust_ext.training.discovery.shared_entropy", lambda *_, **__: torch.ones(12))
     found = discover(bank, 1, 5, temperature=0.1)
     assert found.anchors.tolist() == [0, 1, 2, 3, 4]
     assert found.neighbors[:5, 0].tolist() == [4, 5, 6, 7, 0]
