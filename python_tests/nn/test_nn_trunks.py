@@ -63,6 +63,8 @@ def test_early_heads_are_counted_from_the_deepest_shared_block(name, n_early):
         ("small28", (3, 32, 32)),
         ("small28", (1, 8, 8)),
         ("small28", (2, 27, 29)),
+        ("small28-strided", (3, 20, 20)),
+        ("small28-strided", (1, 8, 8)),
         ("tiny8", (1, 6, 6)),
         ("tiny8", (3, 11, 13)),
         ("tiny8", (1, 1, 1)),
@@ -99,11 +101,17 @@ def test_stem_resolution(side, stem_side):
 
 @pytest.mark.parametrize(
     ("name", "sides"),
-    [("resnet18", [20, 20, 10, 5, 3]), ("small28", [14, 7, 3]), ("tiny8", [8, 4, 4, 2])],
+    [
+        ("resnet18", [20, 20, 10, 5, 3]),
+        ("small28", [14, 7, 3]),
+        ("small28-strided", [14, 7, 4]),
+        ("tiny8", [8, 4, 4, 2]),
+    ],
 )
 def test_resolution_after_every_block(name, sides):
-    trunk = build_network(name, image_shape=IMAGES[name], width=0.125)
-    hidden = [trunk.stem(random_images(IMAGES[name]))]
+    shape = IMAGES[name.removesuffix("-strided")]
+    trunk = build_network(name, image_shape=shape, width=0.125)
+    hidden = [trunk.stem(random_images(shape))]
     for block in trunk.shared:
         hidden.append(block(hidden[-1]))
     hidden.append(trunk.parallel[-1](hidden[-1]))
