@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -20,10 +21,10 @@ from deepclust_ext.ops._common import (
 )
 from deepclust_ext.ops.ordered_product import ordered_product
 
-__all__ = ["augmentation_loss", "bank_gram"]
+__all__ = ["GRAM_ROWS", "augmentation_loss", "bank_gram", "gram_of_blocks"]
 
 # Rows of the bank that are in float32 at once.
-_ROWS = 8192
+GRAM_ROWS = 8192
 
 
 def augmentation_loss(
@@ -117,9 +118,14 @@ def augmentation_loss(
 
 def bank_gram(bank: Tensor) -> Tensor:
     """M^T M (d, d) of a bank (N, d), float64, some thousand rows at a time; the same bits for any number of threads."""
+    return gram_of_blocks(bank, bank.split(GRAM_ROWS))
+
+
+def gram_of_blocks(bank: Tensor, blocks: Iterable[Tensor]) -> Tensor:
+    """The same of rows like the bank's, of which GRAM_ROWS come at a time."""
     total = bank.new_zeros(bank.shape[1], bank.shape[1], dtype=torch.float64)
-    for rows in bank.detach().split(_ROWS):
-        some = rows.to(accumulator_dtype(bank.dtype))
+    for rows in blocks:
+        some = rows.detach().to(accumulator_dtype(bank.dtype))
         total = total + ordered_product(some, some)
     return total
 
