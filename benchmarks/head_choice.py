@@ -21,8 +21,8 @@ PAGE = Path(__file__).with_name("results") / "head_choice.md"
 
 INTRODUCTION = """# Choosing a head without classes
 
-Written by `python benchmarks/head_choice.py RUNS ...` from `metrics.json` of runs of DHOG and IIC (alpha 0). The head is
-chosen by the agreement of its labels of two views: by their normalised mutual information NMI(z, z'), which is the
+Written by `python benchmarks/head_choice.py RUNS ...` from `metrics.json` of runs of DHOG and IIC (alpha 0). The head
+is chosen by the agreement of its labels of two views: by their normalised mutual information NMI(z, z'), which is the
 default, or by MI(z, z') in nats. Beside each: the NMI with the classes of the head that it chooses, the mean head's,
 and how far the choice is below the best head; "rank" is Spearman's correlation, over a run's heads, of the agreement
 with the NMI with the classes. Means over the runs of a line.

@@ -22,7 +22,7 @@ from deepclust_ext.data import load_data
 from deepclust_ext.evaluate import acc_hungarian, scores
 from deepclust_ext.methods import JULE, Method, load_config
 from deepclust_ext.methods.configs import config_names
-from deepclust_ext.methods.jule import JULELearner
+from deepclust_ext.methods.jule_learner import JULELearner
 from deepclust_ext.training import Place, loop
 from deepclust_ext.training.inference import all_features
 
@@ -200,7 +200,7 @@ def test_the_loss_is_the_weighted_triplet_loss(monkeypatch):
         asked.append((z.detach().clone(), labels.clone(), options))
         return original(z, labels, **options)
 
-    monkeypatch.setattr("deepclust_ext.methods.jule.jule_loss", watch)
+    monkeypatch.setattr("deepclust_ext.methods.jule_learner.jule_loss", watch)
     fit(gamma=1.5, margin=0.3, n_negatives=7, epochs=2)
     first = asked[0]
     torch.testing.assert_close(first[0].norm(dim=1), torch.ones(30))
@@ -236,14 +236,14 @@ def test_a_period_can_start_from_the_initial_weights(watched, reinitialise):
 
 def test_the_rules_reach_the_merges(monkeypatch):
     asked = []
-    for name in ("affinity_graph", "agglomerate"):
+    for name, where in (("affinity_graph", "training.sharing"), ("agglomerate", "methods.jule")):
         original = getattr(deepclust_ext, name)
 
         def watch(*arguments, original=original, name=name, **options):
             asked.append((name, arguments[1], {k: v for k, v in options.items() if k not in ("labels", "x")}))
             return original(*arguments, **options)
 
-        monkeypatch.setattr(f"deepclust_ext.methods.jule.{name}", watch)
+        monkeypatch.setattr(f"deepclust_ext.{where}.{name}", watch)
     fit(a=2.0, kc=3, lam=0.5, update="sum", n_neighbors=9)
     graphs = {(k, options["a"]) for name, k, options in asked if name == "affinity_graph"}
     assert graphs == {(9, 2.0)}
@@ -417,10 +417,10 @@ def assert_same(folder, reference):
     ("where", "name", "call"),
     [
         *(("deepclust_ext.methods.jule", "agglomerate", call) for call in (1, 2, 3, 4)),
-        *(("deepclust_ext.methods.jule", "cut", call) for call in (1, 2)),
-        ("deepclust_ext.methods.jule", "initial_clusters", 1),
-        ("deepclust_ext.methods.jule", "partition_figures", 2),
-        ("deepclust_ext.methods.jule", "jule_loss", 11),
+        *(("deepclust_ext.methods.jule_learner", "cut", call) for call in (1, 2)),
+        ("deepclust_ext.methods.jule_learner", "initial_clusters", 1),
+        ("deepclust_ext.methods.jule_learner", "partition_figures", 2),
+        ("deepclust_ext.methods.jule_learner", "jule_loss", 11),
         ("deepclust_ext.training.results", "label_heads", 1),
     ],
 )

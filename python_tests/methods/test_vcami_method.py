@@ -19,7 +19,7 @@ from deepclust_ext.data import load_data, make_augmentation
 from deepclust_ext.evaluate import nmi
 from deepclust_ext.methods import VCAMI, Method, load_config, vcami_terms
 from deepclust_ext.methods.configs import config_names
-from deepclust_ext.methods.vcami import VCAMILearner
+from deepclust_ext.methods.vcami_learner import VCAMILearner
 from deepclust_ext.training.place import Place
 from deepclust_ext.training.seeds import derive_generator, derive_seed
 
@@ -320,7 +320,7 @@ def test_a_process_that_is_killed_as_the_mixture_starts(tmp_path, reference):
     """A real SIGKILL, in the epoch in which k-means starts the mixture, once that is done."""
     script = (
         "from deepclust_ext.methods import VCAMI\n"
-        "from deepclust_ext.methods.vcami import VCAMILearner\n"
+        "from deepclust_ext.methods.vcami_learner import VCAMILearner\n"
         "begin = VCAMILearner.begin_epoch\n"
         "def dying(self, place):\n"
         "    found = begin(self, place)\n"
