@@ -17,6 +17,7 @@
 
 #include "../common/arithmetic.h"
 #include "../common/fixed_point.h"
+#include "../common/macros.h"
 #include "kmeans.h"
 #include "kmeans_assign_kernel.cuh"
 #include "scan.cuh"
@@ -35,16 +36,19 @@ template <typename T>
 struct ClusterSums {
   T* mean;                 // [batch, d]
   double* scale;           // [batch, d] of the integers
+  double* grain;           // [batch, d]: 1 / scale, exact as well
   double* part_sums;       // [batch, passes, d]
   T* part_least;           // [batch, passes, d]
   T* part_largest;         // [batch, passes, d]
-  double* part_squares;    // [batch, passes]: of |x - mean|^2
+  double* part_squares;    // [batch, squares]: of |x - mean|^2
   Integer* sums;           // [batch, clusters, d]
   Integer* count;          // [batch, clusters]: members
   Integer* total;          // [batch, clusters]: their weights in units, where there are weights
   Integer* events;         // [batch, clusters]: how many
   Integer* cursor;         // [batch, clusters]: where a cluster's next event goes
   int64_t* event_total;    // [batch]
+  int32_t* vacant;         // [batch]: whether a cluster has no members
+  unsigned* arrived;       // [batch]: blocks or warps that have done their part of a launch
   int64_t* event_point;    // [batch, 2 n]: a point that came, or ~point for one that left
   int32_t* event_cluster;  // [batch, 2 n]
   int32_t* fresh;          // [batch, n]: the labels of this iteration
@@ -54,16 +58,19 @@ struct ClusterSums {
   ClusterSums(Workspace& memory, const KMeansPlan& plan)
       : mean(memory.take<T>(plan.batch * plan.d)),
         scale(memory.take<double>(plan.batch * plan.d)),
+        grain(memory.take<double>(plan.batch * plan.d)),
         part_sums(memory.take<double>(plan.batch * plan.passes * plan.d)),
         part_least(memory.take<T>(plan.batch * plan.passes * plan.d)),
         part_largest(memory.take<T>(plan.batch * plan.passes * plan.d)),
-        part_squares(memory.take<double>(plan.batch * plan.passes)),
+        part_squares(memory.take<double>(plan.batch * plan.squares)),
         sums(memory.take<Integer>(plan.batch * plan.clusters * plan.d)),
         count(memory.take<Integer>(plan.batch * plan.clusters)),
         total(memory.take<Integer>(plan.weights == nullptr ? 0 : plan.batch * plan.clusters)),
         events(memory.take<Integer>(plan.batch * plan.clusters)),
         cursor(memory.take<Integer>(plan.batch * plan.clusters)),
         event_total(memory.take<int64_t>(plan.batch)),
+        vacant(memory.take<int32_t>(plan.batch)),
+        arrived(memory.take<unsigned>(plan.batch)),
         event_point(memory.take<int64_t>(plan.batch * 2 * plan.n)),
         event_cluster(memory.take<int32_t>(plan.batch * 2 * plan.n)),
         fresh(memory.take<int32_t>(plan.batch * plan.n)),
@@ -105,7 +112,7 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads)
   const E* const column = x + part / plan.passes * plan.n * plan.d + j;
   double sum = 0;
   T least = read(column[begin * plan.d]), largest = least;
-  DC_UNROLL_BY(8)
+  DC_UNROLL_BY(32)
   for (int64_t i = begin; i < end; ++i) {
     const T value = read(column[i * plan.d]);
     sum += static_cast<double>(value);
@@ -136,15 +143,17 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) finish_columns(const KMeansPlan plan, 
   const double above = static_cast<double>(largest) - static_cast<double>(mean);
   const double below = static_cast<double>(mean) - static_cast<double>(least);
   clusters.mean[thread] = mean;
-  clusters.scale[thread] = fixed_point_scale(above > below ? above : below, plan.n);
+  const double scale = fixed_point_scale(above > below ? above : below, plan.n);
+  clusters.scale[thread] = scale;
+  clusters.grain[thread] = 1.0 / scale;
 }
 
-// (item, pass) to a block, a row to a warp.
+// (item, part) to a block, a row to a warp.
 template <typename E>
 DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads)
     centred_squares(const KMeansPlan plan, const ClusterSums<accumulator_t<E>> clusters, const E* x) {
-  const int64_t item = blockIdx.x / plan.passes, begin = blockIdx.x % plan.passes * plan.pass_rows;
-  const int64_t beyond = begin + plan.pass_rows, end = beyond < plan.n ? beyond : plan.n;
+  const int64_t item = blockIdx.x / plan.squares, begin = blockIdx.x % plan.squares * plan.square_rows;
+  const int64_t beyond = begin + plan.square_rows, end = beyond < plan.n ? beyond : plan.n;
   double sum = 0;
   for (int64_t i = begin + threadIdx.x / kWarp; i < end; i += kWarps) {
     const E* const row = x + (item * plan.n + i) * plan.d;
@@ -160,63 +169,148 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads)
   if (threadIdx.x == 0) clusters.part_squares[blockIdx.x] = sum;
 }
 
-// Counts the events and brings the counts of members up to date.
-template <typename T>
-DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads)
-    count_moves(const KMeansPlan plan, const ClusterSums<T> clusters, const int64_t* labels) {
-  for (int64_t i = thread_index(); i < plan.batch * plan.n; i += thread_count()) {
-    const int64_t item = i / plan.n, from = labels[i], to = clusters.fresh[i];
-    if (clusters.done[item] != 0 || from == to) continue;
-    const Integer units = units_at(plan, i);
-    const auto count = [&](int64_t cluster, Integer members, Integer weight) {
-      const int64_t at = item * plan.clusters + cluster;
-      atomicAdd(&clusters.events[at], Integer{1});
-      if (units == 0) return;
-      atomicAdd(&clusters.count[at], members);
-      if (plan.weights != nullptr) atomicAdd(&clusters.total[at], weight);
-    };
-    count(to, Integer{1}, units);
-    if (from >= 0) count(from, ~Integer{0}, Integer{0} - units);
-  }
-}
+// How the points of a matrix are laid over blocks that count and place events.
+struct MoveCut {
+  static constexpr int kOwn = 8;  // points of a thread
+  static constexpr int64_t kPoints = kOwn * kThreads;
+  static constexpr int64_t kCounted = 1024;  // clusters that a block has room to count by itself
+  int64_t blocks;                            // of one matrix
 
-// One matrix to a block: where the events of every cluster begin. Leaves their counts at 0 for the next iteration.
+  DC_HOST_DEVICE explicit MoveCut(const KMeansPlan& plan) : blocks(ceil_div(plan.n, kPoints)) {}
+  DC_DEVICE static bool counts(const KMeansPlan& plan) { return plan.clusters <= kCounted; }
+};
+
+// Where the events of every cluster begin, and whether a cluster is empty: by one block, the last to have counted.
+// Leaves the counts of events at 0 for the next iteration.
 template <typename T>
-DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) lay_out_moves(const KMeansPlan plan, const ClusterSums<T> clusters) {
-  const int64_t item = blockIdx.x;
-  if (clusters.done[item] != 0) return;
+DC_DEVICE void lay_out_moves(const KMeansPlan& plan, const ClusterSums<T>& clusters, int64_t item) {
+  // From memory, not from this multiprocessor's cache.
+  const volatile Integer* const counted = clusters.events;
+  const volatile Integer* const members = clusters.count;
   Integer before = 0;
+  int vacant = 0;
   for (int64_t k0 = 0; k0 < plan.clusters; k0 += kThreads) {
     const int64_t at = item * plan.clusters + k0 + threadIdx.x;
     const bool inside = k0 + threadIdx.x < plan.clusters;
-    const Integer events = inside ? clusters.events[at] : 0;
+    const Integer events = inside ? counted[at] : 0;
     Integer total;
     const Integer through = block_scan(events, total);
     if (inside) {
+      if (members[at] == 0) vacant = 1;
       clusters.cursor[at] = before + through - events;
       clusters.events[at] = 0;
     }
     before += total;
     DC_SYNC();  // the scan's memory is free again
   }
-  if (threadIdx.x == 0) clusters.event_total[item] = signed_of(before);
+  vacant = __syncthreads_or(vacant) != 0 ? 1 : 0;
+  if (threadIdx.x != 0) return;
+  clusters.event_total[item] = signed_of(before);
+  clusters.vacant[item] = vacant;
 }
 
-// Puts the events into place, and the fresh labels into `labels`.
+// Counts the events and brings the counts of members up to date. (item, some points) to a block, which counts in
+// shared memory and adds what it has counted, so that ten clusters are not ten addresses for all points at once. Many
+// clusters are many addresses, and counted there.
 template <typename T>
-DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads, 4)
-    place_moves(const KMeansPlan plan, const ClusterSums<T> clusters, int64_t* labels) {
-  for (int64_t i = thread_index(); i < plan.batch * plan.n; i += thread_count()) {
-    const int64_t item = i / plan.n, from = labels[i], to = clusters.fresh[i];
-    if (clusters.done[item] != 0 || from == to) continue;
-    const auto place = [&](int64_t cluster, int64_t point) {
-      const Integer at = atomicAdd(&clusters.cursor[item * plan.clusters + cluster], Integer{1});
-      clusters.event_point[item * 2 * plan.n + signed_of(at)] = point;
-      clusters.event_cluster[item * 2 * plan.n + signed_of(at)] = static_cast<int32_t>(cluster);
+DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads)
+    count_moves(const KMeansPlan plan, const ClusterSums<T> clusters, const int64_t* labels) {
+  DC_SHARED(unsigned, events, MoveCut::kCounted);
+  DC_SHARED(unsigned, members, MoveCut::kCounted);  // that came less those that left
+  DC_SHARED(Integer, weights, MoveCut::kCounted);   // the same in units
+  DC_SHARED(int, last, 1);
+  const MoveCut cut(plan);
+  const int64_t item = blockIdx.x / cut.blocks, begin = blockIdx.x % cut.blocks * MoveCut::kPoints;
+  if (clusters.done[item] != 0) return;
+  const int own = MoveCut::counts(plan) ? static_cast<int>(plan.clusters) : 0, thread = static_cast<int>(threadIdx.x);
+  for (int k = thread; k < own; k += kThreads) {
+    events[k] = members[k] = 0;
+    weights[k] = 0;
+  }
+  DC_SYNC();
+  const auto add = [&](int64_t cluster, Integer moved, Integer came, Integer weight) {
+    const int64_t at = item * plan.clusters + cluster;
+    if (moved != 0) atomicAdd(&clusters.events[at], moved);
+    if (came != 0) atomicAdd(&clusters.count[at], came);
+    if (plan.weights != nullptr && weight != 0) atomicAdd(&clusters.total[at], weight);
+  };
+  DC_UNROLL
+  for (int i = 0; i < MoveCut::kOwn; ++i) {
+    const int64_t row = begin + i * kThreads + thread, at = item * plan.n + row;
+    if (row >= plan.n) continue;
+    const int64_t from = labels[at], to = clusters.fresh[at];
+    if (from == to) continue;
+    const Integer units = units_at(plan, at);
+    const auto count = [&](int64_t cluster, bool comes) {
+      const Integer came = units == 0 ? 0 : comes ? Integer{1} : ~Integer{0}, weight = comes ? units : 0 - units;
+      if (own == 0) return add(cluster, 1, came, weight);
+      atomicAdd(events + cluster, 1u);
+      if (units == 0) return;
+      atomicAdd(members + cluster, static_cast<unsigned>(came));
+      if (plan.weights != nullptr) atomicAdd(weights + cluster, weight);
     };
-    place(to, i % plan.n);
-    if (from >= 0) place(from, ~(i % plan.n));
-    labels[i] = to;
+    count(to, true);
+    if (from >= 0) count(from, false);
+  }
+  __threadfence();  // the counts are there before this block says so
+  DC_SYNC();
+  if (thread < kWarp) {
+    for (int k = thread; k < own; k += kWarp)
+      add(k, events[k], static_cast<Integer>(static_cast<int64_t>(static_cast<int>(members[k]))), weights[k]);
+    __threadfence();
+    DC_SYNCWARP(kFullMask);
+    if (thread == 0) last[0] = atomicAdd(&clusters.arrived[item], 1u) + 1 == static_cast<unsigned>(cut.blocks);
+  }
+  DC_SYNC();
+  if (last[0] != 1) return;
+  __threadfence();
+  if (thread == 0) clusters.arrived[item] = 0;
+  lay_out_moves(plan, clusters, item);
+}
+
+// Puts the events into place, and the fresh labels into `labels`. A block asks once for the places of all its events of
+// a cluster.
+template <typename T>
+DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads)
+    place_moves(const KMeansPlan plan, const ClusterSums<T> clusters, int64_t* labels) {
+  DC_SHARED(unsigned, events, MoveCut::kCounted);
+  DC_SHARED(Integer, first, MoveCut::kCounted);
+  const MoveCut cut(plan);
+  const int64_t item = blockIdx.x / cut.blocks, begin = blockIdx.x % cut.blocks * MoveCut::kPoints;
+  if (clusters.done[item] != 0) return;
+  const int own = MoveCut::counts(plan) ? static_cast<int>(plan.clusters) : 0, thread = static_cast<int>(threadIdx.x);
+  Integer* const cursor = clusters.cursor + item * plan.clusters;
+  for (int k = thread; k < own; k += kThreads) events[k] = 0;
+  DC_SYNC();
+  int from[MoveCut::kOwn], to[MoveCut::kOwn];
+  unsigned came[MoveCut::kOwn] = {}, left[MoveCut::kOwn] = {};  // places among the block's events of the cluster
+  DC_UNROLL
+  for (int i = 0; i < MoveCut::kOwn; ++i) {
+    const int64_t row = begin + i * kThreads + thread, at = item * plan.n + row;
+    from[i] = to[i] = -1;
+    if (row >= plan.n) continue;
+    from[i] = static_cast<int>(labels[at]);
+    to[i] = clusters.fresh[at];
+    if (from[i] == to[i] || own == 0) continue;
+    came[i] = atomicAdd(events + to[i], 1u);
+    if (from[i] >= 0) left[i] = atomicAdd(events + from[i], 1u);
+  }
+  DC_SYNC();
+  for (int k = thread; k < own; k += kThreads)
+    if (events[k] > 0) first[k] = atomicAdd(&cursor[k], static_cast<Integer>(events[k]));
+  DC_SYNC();
+  DC_UNROLL
+  for (int i = 0; i < MoveCut::kOwn; ++i) {
+    if (from[i] == to[i]) continue;
+    const int64_t row = begin + i * kThreads + thread;
+    const auto place = [&](int cluster, unsigned among, int64_t point) {
+      const Integer at = own > 0 ? first[cluster] + among : atomicAdd(&cursor[cluster], Integer{1});
+      clusters.event_point[item * 2 * plan.n + signed_of(at)] = point;
+      clusters.event_cluster[item * 2 * plan.n + signed_of(at)] = cluster;
+    };
+    place(to[i], came[i], row);
+    if (from[i] >= 0) place(from[i], left[i], ~row);
+    labels[item * plan.n + row] = to[i];
   }
 }
 
@@ -233,6 +327,7 @@ DC_DEVICE int64_t fixed_point(T value, T mean, double weight, double scale) {
 // How events and columns are laid over the threads of blocks: `across` neighbouring columns, 256 / across runs.
 struct SumCut {
   static constexpr int64_t kRun = 64;
+  static constexpr int kAhead = 8;           // entries that are read at once
   int64_t across = 1, slices, runs, blocks;  // of one matrix
 
   explicit SumCut(const KMeansPlan& plan) {
@@ -260,16 +355,29 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads)
   const int32_t* const labels = clusters.event_cluster + item * 2 * plan.n;
   Integer* const column = clusters.sums + item * plan.clusters * plan.d + j;
   int64_t cluster = labels[begin], sum = 0;
-  for (int64_t e = begin; e < end; ++e) {
-    if (labels[e] != cluster) {
-      atomicAdd(&column[cluster * plan.d], static_cast<Integer>(sum));
-      cluster = labels[e];
-      sum = 0;
+  for (int64_t e0 = begin; e0 < end; e0 += SumCut::kAhead) {
+    int64_t point[SumCut::kAhead];
+    accumulator_t<E> entry[SumCut::kAhead];
+    // All on their way before the first is needed; beyond the end the last once more.
+    DC_UNROLL
+    for (int i = 0; i < SumCut::kAhead; ++i) point[i] = points[e0 + i < end ? e0 + i : end - 1];
+    DC_UNROLL
+    for (int i = 0; i < SumCut::kAhead; ++i) {
+      const int64_t row = point[i] < 0 ? ~point[i] : point[i];
+      entry[i] = read(x[(item * plan.n + row) * plan.d + j]);
     }
-    const int64_t point = points[e], row = point < 0 ? ~point : point;
-    const double weight = weight_at(plan, item * plan.n + row);
-    const int64_t value = fixed_point(read(x[(item * plan.n + row) * plan.d + j]), mean, weight, scale);
-    sum += point < 0 ? -value : value;
+    DC_UNROLL
+    for (int i = 0; i < SumCut::kAhead; ++i) {
+      if (e0 + i >= end) continue;
+      if (labels[e0 + i] != cluster) {
+        atomicAdd(&column[cluster * plan.d], static_cast<Integer>(sum));
+        cluster = labels[e0 + i];
+        sum = 0;
+      }
+      const int64_t row = point[i] < 0 ? ~point[i] : point[i];
+      const int64_t value = fixed_point(entry[i], mean, weight_at(plan, item * plan.n + row), scale);
+      sum += point[i] < 0 ? -value : value;
+    }
   }
   atomicAdd(&column[cluster * plan.d], static_cast<Integer>(sum));
 }

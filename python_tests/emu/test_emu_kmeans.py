@@ -190,6 +190,33 @@ def test_more_clusters_than_a_scan_is_wide():
     assert np.array_equal(labels[0], np.abs(x[0] - moved).argmin(-1))
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("clusters", [3, 1030])
+def test_points_in_several_blocks_are_counted_and_placed_once(clusters, weighted):
+    """Two matrices of three blocks each; more clusters than a block counts by itself; integers, so sums are exact."""
+    generator = np.random.default_rng(clusters)
+    x = generator.integers(-900, 900, (2, 4500, 1)).astype(np.float64)
+    start = np.stack([generator.permutation(np.unique(each))[:clusters, None] for each in x])
+    clusters = start.shape[1]
+    weights = generator.integers(0, 5, x.shape[:2]) / 4 if weighted else None
+    iterations = 3 if clusters == 3 else 1
+    (centroids, _, _, _, history, _), *_ = emu.kmeans(
+        x, start, clusters, 0, iterations, 0.0, KEEP, False, weights=weights
+    )
+    each = np.ones(x.shape[:2]) if weights is None else weights
+    for item in range(2):
+        want, before = start[item].copy(), np.full(4500, -1)
+        for iteration in range(iterations):
+            labels = squared(x[item], want).argmin(-1)
+            assert history[item, iteration, 1] == (labels != before).mean()
+            sums = np.bincount(labels, each[item] * x[item, :, 0], clusters)
+            totals = np.bincount(labels, each[item], clusters)
+            assert history[item, iteration, 2] == pytest.approx(clusters * np.square(totals / totals.sum()).sum())
+            want[totals > 0, 0] = (sums / np.where(totals > 0, totals, 1))[totals > 0]
+            before = labels
+        np.testing.assert_allclose(centroids[item], want, rtol=1e-13, atol=1e-10)  # of integers of 2^-51
+
+
 def test_the_sphere():
     x = points(1, 40, 6) - 3
     x /= np.linalg.norm(x, axis=-1, keepdims=True)
