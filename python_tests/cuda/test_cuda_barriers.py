@@ -67,6 +67,7 @@ SEARCH_CASES = [
     ("bank_nll_entropy", (BANK[9:12], BANK, *BANK_ARGUMENTS, True, False, True)),
     ("affinity_weights", (points(G, 300, 20).square(), 1.0)),
     ("initial_clusters", (NEAR,)),
+    ("knn", (points(G, 5000, 1), points(G, 2, 1), 3, "euclidean")),  # lists of ten chunks
     # Seeds in blocks of weights beyond the first; a first centroid that stays while others move, and one is empty.
     ("kmeans_plusplus", (points(G, 2100, 2, clusters=9, spread=0.01), 8, 1)),
     ("kmeans", (ALONE, torch.cat([ALONE[:1], FEW[:2], FEW[:1] + 5000]), 4, 0, 3, 0.0, 0, False)),

@@ -311,3 +311,19 @@ def test_kmeans_by_the_filter_is_the_same_and_leaves_settled_matrices_alone():
     plain, *_ = emu.kmeans(x, start, 66, 0, 4, 0.0, KEEP, False)
     found, *_ = emu.kmeans(x, start, 66, 0, 4, 0.0, KEEP, False, filtered=True)
     assert all(np.array_equal(a, b) for a, b in zip(found, plain, strict=True))
+
+
+@pytest.mark.parametrize("other", ["bare", "opposite"])
+def test_the_filter_leaves_room_for_what_tensor_cores_cut_off(other):
+    """Products of all columns but the first are lost: of two centroids the farther one seems the nearer."""
+    first, small = np.eye(1, 256, dtype=np.float32)[0], np.full(256, 180 / 128 * 2.0**-12, np.float32)
+    small[0] = 0
+    row = first + small
+    aside = first.copy()
+    aside[1] = 2.0**-7
+    near, far = (row, first) if other == "bare" else (aside, first - small)
+    x = np.stack([row, -row])[np.arange(128) % 2][None]  # their mean is 0
+    centroids = np.eye(66, 256, 3, dtype=np.float32)[None] * 8
+    centroids[0, 3], centroids[0, 40], centroids[0, 4], centroids[0, 41] = far, near, -far, -near
+    assert filtered(x, centroids) == 0
+    assert emu.kmeans_assign(x, centroids, 128)[0][0].tolist() == [40, 41] * 64
