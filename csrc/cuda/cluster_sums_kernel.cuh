@@ -1,18 +1,20 @@
 // Sums of the members of every cluster as 64-bit integers, the CPU's (common/fixed_point.h): exact in any order, so
 // integer atomics may add them, and only the points that moved are touched.
 //
-// A point that moves is two events, one for either cluster. They are sorted by cluster: counted, the counts scanned
-// (one block a matrix), and put into place; their order within a cluster is left to chance, for it does not show. Then
-// every run of 64 events is added up in a register a column, and goes to memory once a cluster: an atomic for every 64
-// events and column where clusters are large. Lanes read neighbouring columns of a row.
+// A point that moves is two events, one for either cluster. They are sorted by cluster (cluster_moves_kernel.cuh); their
+// order within a cluster is left to chance, for it does not show. Then every run of 64 events is added up in a register
+// a column, eight entries on their way at a time, and goes to memory once a cluster: an atomic for every 64 events and
+// column where clusters are large. Lanes read neighbouring columns of a row.
 //
 // Means and ranges of the columns, on which the integers rest, are summed in double in the CPU's own order: the same
 // labels give the same sums and centroids on either.
 //
-// Traffic of an iteration: 12 bytes a label and point, and for a point that moved 24 bytes of events and two reads of
-// its row. At 60,000 x 256 the first iteration reads 61 MB, 18 us at an H100's 3.35 TB/s (an estimate), and bandwidth
-// bounds it; the later ones are bound by the launches. Counting is an atomic for every point that moved, ten clusters
-// on ten addresses: about 4 us for 60,000 points by estimate.
+// Estimates for an H100 (132 multiprocessors at 1.755 GHz, four instructions a cycle each, 3.35 TB/s) from nvcc's
+// instructions at sm_90, 1,000,000 x 256, ten clusters, half of the points moving: a million events x 256 columns at 64
+// instructions an event and warp, .55 ms; 1 GB of rows, .3 ms. One entry at a time it was bound by latency: 64 x 1.2 us a
+// run, 15 waves of runs, 1.1 ms.
+// Before the first iteration: the columns' sums, in the CPU's order, keep fourteen reads of a thread on their way on 64
+// multiprocessors, .9 ms (eight: 1.6); squares in 528 blocks are bound by memory, .3 ms (in 64 blocks: 3).
 #pragma once
 
 #include "../common/arithmetic.h"
@@ -167,151 +169,6 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads)
   }
   sum = block_sum(sum);
   if (threadIdx.x == 0) clusters.part_squares[blockIdx.x] = sum;
-}
-
-// How the points of a matrix are laid over blocks that count and place events.
-struct MoveCut {
-  static constexpr int kOwn = 8;  // points of a thread
-  static constexpr int64_t kPoints = kOwn * kThreads;
-  static constexpr int64_t kCounted = 1024;  // clusters that a block has room to count by itself
-  int64_t blocks;                            // of one matrix
-
-  DC_HOST_DEVICE explicit MoveCut(const KMeansPlan& plan) : blocks(ceil_div(plan.n, kPoints)) {}
-  DC_DEVICE static bool counts(const KMeansPlan& plan) { return plan.clusters <= kCounted; }
-};
-
-// Where the events of every cluster begin, and whether a cluster is empty: by one block, the last to have counted.
-// Leaves the counts of events at 0 for the next iteration.
-template <typename T>
-DC_DEVICE void lay_out_moves(const KMeansPlan& plan, const ClusterSums<T>& clusters, int64_t item) {
-  // From memory, not from this multiprocessor's cache.
-  const volatile Integer* const counted = clusters.events;
-  const volatile Integer* const members = clusters.count;
-  Integer before = 0;
-  int vacant = 0;
-  for (int64_t k0 = 0; k0 < plan.clusters; k0 += kThreads) {
-    const int64_t at = item * plan.clusters + k0 + threadIdx.x;
-    const bool inside = k0 + threadIdx.x < plan.clusters;
-    const Integer events = inside ? counted[at] : 0;
-    Integer total;
-    const Integer through = block_scan(events, total);
-    if (inside) {
-      if (members[at] == 0) vacant = 1;
-      clusters.cursor[at] = before + through - events;
-      clusters.events[at] = 0;
-    }
-    before += total;
-    DC_SYNC();  // the scan's memory is free again
-  }
-  vacant = __syncthreads_or(vacant) != 0 ? 1 : 0;
-  if (threadIdx.x != 0) return;
-  clusters.event_total[item] = signed_of(before);
-  clusters.vacant[item] = vacant;
-}
-
-// Counts the events and brings the counts of members up to date. (item, some points) to a block, which counts in
-// shared memory and adds what it has counted, so that ten clusters are not ten addresses for all points at once. Many
-// clusters are many addresses, and counted there.
-template <typename T>
-DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads)
-    count_moves(const KMeansPlan plan, const ClusterSums<T> clusters, const int64_t* labels) {
-  DC_SHARED(unsigned, events, MoveCut::kCounted);
-  DC_SHARED(unsigned, members, MoveCut::kCounted);  // that came less those that left
-  DC_SHARED(Integer, weights, MoveCut::kCounted);   // the same in units
-  DC_SHARED(int, last, 1);
-  const MoveCut cut(plan);
-  const int64_t item = blockIdx.x / cut.blocks, begin = blockIdx.x % cut.blocks * MoveCut::kPoints;
-  if (clusters.done[item] != 0) return;
-  const int own = MoveCut::counts(plan) ? static_cast<int>(plan.clusters) : 0, thread = static_cast<int>(threadIdx.x);
-  for (int k = thread; k < own; k += kThreads) {
-    events[k] = members[k] = 0;
-    weights[k] = 0;
-  }
-  DC_SYNC();
-  const auto add = [&](int64_t cluster, Integer moved, Integer came, Integer weight) {
-    const int64_t at = item * plan.clusters + cluster;
-    if (moved != 0) atomicAdd(&clusters.events[at], moved);
-    if (came != 0) atomicAdd(&clusters.count[at], came);
-    if (plan.weights != nullptr && weight != 0) atomicAdd(&clusters.total[at], weight);
-  };
-  DC_UNROLL
-  for (int i = 0; i < MoveCut::kOwn; ++i) {
-    const int64_t row = begin + i * kThreads + thread, at = item * plan.n + row;
-    if (row >= plan.n) continue;
-    const int64_t from = labels[at], to = clusters.fresh[at];
-    if (from == to) continue;
-    const Integer units = units_at(plan, at);
-    const auto count = [&](int64_t cluster, bool comes) {
-      const Integer came = units == 0 ? 0 : comes ? Integer{1} : ~Integer{0}, weight = comes ? units : 0 - units;
-      if (own == 0) return add(cluster, 1, came, weight);
-      atomicAdd(events + cluster, 1u);
-      if (units == 0) return;
-      atomicAdd(members + cluster, static_cast<unsigned>(came));
-      if (plan.weights != nullptr) atomicAdd(weights + cluster, weight);
-    };
-    count(to, true);
-    if (from >= 0) count(from, false);
-  }
-  __threadfence();  // the counts are there before this block says so
-  DC_SYNC();
-  if (thread < kWarp) {
-    for (int k = thread; k < own; k += kWarp)
-      add(k, events[k], static_cast<Integer>(static_cast<int64_t>(static_cast<int>(members[k]))), weights[k]);
-    __threadfence();
-    DC_SYNCWARP(kFullMask);
-    if (thread == 0) last[0] = atomicAdd(&clusters.arrived[item], 1u) + 1 == static_cast<unsigned>(cut.blocks);
-  }
-  DC_SYNC();
-  if (last[0] != 1) return;
-  __threadfence();
-  if (thread == 0) clusters.arrived[item] = 0;
-  lay_out_moves(plan, clusters, item);
-}
-
-// Puts the events into place, and the fresh labels into `labels`. A block asks once for the places of all its events of
-// a cluster.
-template <typename T>
-DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads)
-    place_moves(const KMeansPlan plan, const ClusterSums<T> clusters, int64_t* labels) {
-  DC_SHARED(unsigned, events, MoveCut::kCounted);
-  DC_SHARED(Integer, first, MoveCut::kCounted);
-  const MoveCut cut(plan);
-  const int64_t item = blockIdx.x / cut.blocks, begin = blockIdx.x % cut.blocks * MoveCut::kPoints;
-  if (clusters.done[item] != 0) return;
-  const int own = MoveCut::counts(plan) ? static_cast<int>(plan.clusters) : 0, thread = static_cast<int>(threadIdx.x);
-  Integer* const cursor = clusters.cursor + item * plan.clusters;
-  for (int k = thread; k < own; k += kThreads) events[k] = 0;
-  DC_SYNC();
-  int from[MoveCut::kOwn], to[MoveCut::kOwn];
-  unsigned came[MoveCut::kOwn] = {}, left[MoveCut::kOwn] = {};  // places among the block's events of the cluster
-  DC_UNROLL
-  for (int i = 0; i < MoveCut::kOwn; ++i) {
-    const int64_t row = begin + i * kThreads + thread, at = item * plan.n + row;
-    from[i] = to[i] = -1;
-    if (row >= plan.n) continue;
-    from[i] = static_cast<int>(labels[at]);
-    to[i] = clusters.fresh[at];
-    if (from[i] == to[i] || own == 0) continue;
-    came[i] = atomicAdd(events + to[i], 1u);
-    if (from[i] >= 0) left[i] = atomicAdd(events + from[i], 1u);
-  }
-  DC_SYNC();
-  for (int k = thread; k < own; k += kThreads)
-    if (events[k] > 0) first[k] = atomicAdd(&cursor[k], static_cast<Integer>(events[k]));
-  DC_SYNC();
-  DC_UNROLL
-  for (int i = 0; i < MoveCut::kOwn; ++i) {
-    if (from[i] == to[i]) continue;
-    const int64_t row = begin + i * kThreads + thread;
-    const auto place = [&](int cluster, unsigned among, int64_t point) {
-      const Integer at = own > 0 ? first[cluster] + among : atomicAdd(&cursor[cluster], Integer{1});
-      clusters.event_point[item * 2 * plan.n + signed_of(at)] = point;
-      clusters.event_cluster[item * 2 * plan.n + signed_of(at)] = cluster;
-    };
-    place(to[i], came[i], row);
-    if (from[i] >= 0) place(from[i], left[i], ~row);
-    labels[item * plan.n + row] = to[i];
-  }
 }
 
 // An entry times its weight as an integer of its column. The scale is a power of two: only the weight rounds.

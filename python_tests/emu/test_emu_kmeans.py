@@ -138,8 +138,7 @@ def test_sums_of_integers_are_exact_and_a_settled_matrix_waits_for_the_others():
     assert np.array_equal(centroids[0], [[3.25], [30.5]])
     assert np.array_equal(labels, [[0, 0, 0, 0, 1, 1], [0] * 6])
     assert inertia.tolist() == [63.25, 0]
-    assert n_iter[1] == 1
-    assert n_iter[0] > 2
+    assert n_iter.tolist() == [4, 1]
     assert history[1].tolist() == [[0, 1, 2], *[[0, 0, 2]] * 6]
     assert empties.tolist() == [[0] * 7, [1] * 7]
 
