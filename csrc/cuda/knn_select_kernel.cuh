@@ -167,7 +167,7 @@ DC_DEVICE void select_ranked(const At& at, int64_t count, unsigned wanted, const
 
 // A row's k best, unsorted; of each of its parts, where there are several. (row, part) to a block.
 template <typename T>
-DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) select_neighbours(const KnnStrip<T> strip) {
+DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads, 4) select_neighbours(const KnnStrip<T> strip) {
   using Key = key_t<T>;
   const KnnPlan& plan = strip.input.plan;
   const int64_t local = blockIdx.x / plan.parts, begin = blockIdx.x % plan.parts * plan.part_size;
@@ -182,7 +182,7 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) select_neighbours(const KnnStrip<T> st
 
 // The k best of what the parts have chosen, a row to a block.
 template <typename T>
-DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) select_of_parts(const KnnStrip<T> strip) {
+DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads, 4) select_of_parts(const KnnStrip<T> strip) {
   using Key = key_t<T>;
   const KnnPlan& plan = strip.input.plan;
   const int64_t local = blockIdx.x, count = plan.parts * plan.k;
