@@ -110,6 +110,11 @@ def _searches() -> Iterator[tuple[str, Call]]:
             f"knn, k = 5, 9 queries of 4200, {metric}, float32",
             lambda device, metric=metric: _knn(device, 5, 9, metric, torch.float32, 16, 4200),
         )
+    for dtype in (torch.float32, torch.float64):  # several blocks to a row of a selection, without the filter
+        yield (
+            f"knn, k = 70, 3 queries of 4200, 3 columns, {str(dtype).removeprefix('torch.')}",
+            lambda device, dtype=dtype: _knn(device, 70, 3, "euclidean", dtype, 3, 4200),
+        )
 
 
 def _knn(

@@ -1,22 +1,25 @@
 // Sums of the members of every cluster as 64-bit integers, the CPU's (common/fixed_point.h): exact in any order, so
 // integer atomics may add them, and only the points that moved are touched.
 //
-// A point that moves is two events, one for either cluster. They are sorted by cluster: counted, the counts scanned
-// (one block a matrix), and put into place; their order within a cluster is left to chance, for it does not show. Then
-// every run of 64 events is added up in a register a column, and goes to memory once a cluster: an atomic for every 64
-// events and column where clusters are large. Lanes read neighbouring columns of a row.
+// A point that moves is two events, one for either cluster. They are sorted by cluster (cluster_moves_kernel.cuh); their
+// order within a cluster is left to chance, for it does not show. Then every run of 64 events is added up in a register
+// a column, eight entries on their way at a time, and goes to memory once a cluster: an atomic for every 64 events and
+// column where clusters are large. Lanes read neighbouring columns of a row.
 //
 // Means and ranges of the columns, on which the integers rest, are summed in double in the CPU's own order: the same
 // labels give the same sums and centroids on either.
 //
-// Traffic of an iteration: 12 bytes a label and point, and for a point that moved 24 bytes of events and two reads of
-// its row. At 60,000 x 256 the first iteration reads 61 MB, 18 us at an H100's 3.35 TB/s (an estimate), and bandwidth
-// bounds it; the later ones are bound by the launches. Counting is an atomic for every point that moved, ten clusters
-// on ten addresses: about 4 us for 60,000 points by estimate.
+// Estimates for an H100 (132 multiprocessors at 1.755 GHz, four instructions a cycle each, 3.35 TB/s) from nvcc's
+// instructions at sm_90, 1,000,000 x 256, ten clusters, half of the points moving: a million events x 256 columns at 64
+// instructions an event and warp, .55 ms; 1 GB of rows, .3 ms. One entry at a time it was bound by latency: 64 x 1.2 us a
+// run, 15 waves of runs, 1.1 ms.
+// Before the first iteration: the columns' sums, in the CPU's order, keep fourteen reads of a thread on their way on 64
+// multiprocessors, .9 ms (eight: 1.6); squares in 528 blocks are bound by memory, .3 ms (in 64 blocks: 3).
 #pragma once
 
 #include "../common/arithmetic.h"
 #include "../common/fixed_point.h"
+#include "../common/macros.h"
 #include "kmeans.h"
 #include "kmeans_assign_kernel.cuh"
 #include "scan.cuh"
@@ -35,16 +38,19 @@ template <typename T>
 struct ClusterSums {
   T* mean;                 // [batch, d]
   double* scale;           // [batch, d] of the integers
+  double* grain;           // [batch, d]: 1 / scale, exact as well
   double* part_sums;       // [batch, passes, d]
   T* part_least;           // [batch, passes, d]
   T* part_largest;         // [batch, passes, d]
-  double* part_squares;    // [batch, passes]: of |x - mean|^2
+  double* part_squares;    // [batch, squares]: of |x - mean|^2
   Integer* sums;           // [batch, clusters, d]
   Integer* count;          // [batch, clusters]: members
   Integer* total;          // [batch, clusters]: their weights in units, where there are weights
   Integer* events;         // [batch, clusters]: how many
   Integer* cursor;         // [batch, clusters]: where a cluster's next event goes
   int64_t* event_total;    // [batch]
+  int32_t* vacant;         // [batch]: whether a cluster has no members
+  unsigned* arrived;       // [batch]: blocks or warps that have done their part of a launch
   int64_t* event_point;    // [batch, 2 n]: a point that came, or ~point for one that left
   int32_t* event_cluster;  // [batch, 2 n]
   int32_t* fresh;          // [batch, n]: the labels of this iteration
@@ -54,16 +60,19 @@ struct ClusterSums {
   ClusterSums(Workspace& memory, const KMeansPlan& plan)
       : mean(memory.take<T>(plan.batch * plan.d)),
         scale(memory.take<double>(plan.batch * plan.d)),
+        grain(memory.take<double>(plan.batch * plan.d)),
         part_sums(memory.take<double>(plan.batch * plan.passes * plan.d)),
         part_least(memory.take<T>(plan.batch * plan.passes * plan.d)),
         part_largest(memory.take<T>(plan.batch * plan.passes * plan.d)),
-        part_squares(memory.take<double>(plan.batch * plan.passes)),
+        part_squares(memory.take<double>(plan.batch * plan.squares)),
         sums(memory.take<Integer>(plan.batch * plan.clusters * plan.d)),
         count(memory.take<Integer>(plan.batch * plan.clusters)),
         total(memory.take<Integer>(plan.weights == nullptr ? 0 : plan.batch * plan.clusters)),
         events(memory.take<Integer>(plan.batch * plan.clusters)),
         cursor(memory.take<Integer>(plan.batch * plan.clusters)),
         event_total(memory.take<int64_t>(plan.batch)),
+        vacant(memory.take<int32_t>(plan.batch)),
+        arrived(memory.take<unsigned>(plan.batch)),
         event_point(memory.take<int64_t>(plan.batch * 2 * plan.n)),
         event_cluster(memory.take<int32_t>(plan.batch * 2 * plan.n)),
         fresh(memory.take<int32_t>(plan.batch * plan.n)),
@@ -105,7 +114,7 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads)
   const E* const column = x + part / plan.passes * plan.n * plan.d + j;
   double sum = 0;
   T least = read(column[begin * plan.d]), largest = least;
-  DC_UNROLL_BY(8)
+  DC_UNROLL_BY(32)
   for (int64_t i = begin; i < end; ++i) {
     const T value = read(column[i * plan.d]);
     sum += static_cast<double>(value);
@@ -136,15 +145,17 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) finish_columns(const KMeansPlan plan, 
   const double above = static_cast<double>(largest) - static_cast<double>(mean);
   const double below = static_cast<double>(mean) - static_cast<double>(least);
   clusters.mean[thread] = mean;
-  clusters.scale[thread] = fixed_point_scale(above > below ? above : below, plan.n);
+  const double scale = fixed_point_scale(above > below ? above : below, plan.n);
+  clusters.scale[thread] = scale;
+  clusters.grain[thread] = 1.0 / scale;
 }
 
-// (item, pass) to a block, a row to a warp.
+// (item, part) to a block, a row to a warp.
 template <typename E>
 DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads)
     centred_squares(const KMeansPlan plan, const ClusterSums<accumulator_t<E>> clusters, const E* x) {
-  const int64_t item = blockIdx.x / plan.passes, begin = blockIdx.x % plan.passes * plan.pass_rows;
-  const int64_t beyond = begin + plan.pass_rows, end = beyond < plan.n ? beyond : plan.n;
+  const int64_t item = blockIdx.x / plan.squares, begin = blockIdx.x % plan.squares * plan.square_rows;
+  const int64_t beyond = begin + plan.square_rows, end = beyond < plan.n ? beyond : plan.n;
   double sum = 0;
   for (int64_t i = begin + threadIdx.x / kWarp; i < end; i += kWarps) {
     const E* const row = x + (item * plan.n + i) * plan.d;
@@ -160,66 +171,6 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads)
   if (threadIdx.x == 0) clusters.part_squares[blockIdx.x] = sum;
 }
 
-// Counts the events and brings the counts of members up to date.
-template <typename T>
-DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads)
-    count_moves(const KMeansPlan plan, const ClusterSums<T> clusters, const int64_t* labels) {
-  for (int64_t i = thread_index(); i < plan.batch * plan.n; i += thread_count()) {
-    const int64_t item = i / plan.n, from = labels[i], to = clusters.fresh[i];
-    if (clusters.done[item] != 0 || from == to) continue;
-    const Integer units = units_at(plan, i);
-    const auto count = [&](int64_t cluster, Integer members, Integer weight) {
-      const int64_t at = item * plan.clusters + cluster;
-      atomicAdd(&clusters.events[at], Integer{1});
-      if (units == 0) return;
-      atomicAdd(&clusters.count[at], members);
-      if (plan.weights != nullptr) atomicAdd(&clusters.total[at], weight);
-    };
-    count(to, Integer{1}, units);
-    if (from >= 0) count(from, ~Integer{0}, Integer{0} - units);
-  }
-}
-
-// One matrix to a block: where the events of every cluster begin. Leaves their counts at 0 for the next iteration.
-template <typename T>
-DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) lay_out_moves(const KMeansPlan plan, const ClusterSums<T> clusters) {
-  const int64_t item = blockIdx.x;
-  if (clusters.done[item] != 0) return;
-  Integer before = 0;
-  for (int64_t k0 = 0; k0 < plan.clusters; k0 += kThreads) {
-    const int64_t at = item * plan.clusters + k0 + threadIdx.x;
-    const bool inside = k0 + threadIdx.x < plan.clusters;
-    const Integer events = inside ? clusters.events[at] : 0;
-    Integer total;
-    const Integer through = block_scan(events, total);
-    if (inside) {
-      clusters.cursor[at] = before + through - events;
-      clusters.events[at] = 0;
-    }
-    before += total;
-    DC_SYNC();  // the scan's memory is free again
-  }
-  if (threadIdx.x == 0) clusters.event_total[item] = signed_of(before);
-}
-
-// Puts the events into place, and the fresh labels into `labels`.
-template <typename T>
-DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads, 4)
-    place_moves(const KMeansPlan plan, const ClusterSums<T> clusters, int64_t* labels) {
-  for (int64_t i = thread_index(); i < plan.batch * plan.n; i += thread_count()) {
-    const int64_t item = i / plan.n, from = labels[i], to = clusters.fresh[i];
-    if (clusters.done[item] != 0 || from == to) continue;
-    const auto place = [&](int64_t cluster, int64_t point) {
-      const Integer at = atomicAdd(&clusters.cursor[item * plan.clusters + cluster], Integer{1});
-      clusters.event_point[item * 2 * plan.n + signed_of(at)] = point;
-      clusters.event_cluster[item * 2 * plan.n + signed_of(at)] = static_cast<int32_t>(cluster);
-    };
-    place(to, i % plan.n);
-    if (from >= 0) place(from, ~(i % plan.n));
-    labels[i] = to;
-  }
-}
-
 // An entry times its weight as an integer of its column. The scale is a power of two: only the weight rounds.
 template <typename T>
 DC_DEVICE int64_t fixed_point(T value, T mean, double weight, double scale) {
@@ -233,6 +184,7 @@ DC_DEVICE int64_t fixed_point(T value, T mean, double weight, double scale) {
 // How events and columns are laid over the threads of blocks: `across` neighbouring columns, 256 / across runs.
 struct SumCut {
   static constexpr int64_t kRun = 64;
+  static constexpr int kAhead = 8;           // entries that are read at once
   int64_t across = 1, slices, runs, blocks;  // of one matrix
 
   explicit SumCut(const KMeansPlan& plan) {
@@ -260,16 +212,29 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads)
   const int32_t* const labels = clusters.event_cluster + item * 2 * plan.n;
   Integer* const column = clusters.sums + item * plan.clusters * plan.d + j;
   int64_t cluster = labels[begin], sum = 0;
-  for (int64_t e = begin; e < end; ++e) {
-    if (labels[e] != cluster) {
-      atomicAdd(&column[cluster * plan.d], static_cast<Integer>(sum));
-      cluster = labels[e];
-      sum = 0;
+  for (int64_t e0 = begin; e0 < end; e0 += SumCut::kAhead) {
+    int64_t point[SumCut::kAhead];
+    accumulator_t<E> entry[SumCut::kAhead];
+    // All on their way before the first is needed; beyond the end the last once more.
+    DC_UNROLL
+    for (int i = 0; i < SumCut::kAhead; ++i) point[i] = points[e0 + i < end ? e0 + i : end - 1];
+    DC_UNROLL
+    for (int i = 0; i < SumCut::kAhead; ++i) {
+      const int64_t row = point[i] < 0 ? ~point[i] : point[i];
+      entry[i] = read(x[(item * plan.n + row) * plan.d + j]);
     }
-    const int64_t point = points[e], row = point < 0 ? ~point : point;
-    const double weight = weight_at(plan, item * plan.n + row);
-    const int64_t value = fixed_point(read(x[(item * plan.n + row) * plan.d + j]), mean, weight, scale);
-    sum += point < 0 ? -value : value;
+    DC_UNROLL
+    for (int i = 0; i < SumCut::kAhead; ++i) {
+      if (e0 + i >= end) continue;
+      if (labels[e0 + i] != cluster) {
+        atomicAdd(&column[cluster * plan.d], static_cast<Integer>(sum));
+        cluster = labels[e0 + i];
+        sum = 0;
+      }
+      const int64_t row = point[i] < 0 ? ~point[i] : point[i];
+      const int64_t value = fixed_point(entry[i], mean, weight_at(plan, item * plan.n + row), scale);
+      sum += point[i] < 0 ? -value : value;
+    }
   }
   atomicAdd(&column[cluster * plan.d], static_cast<Integer>(sum));
 }

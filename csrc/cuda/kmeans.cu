@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <optional>
 
 #include "kmeans_filter.h"
@@ -40,6 +41,8 @@ KMeansPlan::KMeansPlan(const AssignPlan& sizes, int64_t max_iter, double tol, in
   const int64_t most = (n + 63) / 64;
   pass_rows = most > 256 ? most : 256;
   passes = ceil_div(n, pass_rows);
+  square_rows = std::max<int64_t>(kWarps, ceil_div(n, 4 * 132));
+  squares = ceil_div(n, square_rows);
 }
 
 std::size_t KMeansPlan::workspace_bytes() const {
@@ -64,7 +67,7 @@ void start_kmeans(const KMeansPlan& plan, const void* x, const KMeansOutputs& ou
     DC_LAUNCH(clear, blocks_over(plan.batch * (plan.n + plan.clusters * plan.d)), kThreads, 0, on)(all);
     DC_LAUNCH(parts, blocks_for(plan.batch * plan.passes * plan.d), kThreads, 0, on)(plan, all.clusters, points);
     DC_LAUNCH(columns, blocks_for(plan.batch * plan.d), kThreads, 0, on)(plan, all.clusters);
-    DC_LAUNCH(squares, static_cast<unsigned>(plan.batch * plan.passes), kThreads, 0, on)(plan, all.clusters, points);
+    DC_LAUNCH(squares, static_cast<unsigned>(plan.batch * plan.squares), kThreads, 0, on)(plan, all.clusters, points);
     find_bad_rows(plan.dtype, x, plan.batch * plan.n, plan.d, all.clusters.suspect, &flags->bad_row, stream);
     if (plan.filtered) code_points(plan, x, *memory.filter, stream);
   });
@@ -84,27 +87,19 @@ void iterate_kmeans(const KMeansPlan& plan, const void* x, const KMeansOutputs& 
     const Search search{x,       out.centroids, clusters.fresh,     nullptr, all.distances, clusters.done,
                         nullptr, nullptr,       memory.its_filter()};
     const SumCut cut(plan);
-    const unsigned over_points = blocks_over(plan.batch * plan.n), items = static_cast<unsigned>(plan.batch);
-    const unsigned over_clusters = blocks_for(plan.batch * plan.clusters * kWarp);
+    const auto over_points = static_cast<unsigned>(plan.batch * MoveCut(plan).blocks);
+    const auto over_clusters = static_cast<unsigned>(plan.batch * Lloyd<T>::cluster_blocks(plan.clusters));
     auto* const count = &count_moves<T>;
-    auto* const lay_out = &lay_out_moves<T>;
     auto* const place = &place_moves<T>;
     auto* const sum = &sum_moves<E>;
-    auto* const terms = &centroid_terms<T>;
-    auto* const finish = &finish_assignment<E>;
-    auto* const move = &move_centroids<T>;
-    auto* const end = &settle<T>;
+    auto* const finish = &finish_iteration<E>;
     for (int64_t iteration = first; iteration < last; ++iteration) {
       search_centroids(plan, search, stream);
       DC_LAUNCH(count, over_points, kThreads, 0, on)(plan, clusters, all.labels);
-      DC_LAUNCH(lay_out, items, kThreads, 0, on)(plan, clusters);
       DC_LAUNCH(place, over_points, kThreads, 0, on)(plan, clusters, all.labels);
       DC_LAUNCH(sum, static_cast<unsigned>(plan.batch * cut.blocks * cut.slices), kThreads, 0, on)
       (plan, clusters, cut, points);
-      DC_LAUNCH(terms, over_clusters, kThreads, 0, on)(all);
-      DC_LAUNCH(finish, items, kThreads, 0, on)(all, points, iteration);
-      DC_LAUNCH(move, over_clusters, kThreads, 0, on)(all);
-      DC_LAUNCH(end, blocks_for(plan.batch), kThreads, 0, on)(all, iteration);
+      DC_LAUNCH(finish, over_clusters, kThreads, 0, on)(all, points, iteration);
     }
   });
 }

@@ -11,10 +11,11 @@ struct KMeansPlan : AssignPlan {
   double tol;
   EmptyRule empty;
   bool spherical;
-  const double* weights;      // [batch, n] in [0, 1], or null: all 1
-  double unit;                // of the integers that sums of weights are kept in
-  int64_t pass_rows, passes;  // of a column's sum: the CPU's cut, so that the means are the same
-  bool filtered;              // tensor cores look first at which centroids may be the nearest
+  const double* weights;         // [batch, n] in [0, 1], or null: all 1
+  double unit;                   // of the integers that sums of weights are kept in
+  int64_t pass_rows, passes;     // of a column's sum: the CPU's cut, so that the means are the same
+  int64_t square_rows, squares;  // of the sum of |x - mean|^2: as many parts as keep the whole GPU busy
+  bool filtered;                 // tensor cores look first at which centroids may be the nearest
 
   KMeansPlan(const AssignPlan& sizes, int64_t max_iter, double tol, int64_t empty, bool spherical,
              const double* weights, bool filtered);

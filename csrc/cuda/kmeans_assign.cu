@@ -15,10 +15,19 @@ void launch_search(const CentroidSearch<E>& search, Stream stream) {
 
 template <int kVec, typename E>
 void launch_search(const CentroidSearch<E>& search, Stream stream) {
+  const bool narrow = search.plan.clusters <= kNarrow;
   // Rows to be searched again are marked by the wider tile.
-  if (search.plan.clusters <= kNarrow && search.again == nullptr)
-    return launch_search<RowTile<256, 16>, kVec>(search, stream);
-  launch_search<RowTile<64, 64>, kVec>(search, stream);
+  if (narrow && search.again == nullptr) return launch_search<RowTile<256, 16>, kVec>(search, stream);
+  if (search.range == nullptr) return launch_search<RowTile<64, 64>, kVec>(search, stream);
+  // How many centroids there are is known on the device alone: the launch for the other tile returns at once.
+  CentroidSearch<E> part = search;
+  part.most = kNarrow;
+  launch_search<RowTile<256, 16>, kVec>(part, stream);
+  // A range is never longer than all seeds before it, and the last seeds need no pass.
+  if ((search.plan.clusters - 1) / 2 <= kNarrow) return;
+  part = search;
+  part.fewest = kNarrow + 1;
+  launch_search<RowTile<64, 64>, kVec>(part, stream);
 }
 
 // Searches by the filter, and leaves `again` to the plain search.
@@ -29,8 +38,6 @@ void search_filtered(const CentroidSearch<E>& search, const CentroidFilter& filt
   auto* const code = &code_rows<RowValue::kSquaredDistance, float>;
   auto* const note = &filter_candidates<RowValue::kSquaredDistance>;
   auto* const nearest = &nearest_of_few<E>;
-  const auto clear = static_cast<unsigned>(ceil_div(filter.batch * filter.tiles(), kThreads));
-  DC_LAUNCH(clear_flags, clear, kThreads, 0, stream)(filter.again, filter.batch * filter.tiles());
   for (int64_t item = 0; item < filter.batch; ++item) {
     const int32_t* const done = search.done == nullptr ? nullptr : search.done + item;
     const CodeRows<float> centroids{search.centroids + item * plan.points * plan.depth,
@@ -43,10 +50,10 @@ void search_filtered(const CentroidSearch<E>& search, const CentroidFilter& filt
                                     plan.depth,
                                     plan.code_depth,
                                     1,
-                                    slack};
+                                    slack,
+                                    filter.least_terms};
     DC_LAUNCH(code, static_cast<unsigned>(ceil_div(plan.padded_points(), kWarps)), kThreads, 0, stream)(centroids);
-    DC_LAUNCH(prepare_least, 1, kWarp, 0, stream)
-    (filter.centroid_sizes, plan.points, plan.padded_points(), plan.slack(), filter.least_terms, filter.largest);
+    int32_t* const again = filter.again + item * filter.tiles();
     for (int64_t row0 = 0; row0 < plan.queries; row0 += filter.strip_rows) {
       const int64_t rows = std::min(filter.strip_rows, plan.queries - row0), at = item * filter.padded() + row0;
       const int64_t row_tiles = ceil_div(rows, KnnFilterPlan::kTile);
@@ -54,12 +61,12 @@ void search_filtered(const CentroidSearch<E>& search, const CentroidFilter& filt
       const auto blocks = static_cast<unsigned>(row_tiles);
       DC_LAUNCH(limit_points, blocks, kFilterThreads, 0, stream)
       (LeastStage{plan, slack, codes, filter.centroid_codes, filter.least_terms, filter.point_sizes + at,
-                  filter.largest, filter.limits, row0, done});
+                  filter.centroid_sizes, filter.limits, again, row0, filter.tiles(), done});
       DC_LAUNCH(note, blocks, kFilterThreads, 0, stream)
       (FilterStage{plan, codes, filter.centroid_codes, filter.terms, filter.limits, filter.entries, filter.counts, row0,
                    row_tiles, 0, plan.points, ceil_div(plan.points, KnnFilterPlan::kTile), done});
       DC_LAUNCH(nearest, static_cast<unsigned>(ceil_div(rows, kThreads / kValueLanes)), kThreads, 0, stream)
-      (NearestStage<E>{search, item, row0, rows, filter.entries, filter.counts, filter.again + item * filter.tiles()});
+      (NearestStage<E>{search, item, row0, rows, filter.entries, filter.counts, again});
     }
   }
 }
@@ -73,7 +80,6 @@ CentroidFilter::CentroidFilter(const AssignPlan& sizes, void* base, int64_t stri
   strip_rows = std::min(strip, padded());
   const int64_t columns = plan.padded_points();
   mean = memory.take<float>(batch * plan.depth);
-  largest = memory.take<float>(1);
   point_codes = memory.take<BFloat16>(batch * padded() * plan.code_depth);
   point_sizes = memory.take<CodeSize>(batch * padded());
   centroid_codes = memory.take<BFloat16>(columns * plan.code_depth);

@@ -40,7 +40,8 @@ struct CentroidSearch {
   const int32_t* done;
   const int64_t* range;
   RowFlag* bad_row;
-  const int32_t* again = nullptr;  // [batch, tiles]: 0 for tiles that are to be passed over
+  const int32_t* again = nullptr;   // [batch, tiles]: 0 for tiles that are to be passed over
+  unsigned fewest = 1, most = ~0u;  // centroids of a range that this launch is for
 
   DC_DEVICE void store(int64_t item, int64_t row, T best, int32_t label) const {
     const int64_t at = item * plan.n + row;
@@ -82,7 +83,7 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads, sizeof(accumulator_t<E>) == sizeof(dou
   if (search.range != nullptr) {
     first = static_cast<unsigned>(search.range[item * 2]);
     last = static_cast<unsigned>(search.range[item * 2 + 1]);
-    if (first >= last) return;
+    if (first >= last || last - first < search.fewest || last - first > search.most) return;
   }
   const RowsOf<E> points{search.x + item * plan.n * plan.d, plan.d, plan.n};
   const RowsOf<T> centroids{search.centroids + item * plan.clusters * plan.d, plan.d, last};

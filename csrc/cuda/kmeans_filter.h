@@ -27,7 +27,7 @@ struct CentroidFilter {
   KnnFilterPlan plan;  // of one matrix: points are its candidates, and so on
   int64_t batch, strip_rows;
   Workspace memory;
-  float *mean, *largest;
+  float* mean;
   BFloat16 *point_codes, *centroid_codes;
   CodeSize *point_sizes, *centroid_sizes;
   ColumnTerms *terms, *least_terms;

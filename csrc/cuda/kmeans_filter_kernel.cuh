@@ -10,9 +10,12 @@
 // A point that has more of them than places, or is not finite, marks its 64 rows; nearest_centroids() searches these,
 // and passes over the others at once. Points keep their codes from iteration to iteration, centroids get new ones.
 //
-// Estimate for an H100 at 1,000,000 x 256, 1000 clusters: 62,500 tiles of 512 mma a warp, twice, 6.5 cycles each: 1.8
-// ms if all else hides behind them, 3 ms if half of it does; exact distances read x once, 1 GB, .3 ms. The plain kernel
-// takes 25.6 ms on an H200, a product by cuBLAS in float32 and a minimum 14. Memory: half of x in float32, and
+// Estimate for an H100 (132 multiprocessors at 1.755 GHz) at 1,000,000 x 256, 1000 clusters, from nvcc's instructions at
+// sm_90: 62,500 tiles of 512 mma a warp, twice, 6.5 cycles each: 1.8 ms if all else hides behind them, 3 ms if half of
+// it does. All else is, beside 128 ldmatrix a warp and tile, two instructions a pair for the least bound (256 of 1000
+// in all) and three for the candidates; exact distances read x once, 1 GB, .3 ms, 319 instructions a candidate, eight
+// lanes and 256 columns: .1 ms. The plain kernel takes 25.6 ms on an H200, a product by cuBLAS in float32 and a minimum
+// 14. Four launches and the plain kernel's, which passes over its tiles, some 20 us. Memory: half of x in float32, and
 // 160 bytes a point.
 #pragma once
 
@@ -23,26 +26,6 @@
 
 namespace deepclust::cuda {
 
-DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) clear_flags(int32_t* flags, int64_t count) {
-  const int64_t e = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (e < count) flags[e] = 0;
-}
-
-// largest = the largest residual, and the terms whose maximum over the centroids gives the smallest distance. One warp.
-DC_GLOBAL void DC_LAUNCH_BOUNDS(kWarp) prepare_least(const CodeSize* sizes, int64_t clusters, int64_t padded,
-                                                     float slack, ColumnTerms* least_terms, float* largest) {
-  float most = 0;
-  for (int64_t k = threadIdx.x; k < padded; k += kWarp) {
-    const CodeSize& size = sizes[k];
-    const bool usable = k < clusters && is_finite(size.size) && is_finite(size.residual);
-    least_terms[k] = {usable ? -size.size * (1.0f + slack) : -std::numeric_limits<float>::infinity(), 0};
-    if (usable && size.residual > most) most = size.residual;
-  }
-  DC_UNROLL
-  for (int step = kWarp / 2; step > 0; step /= 2) most = fmaxf(most, __shfl_xor_sync(kFullMask, most, step));
-  if (threadIdx.x == 0) *largest = most;
-}
-
 struct LeastStage {
   KnnFilterPlan plan;
   FilterSlack slack;
@@ -50,9 +33,10 @@ struct LeastStage {
   const BFloat16* columns;
   const ColumnTerms* least_terms;
   const CodeSize* sizes;  // of the strip's points
-  const float* largest;
+  const CodeSize* column_sizes;
   RowLimit* limits;  // [strip_rows]
-  int64_t row0;
+  int32_t* again;    // the item's flags: those of the block's points are cleared
+  int64_t row0, tiles;
   const int32_t* done;
 };
 
@@ -63,10 +47,23 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kFilterThreads, 2) limit_points(const LeastStage
   DC_SHARED(BFloat16, col_slab, WalkMemory::kSlabs);
   DC_SHARED(ColumnTerms, term_slab, WalkMemory::kTerms);
   DC_SHARED(float, halves, 2 * kTile);  // by the tile's left and right columns
+  DC_SHARED(float, residuals, kFilterThreads / kWarp);
   if (stage.done != nullptr && *stage.done != 0) return;
   const float infinity = std::numeric_limits<float>::infinity();
   const int64_t local0 = static_cast<int64_t>(blockIdx.x) * kTile;
+  const int thread = static_cast<int>(threadIdx.x);
+  constexpr int kFlags = kTile / static_cast<int>(CentroidFilter::kFlagRows);
+  const int64_t flag = (stage.row0 + local0) / CentroidFilter::kFlagRows + thread;
+  if (thread < kFlags && flag < stage.tiles) stage.again[flag] = 0;
+  float largest = 0;  // of the centroids' residuals
+  for (int64_t k = thread; k < stage.plan.points; k += kFilterThreads) {
+    const CodeSize size = stage.column_sizes[k];
+    if (size.usable()) largest = fmaxf(largest, size.residual);
+  }
+  DC_UNROLL
+  for (int step = kWarp / 2; step > 0; step /= 2) largest = fmaxf(largest, __shfl_xor_sync(kFullMask, largest, step));
   const TileWalk walk;
+  if (walk.lane == 0) residuals[thread / kWarp] = largest;
   const int row0 = walk.first_row(), col0 = walk.first_col();
   float most[8];  // of 2 c_x c_k - |c_k|^2
   DC_UNROLL
@@ -88,14 +85,15 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kFilterThreads, 2) limit_points(const LeastStage
     if (walk.lane % 4 == 0) halves[walk.warp_col / 64 * kTile + row0 + i * 8] = most[i];
   }
   DC_SYNC();
-  const int thread = static_cast<int>(threadIdx.x);
+  DC_UNROLL
+  for (int warp = 0; warp < kFilterThreads / kWarp; ++warp) largest = fmaxf(largest, residuals[warp]);
   const int64_t local = local0 + thread;
   RowLimit limit{0, 0, infinity, 0};
   if (stage.row0 + local < stage.plan.queries) {
     const CodeSize size = stage.sizes[local];
     const float least = size.size * (1.0f + stage.slack.slack) - fmaxf(halves[thread], halves[kTile + thread]);
     const float near = sqrtf(fmaxf(least, 0.0f) + stage.slack.smallest) * (1.0f + 0x1p-20f);
-    const float reach = stage.slack.reach<kSquared>(near + (size.residual + *stage.largest) * (1.0f + 0x1p-20f));
+    const float reach = stage.slack.reach<kSquared>(near + (size.residual + largest) * (1.0f + 0x1p-20f));
     limit = stage.slack.limit<kSquared>(size, is_finite(least) ? reach : infinity);
   }
   stage.limits[local] = limit;

@@ -7,19 +7,24 @@
 // (cluster_sums_kernel.cuh), so the same labels give the same centroids as there; only on the sphere does the order in
 // which a norm is summed show, in the last bits of a double.
 //
-// An iteration is nine launches: nearest_centroids, count_moves, lay_out_moves, place_moves, sum_moves,
-// centroid_terms (a warp a cluster), finish_assignment (the record, and empty clusters; a block a matrix),
-// move_centroids (a warp a cluster), settle. Every matrix has a flag that says whether it has settled, and then all of
-// them return at once, so the host need not look. Empty clusters are rare: one block finds a point for each, in order,
-// by walking over all of them. Where tensor cores look first (kmeans_filter_kernel.cuh), six more launches a matrix
-// come before nearest_centroids.
+// An iteration is five launches: nearest_centroids, count_moves (whose last block lays the moves out), place_moves,
+// sum_moves, and finish_iteration: a cluster to a warp, and the last of a matrix's warps lets its block write the record
+// and see whether the matrix goes on. Every matrix has a flag that says whether it has settled, and then all of them
+// return at once, so the host need not look. Empty clusters are rare: one block finds a point for each, in order, by
+// walking over all of them. Where tensor cores look first (kmeans_filter_kernel.cuh), four more launches a matrix come
+// before nearest_centroids.
 //
-// Estimate for an H100 at 60,000 x 256 without them: ten clusters, 35 us of assignment and 20 to 30 us of launches; a
-// thousand, 1.9 ms of assignment, which all else disappears behind. The launches bound small problems, arithmetic large
-// ones.
+// Estimates for an H100 (132 multiprocessors at 1.755 GHz, four instructions a cycle each, 3.35 TB/s, 2.5 us a launch),
+// an iteration at 1,000,000 x 256: ten clusters take .68 ms of assignment (measured on an H200), and where half of the
+// points move .55 ms of sums (cluster_sums_kernel.cuh), .03 of counting and placing, .01 of launches: 1.3 ms, and .75
+// once few move. By nine launches, with all points counted on ten addresses, twenty iterations took 1.54 ms each on an
+// H200. A thousand clusters: 2 to 3 ms by the filter, .4 of sums, .02 for all else. At 60,000 points and ten clusters:
+// 35 us of assignment, 13 of launches where nine took 23, some 30 of the rest. finish_iteration takes 18 instructions a
+// column and cluster for the terms and 57 for the move, divisions in double: 8192 columns of a thousand clusters a
+// multiprocessor at one warp, 3 us.
 #pragma once
 
-#include "cluster_sums_kernel.cuh"
+#include "cluster_moves_kernel.cuh"
 
 namespace deepclust::cuda {
 
@@ -55,6 +60,7 @@ struct Lloyd {
         empties(out.empties),
         flags(flags) {}
   static int64_t blocks(int64_t n) { return ceil_div(n, kWeightBlock); }
+  DC_HOST_DEVICE static int64_t cluster_blocks(int64_t clusters) { return ceil_div(clusters, kWarps); }
 };
 
 template <typename T>
@@ -69,6 +75,7 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) clear_clusters(const Lloyd<T> all) {
   for (int64_t i = thread_index(); i < plan.batch * plan.n; i += thread_count()) all.labels[i] = -1;
   for (int64_t i = thread_index(); i < plan.batch; i += thread_count()) {
     all.clusters.done[i] = 0;
+    all.clusters.arrived[i] = 0;
     all.step[i] = 0;
     all.n_iter[i] = 0;
   }
@@ -77,18 +84,16 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) clear_clusters(const Lloyd<T> all) {
   all.flags->unfinished = static_cast<RowFlag>(plan.batch);
 }
 
-// A cluster to a warp.
+// What a cluster adds to the objective, in the warp's first lane.
 template <typename T>
-DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) centroid_terms(const Lloyd<T> all) {
+DC_DEVICE void write_terms(const Lloyd<T>& all, int64_t item, int64_t cluster) {
   const KMeansPlan& plan = all.plan;
-  const int64_t cluster = thread_index() / kWarp, item = cluster / plan.clusters;
-  if (cluster >= plan.batch * plan.clusters || all.clusters.done[item] != 0) return;
   double product = 0, square = 0;
   for (int64_t j = threadIdx.x % kWarp; j < plan.d; j += kWarp) {
     const double mean = static_cast<double>(all.clusters.mean[item * plan.d + j]);
     const double z = static_cast<double>(all.centroids[cluster * plan.d + j]) - mean;
     const double sum = static_cast<double>(signed_of(all.clusters.sums[cluster * plan.d + j]));
-    product += z * (sum / all.clusters.scale[item * plan.d + j]);
+    product += z * (sum * all.clusters.grain[item * plan.d + j]);
     square += z * z;
   }
   product = warp_sum(product);
@@ -114,27 +119,26 @@ struct Assignment {
   DC_DEVICE int64_t* labels() const { return all.labels + item * all.plan.n; }
   DC_DEVICE T* distances() const { return all.distances + item * all.plan.n; }
 
-  // Writes the record; whether a cluster is empty.
-  DC_DEVICE bool record(int64_t iteration) const {
+  DC_DEVICE void record(int64_t iteration) const {
     const KMeansPlan& plan = all.plan;
-    double sums[5] = {};  // cross terms, own terms, squared weights, weights, empty clusters
+    double sums[6] = {};  // cross terms, own terms, squared weights, weights, empty clusters, squares
+    const volatile double* const terms = all.terms;  // from memory, not from this multiprocessor's cache
     for (int64_t k = threadIdx.x; k < plan.clusters; k += kThreads) {
       const double size = weight(k);
-      sums[0] += all.terms[(item * plan.clusters + k) * 2];
-      sums[1] += all.terms[(item * plan.clusters + k) * 2 + 1];
+      sums[0] += terms[(item * plan.clusters + k) * 2];
+      sums[1] += terms[(item * plan.clusters + k) * 2 + 1];
       sums[2] += size * size;
       sums[3] += size;
       sums[4] += members(k) == 0 ? 1 : 0;
     }
+    for (int64_t part = threadIdx.x; part < plan.squares; part += kThreads)
+      sums[5] += all.clusters.part_squares[item * plan.squares + part];
     for (double& sum : sums) {
       sum = block_sum(sum);
       DC_SYNC();  // its memory is free again
     }
     if (threadIdx.x == 0) {
-      double squares = 0;
-      for (int64_t pass = 0; pass < plan.passes; ++pass)
-        squares += all.clusters.part_squares[item * plan.passes + pass];
-      const double objective = squares - 2.0 * sums[0] + sums[1], n = static_cast<double>(plan.n);
+      const double objective = sums[5] - 2.0 * sums[0] + sums[1], n = static_cast<double>(plan.n);
       // At first every point comes from nowhere, later it leaves a cluster as well.
       const int64_t moved = all.clusters.event_total[item] / (iteration == 0 ? 1 : 2);
       double* const record = all.history + (item * plan.max_iter + iteration) * 3;
@@ -143,7 +147,6 @@ struct Assignment {
       record[2] = sums[2] * static_cast<double>(plan.clusters) / sums[3] / sums[3];
       all.empties[item * plan.max_iter + iteration] = static_cast<int64_t>(sums[4]);
     }
-    return sums[4] > 0;
   }
 
   // The heaviest cluster; -1 where it has no second member.
@@ -206,29 +209,18 @@ struct Assignment {
   }
 };
 
-template <typename E>
-DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads, 1)
-    finish_assignment(const Lloyd<accumulator_t<E>> all, const E* x, int64_t iteration) {
-  const int64_t item = blockIdx.x;
-  if (all.clusters.done[item] != 0) return;
-  const Assignment<E> assignment{all, x, item};
-  if (assignment.record(iteration) && all.plan.empty != EmptyRule::kKeep) assignment.seed_empty_clusters();
-}
-
 // Moves a centroid to the mean of its members, on the unit sphere where that is asked for; a cluster to a warp. An
 // empty cluster's stays, and so does one whose members cancel out on the sphere.
 template <typename T>
-DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) move_centroids(const Lloyd<T> all) {
+DC_DEVICE void move_centroid(const Lloyd<T>& all, int64_t item, int64_t cluster) {
   const KMeansPlan& plan = all.plan;
-  const int64_t cluster = thread_index() / kWarp, item = cluster / plan.clusters;
-  if (cluster >= plan.batch * plan.clusters || all.clusters.done[item] != 0) return;
   const double count = static_cast<double>(signed_of(all.clusters.count[cluster]));
   if (count == 0) return;
   const double weight = cluster_weight(plan, all.clusters, cluster);
   const auto fresh = [&](int64_t j) {
     const double sum = static_cast<double>(signed_of(all.clusters.sums[cluster * plan.d + j]));
     const double mean = static_cast<double>(all.clusters.mean[item * plan.d + j]);
-    return mean + sum / all.clusters.scale[item * plan.d + j] / weight;
+    return mean + sum * all.clusters.grain[item * plan.d + j] / weight;
   };
   double norm = 1;
   if (plan.spherical) {
@@ -254,16 +246,49 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) move_centroids(const Lloyd<T> all) {
   if (threadIdx.x % kWarp == 0) atomicMax(&all.step[item], bits);
 }
 
-// A matrix to a thread: whether it goes on.
-template <typename T>
-DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) settle(const Lloyd<T> all, int64_t iteration) {
-  const int64_t item = thread_index();
-  if (item >= all.plan.batch || all.clusters.done[item] != 0) return;
+// What is left of an iteration once the sums are there: a cluster to a warp, its terms and its new centroid. The last
+// to be done with a matrix lets its block write the record and see whether the matrix goes on. Where a cluster is empty
+// and is to get a point, that block does so first, and moves all centroids itself.
+template <typename E>
+DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads, 1)
+    finish_iteration(const Lloyd<accumulator_t<E>> all, const E* x, int64_t iteration) {
+  DC_SHARED(int, last, kWarps);
+  const KMeansPlan& plan = all.plan;
+  const int64_t blocks = all.cluster_blocks(plan.clusters), item = blockIdx.x / blocks;
+  if (all.clusters.done[item] != 0) return;
+  const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int64_t k = blockIdx.x % blocks * kWarps + warp, first = item * plan.clusters;
+  const bool seeds = all.clusters.vacant[item] != 0 && plan.empty != EmptyRule::kKeep;
+  if (k < plan.clusters) {
+    write_terms(all, item, first + k);
+    if (!seeds) move_centroid(all, item, first + k);
+  }
+  if (lane == 0) {
+    __threadfence();  // its terms and its step are there before the count says so
+    last[warp] =
+        k < plan.clusters && atomicAdd(&all.clusters.arrived[item], 1u) + 1 == static_cast<unsigned>(plan.clusters);
+  }
+  DC_SYNC();
+  bool ends = false;
+  DC_UNROLL
+  for (int other = 0; other < kWarps; ++other) ends = ends || last[other] == 1;
+  if (!ends) return;
+  __threadfence();
+  const Assignment<E> assignment{all, x, item};
+  assignment.record(iteration);
+  if (seeds) {
+    assignment.seed_empty_clusters();
+    for (int64_t other = warp; other < plan.clusters; other += kWarps) move_centroid(all, item, first + other);
+    DC_SYNC();  // all steps are counted
+  }
+  if (threadIdx.x != 0) return;
+  const Integer bits = *const_cast<const volatile Integer*>(all.step + item);
   double step;
-  memcpy(&step, &all.step[item], sizeof(step));
+  memcpy(&step, &bits, sizeof(step));
   all.step[item] = 0;
+  all.clusters.arrived[item] = 0;
   all.n_iter[item] = iteration + 1;
-  if (!(step <= all.plan.tol)) return;
+  if (!(step <= plan.tol)) return;
   all.clusters.done[item] = 1;
   atomicAdd(&all.flags->unfinished, ~RowFlag{0});
 }

@@ -4,6 +4,7 @@
 
 #include "knn_filter.cuh"
 #include "knn_select_kernel.cuh"
+#include "merge_chunks_kernel.cuh"
 
 namespace deepclust::cuda {
 namespace {
@@ -35,6 +36,7 @@ struct KnnSpace {
     keys = memory.take<Key>(plan.strip_rows() * plan.points);
     chosen = list(plan.strip_rows() * plan.k);
     if (plan.runs() > 1) scratch = list(plan.strip_rows() * plan.k);
+    if (plan.parts > 1) partials = list(plan.strip_rows() * plan.parts * plan.k);
   }
 };
 
@@ -89,8 +91,10 @@ void search_lists(const KnnLists<T>& task, Stream stream) {
     DC_LAUNCH(kernel, static_cast<unsigned>(plan.tiles() * plan.chunks), kThreads, smem, stream)(task);
   });
   if (plan.chunks == 1) return;
-  const int64_t total = plan.batch * plan.queries * plan.chunks * plan.k;
-  DC_LAUNCH(merge_chunks<T>, blocks_for(total), kThreads, 0, stream)(task, total);
+  const int64_t rows = plan.batch * plan.queries;
+  const int row_warps = plan.chunks > kWarps ? kWarps : 1;
+  DC_LAUNCH(merge_chunks<T>, static_cast<unsigned>(ceil_div(rows * row_warps, kWarps)), kThreads, 0, stream)
+  (task, rows, row_warps);
 }
 
 template <typename T>
@@ -101,7 +105,8 @@ void search_strip(KnnStrip<T> strip, Stream stream) {
     auto* const kernel = &write_costs<T, decltype(value)::value, decltype(vec)::value>;
     DC_LAUNCH(kernel, static_cast<unsigned>(strip.tiles * col_tiles), kThreads, 0, stream)(strip);
   });
-  DC_LAUNCH(select_neighbours<T>, static_cast<unsigned>(rows), kThreads, 0, stream)(strip);
+  DC_LAUNCH(select_neighbours<T>, static_cast<unsigned>(rows * plan.parts), kThreads, 0, stream)(strip);
+  if (plan.parts > 1) DC_LAUNCH(select_of_parts<T>, static_cast<unsigned>(rows), kThreads, 0, stream)(strip);
   DC_LAUNCH(sort_runs<T>, static_cast<unsigned>(rows * plan.runs()), kThreads, 0, stream)(strip, plan.runs());
   for (int64_t length = KnnPlan::kRun; length < plan.k; length *= 2) {
     const bool last = 2 * length >= plan.k;
@@ -117,7 +122,7 @@ void search_all(const KnnInput<T>& input, const KnnSpace<T>& space, const Neighb
   if (plan.listed) return search_lists<T>({input, space.partials, out}, stream);
   for (int64_t first = 0; first < plan.tiles(); first += plan.strip_tiles) {
     const int64_t tiles = std::min(plan.strip_tiles, plan.tiles() - first);
-    search_strip<T>({input, first, tiles, space.keys, space.chosen, space.scratch, out}, stream);
+    search_strip<T>({input, first, tiles, space.keys, space.chosen, space.scratch, space.partials, out}, stream);
   }
 }
 

@@ -18,7 +18,9 @@ struct KnnPlan {
   static constexpr int64_t kBlocksWanted = 528;      // two rounds of two on each of 132 multiprocessors
   static constexpr int64_t kLeastChunk = 8 * kTile;  // candidates of a chunk: its list must be worth merging
   static constexpr int64_t kStripBytes = int64_t{1} << 28;
-  static constexpr int64_t kRun = 1024;  // neighbours that a block sorts at once
+  static constexpr int64_t kRun = 1024;          // neighbours that a block sorts at once
+  static constexpr int64_t kSelectBlocks = 264;  // rows that are selected from together, two a multiprocessor
+  static constexpr int64_t kLeastPart = 2048;    // candidates of one block of a selection
 
   int64_t batch, points, queries, depth, k;  // x [batch, points, depth], query [batch, queries, depth]
   bool graph;                                // the queries are x itself, and no point is its own neighbour
@@ -29,6 +31,7 @@ struct KnnPlan {
   int64_t tile_rows;           // rows that a tile uses: fewer than it has where one row of a strip is very long
   int64_t row_tiles;           // of a batch item
   int64_t strip_tiles;         // row tiles whose costs are in memory together
+  int64_t part_size, parts;    // of a strip's row: candidates that one block selects from, and how many such blocks
   KnnFilterPlan filter;
   bool filtered;  // tensor cores look first at which candidates may be neighbours
 
@@ -57,6 +60,10 @@ struct KnnPlan {
     tile_rows = listed ? kTile : std::clamp<int64_t>(strip_bytes / row_bytes, 1, kTile);
     row_tiles = ceil_div(queries, tile_rows);
     strip_tiles = std::clamp<int64_t>(strip_bytes / (tile_rows * row_bytes), 1, std::max<int64_t>(1, tiles()));
+    // Few rows fit where candidates are many: several blocks then share a row.
+    const int64_t asked = ceil_div(kSelectBlocks, strip_tiles * tile_rows);
+    parts = std::clamp<int64_t>(points / std::max(kLeastPart, 8 * k), 1, asked);
+    part_size = ceil_div(points, parts);
     const int64_t wanted = listed ? std::max<int64_t>(1, kBlocksWanted / std::max<int64_t>(1, tiles())) : 1;
     chunk_size = std::max(kLeastChunk, ceil_div(ceil_div(points, wanted), kTile) * kTile);
     chunks = ceil_div(points, chunk_size);
@@ -74,8 +81,7 @@ struct KnnPlan {
   // The search of the rows that the filter leaves: of one row more where a row finds itself.
   KnnPlan without_filter() const {
     const Metric same = metric == Metric::kCosine ? Metric::kInner : metric;  // its rows have length 1
-    return KnnPlan(1, points, filter.exact_rows, depth, std::min(points, k + graph), false, same, DType::kFloat, false,
-                   kStripBytes / 4);
+    return KnnPlan(1, points, filter.exact_rows, depth, std::min(points, k + graph), false, same, DType::kFloat, false);
   }
   std::size_t workspace_bytes() const;
 };

@@ -12,8 +12,7 @@
 // their lists, sorted, in shared memory: 64 k entries of 8 bytes (12 for double), which with 9 KB of slabs (17)
 // fits k = 64 (32). A value below its row's k-th best of the tiles before is looked at again, by all lanes at a
 // time, and what still enters is inserted by all lanes together. Few rows: the candidates are cut into chunks, as many
-// as make 528 blocks, each with lists of its own; the merge finds an entry's rank by binary search in the other chunks'
-// lists, without any order of its own.
+// as make 528 blocks, each with lists of its own, which merge_chunks_kernel.cuh merges.
 //
 // Estimate for an H100, graph of 60,000 x 128, k = 20: 4.6e11 differences and as many multiply-adds take 28 ms at the
 // peak rate of instructions, a product for cosine or inner 14 ms; row_tile.cuh is expected to reach about half of it.
@@ -232,23 +231,6 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads, sizeof(T) == sizeof(double) ? 1 : 2)
     else
       task.partials.set((list * plan.chunks + chunk) * k + e % k, lists.at(e));
   }
-}
-
-// One entry of a chunk's list to a thread. Its rank is its place there and how many come before it in each other list;
-// the empty places of a short list are behind k others.
-template <typename T>
-DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) merge_chunks(const KnnLists<T> task, int64_t total) {
-  const KnnPlan& plan = task.input.plan;
-  const int64_t e = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (e >= total) return;
-  const int64_t chunk = e / plan.k % plan.chunks, row = e / (plan.k * plan.chunks);
-  const Ranked<key_t<T>> item = task.partials.at(e);
-  int64_t rank = e % plan.k;
-  for (int64_t other = 0; other < plan.chunks && rank < plan.k; ++other) {
-    if (other == chunk) continue;
-    rank += task.partials.from((row * plan.chunks + other) * plan.k).count_before(plan.k, item);
-  }
-  if (rank < plan.k) task.out.set(row * plan.k + rank, item);
 }
 
 }  // namespace deepclust::cuda

@@ -8,13 +8,21 @@
 //            the digit among those that share the digits above, and the bin in which the k-th falls. It stops as soon
 //            as a bin is wanted whole; only where copies of the k-th key must be told apart do the digits of the index
 //            follow. Then all up to the k-th are written, in any order: which they are does not depend on it.
+//            Where a strip has few rows, because candidates are many, several blocks share one, each takes the k best
+//            of its part, and a block more the k best of these: 264 blocks or more, and no more memory.
 //   sort     runs of 1024 in shared memory, a bitonic network; then pairs of runs are merged, an entry to a thread,
 //            which finds its rank in the other run by binary search. The total order leaves one result.
 //
 // Estimate for an H100, 60,000 x 128, k = 200: the tiles take as long as for the lists. Keys are written once and read
 // four times in float32 (three digits and the last pass), 72 GB or 21 ms at 3.35 TB/s where the second-level cache
 // keeps none of it; the shared-memory atomics of the first digit, where most rows fall into a few bins, come to as much
-// again at one a cycle. Arithmetic and memory are of one size here, and do not overlap.
+// again at one a cycle. Arithmetic and memory are of one size here, and do not overlap. Of 1,000,000 candidates 64 rows
+// fit: a block a row leaves half of the multiprocessors idle, and a pass over a row's 4 MB by one takes 12 instructions
+// a key and thread, 47,000 instructions a warp, eight warps on four schedulers: .055 ms, four passes .22 a strip; by
+// five blocks a row .06, for write_costs' .93 (measured on an H200).
+//
+// What still comes here with tensor cores at hand: float64, more than 1024 neighbours, fewer than 16 dimensions, fewer
+// than 4096 candidates (4 k x 8 for k > 128), and rows for which the filter had no room.
 #pragma once
 
 #include "knn_kernel.cuh"
@@ -29,6 +37,7 @@ struct KnnStrip {
   int64_t first_tile, tiles;        // of [batch, row_tiles]
   Key* keys;                        // [tiles * tile_rows, points]
   RankedList<Key> chosen, scratch;  // [tiles * tile_rows, k]
+  RankedList<Key> partials;         // [tiles * tile_rows, parts, k], where there is more than one part
   Neighbours<T> out;
 
   // Where a row of the strip belongs among all [batch, queries], -1 if its tile is not full.
@@ -120,47 +129,67 @@ DC_DEVICE bool select_word(const RadixMemory& memory, const Visit& visit, unsign
   return false;
 }
 
-// A row's k best, unsorted.
-template <typename T>
-DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) select_neighbours(const KnnStrip<T> strip) {
-  using Key = key_t<T>;
+// The `wanted` lowest of `count` candidates that at(e) gives, unsorted.
+template <typename Key, typename At>
+DC_DEVICE void select_ranked(const At& at, int64_t count, unsigned wanted, const RankedList<Key>& chosen) {
   DC_SHARED(unsigned, bins, kBins);
   DC_SHARED(unsigned, warp_sums, kWarps);
   DC_SHARED(unsigned, choice, 3);
   DC_SHARED(unsigned, taken, 1);
-  const KnnPlan& plan = strip.input.plan;
-  const int64_t local = blockIdx.x;
-  if (strip.list_of(local) < 0) return;
   const int thread = static_cast<int>(threadIdx.x), lane = thread % kWarp;
-  const Key* const keys = strip.keys + local * plan.points;
   const RadixMemory memory{bins, warp_sums, choice};
   if (thread == 0) taken[0] = 0;
 
-  Ranked<Key> last{0, kNoIndex};  // the k-th, or one behind it and before the next
-  unsigned wanted = static_cast<unsigned>(plan.k);
+  Ranked<Key> last{0, kNoIndex};  // the one wanted last, or one behind it and before the next
   const auto all_keys = [&](const auto& take) {
-    for (int64_t e = thread; e < plan.points; e += kThreads) take(keys[e]);
+    for (int64_t e = thread; e < count; e += kThreads) take(at(e).key);
   };
   if (!select_word<Key>(memory, all_keys, wanted, last.key)) {
     const auto copies = [&](const auto& take) {
-      for (int64_t e = thread; e < plan.points; e += kThreads)
-        if (keys[e] == last.key) take(static_cast<uint32_t>(e));
+      for (int64_t e = thread; e < count; e += kThreads)
+        if (at(e).key == last.key) take(at(e).index);
     };
     select_word<uint32_t>(memory, copies, wanted, last.index);
   }
 
-  const RankedList<Key> chosen = strip.chosen.from(local * plan.k);
-  for (int64_t first = 0; first < plan.points; first += kThreads) {
+  for (int64_t first = 0; first < count; first += kThreads) {
     const int64_t e = first + thread;
-    const Ranked<Key> item{e < plan.points ? keys[e] : kNoKey<Key>, static_cast<uint32_t>(e)};
-    const bool mine = e < plan.points && !last.before(item);
+    const Ranked<Key> item = e < count ? at(e) : Ranked<Key>::none();
+    const bool mine = e < count && !last.before(item);
     const unsigned found = __ballot_sync(kFullMask, mine);
     if (found == 0) continue;
-    unsigned at = 0;
-    if (lane == 0) at = atomicAdd(taken, static_cast<unsigned>(__popc(found)));
-    at = __shfl_sync(kFullMask, at, 0) + static_cast<unsigned>(__popc(found & ((1u << lane) - 1)));
-    if (mine) chosen.set(at, item);
+    unsigned place = 0;
+    if (lane == 0) place = atomicAdd(taken, static_cast<unsigned>(__popc(found)));
+    place = __shfl_sync(kFullMask, place, 0) + static_cast<unsigned>(__popc(found & ((1u << lane) - 1)));
+    if (mine) chosen.set(place, item);
   }
+}
+
+// A row's k best, unsorted; of each of its parts, where there are several. (row, part) to a block.
+template <typename T>
+DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads, 4) select_neighbours(const KnnStrip<T> strip) {
+  using Key = key_t<T>;
+  const KnnPlan& plan = strip.input.plan;
+  const int64_t local = blockIdx.x / plan.parts, begin = blockIdx.x % plan.parts * plan.part_size;
+  if (strip.list_of(local) < 0) return;
+  const int64_t left = plan.points - begin, count = left < plan.part_size ? left : plan.part_size;
+  const Key* const keys = strip.keys + local * plan.points + begin;
+  const auto at = [&](int64_t e) { return Ranked<Key>{keys[e], static_cast<uint32_t>(begin + e)}; };
+  const RankedList<Key> chosen =
+      plan.parts > 1 ? strip.partials.from(blockIdx.x * plan.k) : strip.chosen.from(local * plan.k);
+  select_ranked<Key>(at, count, static_cast<unsigned>(plan.k), chosen);
+}
+
+// The k best of what the parts have chosen, a row to a block.
+template <typename T>
+DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads, 4) select_of_parts(const KnnStrip<T> strip) {
+  using Key = key_t<T>;
+  const KnnPlan& plan = strip.input.plan;
+  const int64_t local = blockIdx.x, count = plan.parts * plan.k;
+  if (strip.list_of(local) < 0) return;
+  const RankedList<Key> from = strip.partials.from(local * count);
+  const auto at = [&](int64_t e) { return from.at(e); };
+  select_ranked<Key>(at, count, static_cast<unsigned>(plan.k), strip.chosen.from(local * plan.k));
 }
 
 // Sorts a run of `size` in shared memory, a power of two, by a bitonic network. The block writes it before, and may

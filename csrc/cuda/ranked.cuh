@@ -61,7 +61,7 @@ struct Ranked {
   uint32_t index;
 
   DC_DEVICE bool before(const Ranked& other) const {
-    return key < other.key || (key == other.key && index < other.index);
+    return (key < other.key) | ((key == other.key) & (index < other.index));  // without a branch
   }
   DC_DEVICE static Ranked none() { return {kNoKey<Key>, kNoIndex}; }
 };

@@ -23,6 +23,8 @@ namespace deepclust::cuda {
 // |c|^2 (for products the larger of |c| and |r|), and rho.
 struct alignas(8) CodeSize {
   float size, residual;
+
+  DC_DEVICE bool usable() const { return size - size == 0.0f && residual - residual == 0.0f; }
 };
 
 // What one stage knows of a row: it looks closer where 2 c_q c_x + p b + r a >= t.
@@ -129,6 +131,7 @@ struct CodeRows {
   int64_t count, padded, depth, code_depth;
   uint64_t stride;  // 1: in the order of the rows
   FilterSlack slack;
+  ColumnTerms* least_terms = nullptr;  // [padded]: their maximum over 2 c_x c_k + a gives the smallest |c_x - c_k|^2
 };
 
 // A warp a row.
@@ -163,6 +166,10 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads) code_rows(const CodeRows<E> task) {
   if constexpr (kValue == RowValue::kProduct) size.size = static_cast<float>(sqrt(longer) * kUp);
   task.sizes[position] = size;
   if (task.terms != nullptr) task.terms[position] = task.slack.template terms<kValue>(size);
+  if (task.least_terms == nullptr) return;
+  const bool usable = exists && size.usable();
+  task.least_terms[position] = {
+      usable ? -size.size * (1.0f + task.slack.slack) : -std::numeric_limits<float>::infinity(), 0};
 }
 
 }  // namespace deepclust::cuda

@@ -151,22 +151,4 @@ DC_DEVICE void row_tile(const RowsOf<A>& a, int64_t m0, const RowsOf<B>& b, int6
   }
 }
 
-// The squared distance of one pair by one thread: the tile's chains, so the tile's bits.
-template <typename A, typename B>
-DC_DEVICE accumulator_t<A> row_distance(const A* a, const B* b, int64_t depth) {
-  using T = accumulator_t<A>;
-  constexpr int kSlab = 16;
-  T value = 0;
-  for (int64_t k = 0; k < depth; k += kSlab) {
-    T sum = 0;
-    const int steps = depth - k < kSlab ? static_cast<int>(depth - k) : kSlab;
-    for (int d = 0; d < steps; ++d) {
-      const T difference = read(a[k + d]) - read(b[k + d]);
-      sum = multiply_add(difference, difference, sum);
-    }
-    value += sum;
-  }
-  return value;
-}
-
 }  // namespace deepclust::cuda

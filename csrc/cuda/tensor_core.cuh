@@ -10,6 +10,10 @@
 #include "../common/half.h"
 #include "reduce.cuh"
 
+#if !defined(__CUDACC__)
+#include "../emu/tensor_sum.h"
+#endif
+
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
 #define DC_NO_TENSOR_CORES 1  // the host launches none of this there
 #endif
@@ -95,10 +99,10 @@ DC_DEVICE void multiply_matrices(const uint32_t (&a)[4], uint32_t b0, uint32_t b
     for (int side = 0; side < 2; ++side) {
       const unsigned long long pair = __shfl_sync(kFullMask, right, 4 * (2 * t + side) + quad);
       const uint32_t low = static_cast<uint32_t>(pair), high = upper(pair);
-      for (int which = 0; which < 2; ++which) {
-        sums[side] += half(row[0], which) * half(low, which) + half(row[2], which) * half(high, which);
-        sums[2 + side] += half(row[1], which) * half(low, which) + half(row[3], which) * half(high, which);
-      }
+      for (int lower = 0; lower < 2; ++lower)
+        sums[2 * lower + side] = emu::tensor_sum(
+            sums[2 * lower + side], {half(row[lower], 0) * half(low, 0), half(row[lower], 1) * half(low, 1),
+                                     half(row[lower + 2], 0) * half(high, 0), half(row[lower + 2], 1) * half(high, 1)});
     }
   }
 #endif

@@ -10,6 +10,7 @@
 #include "fiber.h"
 #include "selftest_kernel.cuh"
 #include "selftest_wrong_kernel.cuh"
+#include "tensor_sum.h"
 
 namespace deepclust::emu {
 namespace {
@@ -106,6 +107,7 @@ void bind_selftest(py::module_& module) {
   module.def("round_trip_int64", &round_trip<std::int64_t>);
   module.def("round_trip_float16", &round_trip<Half>);
   module.def("round_trip_bfloat16", &round_trip<BFloat16>);
+  module.def("tensor_sum", [](float sum, float a, float b, float c, float d) { return tensor_sum(sum, {a, b, c, d}); });
 #if defined(DC_EMU_ASAN)
   module.attr("sanitized") = true;
 #else

@@ -356,3 +356,16 @@ def test_a_stack_overflow_names_the_thread():
         assert "AddressSanitizer: stack-overflow" in said
     else:
         assert re.search(f"{THREAD}stack overflow, more than 65536 bytes for one thread", said)
+
+
+def test_a_tensor_core_cuts_what_lies_below_the_largest_terms_last_bit():
+    ulp = 2.0**-23
+    assert emu.tensor_sum(1, *[0.99 * ulp] * 4) == 1
+    assert emu.tensor_sum(1, *[1.99 * ulp] * 4) == 1 + 4 * ulp
+    assert emu.tensor_sum(-1, *[-0.99 * ulp] * 4) == -1  # towards zero
+    assert emu.tensor_sum(2**24 - 1, 1, 1, 1, 0) == 2**24 + 2  # exact inside
+    assert emu.tensor_sum(2**24 - 1, 1, 1, 0, 0) == 2**24  # and cut again
+    assert emu.tensor_sum(0, 1, -1, 2.0**-30, 0) == 0
+    assert emu.tensor_sum(0, 0, 0, 0, 0) == 0
+    assert emu.tensor_sum(1, np.inf, 0, 0, 0) == np.inf
+    assert emu.tensor_sum(2.0**-149, 0, 0, 0, 0) == 2.0**-149

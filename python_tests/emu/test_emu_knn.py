@@ -59,6 +59,25 @@ def check(x: np.ndarray, query: np.ndarray | None, k: int, metric: str, strip_by
     assert (np.diff(np.sort(indices, axis=-1), axis=-1) > 0).all()
 
 
+# A warp a row, and the last block not full; all warps of a block for one, with a list more or less than they share out
+# evenly; the last chunk shorter than k.
+@pytest.mark.parametrize(
+    ("batch", "n", "queries", "k"),
+    [(2, 1100, 5, 3), (1, 1026, 9, 64), (2, 4610, 2, 32), (1, 6000, 1, 1), (1, 5200, 3, 64)],
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)
+def test_lists_of_chunks_are_merged_in_the_total_order(batch, n, queries, k, dtype):
+    """Whole numbers, so that the same value comes in every chunk and the index decides."""
+    generator = np.random.default_rng(n)
+    x = generator.integers(-40, 40, (batch, n, 1)).astype(dtype)
+    query = generator.integers(-40, 40, (batch, queries, 1)).astype(dtype)
+    k = min(k, 32) if dtype == np.float64 else k
+    values, indices = emu.knn(x, query, k, "euclidean")
+    want_values, want_indices = best(exact(x, query, "euclidean"), k, "euclidean")
+    assert np.array_equal(indices, want_indices)
+    assert np.array_equal(values, want_values)
+
+
 # (batch, n, q or None, d, k), each around a bound: one tile and one more row; the lists' longest k and one more, in
 # float32 and float64; two chunks of candidates with less than k in the last; slabs of 16; vectors of four; all points.
 SIZES = [
@@ -265,3 +284,53 @@ def test_the_filter_is_right_on_the_worst_data(kind, metric):
     else:
         x = 1 + np.random.default_rng(0).integers(0, 9, x.shape).astype(np.float32) / 1024
     filtered(x, x[:, :3] + (0 if kind == "halves" else x[:, 1:4]), 5, metric)
+
+
+def cut_rows(depth: int = 256) -> dict[str, np.ndarray]:
+    """Rows on which a tensor core loses all products but the first: bfloat16 numbers, so codes know them exactly."""
+    first = np.eye(1, depth, dtype=np.float32)[0]
+    small = np.full(depth, 180 / 128 * 2.0**-12, np.float32)  # its square lies just below 2^-23
+    small[0] = 0
+    second = np.eye(2, depth, dtype=np.float32)[1]
+    return {
+        "row": first + small,
+        "opposite": first - small,  # seems to lie at half of its squared distance
+        "bare": first,  # at half of what a copy of the row seems to lie at
+        "aside": first + 2.0**-7 * second,
+        "longer": first + 179 / 128 * 2.0**-5 * second,  # a product between a copy's own and what it seems
+    }
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize(
+    ("metric", "seeming", "nearest"),
+    [("euclidean", "bare", "row"), ("euclidean", "opposite", "aside"), ("inner", "longer", "row")],
+)
+def test_the_bounds_leave_room_for_what_tensor_cores_cut_off(metric, seeming, nearest, late):
+    """The nearest row seems to be the second: in one stage with the first, or in a later one."""
+    n, rows = 512, cut_rows()
+    stride = int(n * 0.6180339887498949)
+    while np.gcd(stride, n) != 1:
+        stride += 1
+    x = np.zeros((n, 256), np.float32)
+    places = np.arange(n) * stride % n  # in the order of the stages; the first takes 128
+    filler = np.zeros((n // 2, 256), np.float32)
+    filler[np.arange(n // 2), np.arange(n // 2) % 255 + 1] = 8
+    x[places[0::2]], x[places[1::2]] = filler, -filler  # their mean is 0
+    if metric == "inner":
+        x = -np.abs(x)
+    for place, name in ((10, seeming), (400 if late else 20, nearest)):
+        x[places[place]], x[places[place + 1]] = rows[name], -rows[name]
+    assert filtered(x[None], rows["row"][None, None], 1, metric) == 0
+    assert emu.knn(x[None], rows["row"][None, None], 1, metric)[1] == places[400 if late else 20]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)
+@pytest.mark.parametrize(("n", "k", "strip_bytes"), [(6200, 70, 0), (4500, 300, 60_000), (9001, 65, 1)])
+def test_several_blocks_select_from_one_row(n, k, strip_bytes, dtype):
+    """Whole numbers, with copies of the k-th in every part; a last part that is shorter; strips of 64, 1 and 3 rows."""
+    x = np.random.default_rng(n).integers(-30, 30, (1, n, 1)).astype(dtype)
+    values, indices = emu.knn(x, x[:, 5:8].copy(), k, "euclidean", strip_bytes)
+    want_values, want_indices = best(exact(x, x[:, 5:8], "euclidean"), k, "euclidean")
+    assert np.array_equal(indices, want_indices)
+    assert np.array_equal(values, want_values)
