@@ -8,11 +8,11 @@
 // which a norm is summed show, in the last bits of a double.
 //
 // An iteration is five launches: nearest_centroids, count_moves (whose last block lays the moves out), place_moves,
-// sum_moves, and finish_iteration: a cluster to a warp, and the last of a matrix's warps lets its block write the record
-// and see whether the matrix goes on. Every matrix has a flag that says whether it has settled, and then all of them
-// return at once, so the host need not look. Empty clusters are rare: one block finds a point for each, in order, by
-// walking over all of them. Where tensor cores look first (kmeans_filter_kernel.cuh), four more launches a matrix come
-// before nearest_centroids.
+// sum_moves, and finish_iteration: a cluster to a warp, and the last of a matrix's warps lets its block write the
+// record and see whether the matrix goes on. Every matrix has a flag that says whether it has settled, and then all of
+// them return at once, so the host need not look. Empty clusters are rare: one block finds a point for each, in order,
+// by walking over all of them. Where tensor cores look first (kmeans_filter_kernel.cuh), four more launches a matrix
+// come before nearest_centroids.
 //
 // Estimates for an H100 (132 multiprocessors at 1.755 GHz, four instructions a cycle each, 3.35 TB/s, 2.5 us a launch),
 // an iteration at 1,000,000 x 256: ten clusters take .68 ms of assignment (measured on an H200), and where half of the
