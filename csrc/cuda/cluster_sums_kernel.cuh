@@ -1,20 +1,20 @@
 // Sums of the members of every cluster as 64-bit integers, the CPU's (common/fixed_point.h): exact in any order, so
 // integer atomics may add them, and only the points that moved are touched.
 //
-// A point that moves is two events, one for either cluster. They are sorted by cluster (cluster_moves_kernel.cuh); their
-// order within a cluster is left to chance, for it does not show. Then every run of 64 events is added up in a register
-// a column, eight entries on their way at a time, and goes to memory once a cluster: an atomic for every 64 events and
-// column where clusters are large. Lanes read neighbouring columns of a row.
+// A point that moves is two events, one for either cluster. They are sorted by cluster (cluster_moves_kernel.cuh);
+// their order within a cluster is left to chance, for it does not show. Then every run of 64 events is added up in a
+// register a column, eight entries on their way at a time, and goes to memory once a cluster: an atomic for every 64
+// events and column where clusters are large. Lanes read neighbouring columns of a row.
 //
 // Means and ranges of the columns, on which the integers rest, are summed in double in the CPU's own order: the same
 // labels give the same sums and centroids on either.
 //
 // Estimates for an H100 (132 multiprocessors at 1.755 GHz, four instructions a cycle each, 3.35 TB/s) from nvcc's
 // instructions at sm_90, 1,000,000 x 256, ten clusters, half of the points moving: a million events x 256 columns at 64
-// instructions an event and warp, .55 ms; 1 GB of rows, .3 ms. One entry at a time it was bound by latency: 64 x 1.2 us a
-// run, 15 waves of runs, 1.1 ms.
-// Before the first iteration: the columns' sums, in the CPU's order, keep fourteen reads of a thread on their way on 64
-// multiprocessors, .9 ms (eight: 1.6); squares in 528 blocks are bound by memory, .3 ms (in 64 blocks: 3).
+// instructions an event and warp, .55 ms; 1 GB of rows, .3 ms. One entry at a time it was bound by latency: 64 x 1.2 us
+// a run, 15 waves of runs, 1.1 ms. Before the first iteration: the columns' sums, in the CPU's order, keep fourteen
+// reads of a thread on their way on 64 multiprocessors, .9 ms (eight: 1.6); squares in 528 blocks are bound by memory,
+// .3 ms (in 64 blocks: 3).
 #pragma once
 
 #include "../common/arithmetic.h"

@@ -10,11 +10,12 @@
 // A point that has more of them than places, or is not finite, marks its 64 rows; nearest_centroids() searches these,
 // and passes over the others at once. Points keep their codes from iteration to iteration, centroids get new ones.
 //
-// Estimate for an H100 (132 multiprocessors at 1.755 GHz) at 1,000,000 x 256, 1000 clusters, from nvcc's instructions at
-// sm_90: 62,500 tiles of 512 mma a warp, twice, 6.5 cycles each: 1.8 ms if all else hides behind them, 3 ms if half of
-// it does. All else is, beside 128 ldmatrix a warp and tile, two instructions a pair for the least bound (256 of 1000
-// in all) and three for the candidates; exact distances read x once, 1 GB, .3 ms, 319 instructions a candidate, eight
-// lanes and 256 columns: .1 ms. The plain kernel takes 25.6 ms on an H200, a product by cuBLAS in float32 and a minimum
+// Estimate for an H100 (132 multiprocessors at 1.755 GHz) at 1,000,000 x 256, 1000 clusters, from nvcc's instructions
+// at sm_90: 62,500 tiles of 512 mma a warp, twice, 6.5 cycles each: 1.8 ms if all else hides behind them, 3 ms if half
+// of it does. All else is, beside 128 ldmatrix a warp and tile, two instructions a pair for the least bound (256 of
+// 1000 in all) and three for the candidates; exact distances read x once, 1 GB, .3 ms, 319 instructions a candidate,
+// eight lanes and 256 columns: .1 ms. The plain kernel takes 25.6 ms on an H200, a product by cuBLAS in float32 and a
+// minimum
 // 14. Four launches and the plain kernel's, which passes over its tiles, some 20 us. Memory: half of x in float32, and
 // 160 bytes a point.
 #pragma once

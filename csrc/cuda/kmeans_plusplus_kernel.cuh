@@ -11,8 +11,8 @@
 // a number that falls within rounding of a bound between two points may choose the other one. That is rare (about 1e-7
 // a draw in float32) but possible: seeds usually agree with the CPU's, and are not promised to.
 //
-// Estimate for an H100 (1.755 GHz; .6 us for a read from memory, .03 for a barrier), 1,000,000 x 256, 100 seeds: a draw is
-// a walk over 977 sums and one over 1024 weights, each in one pass, four a thread: 1.5 us each; the true distance by
+// Estimate for an H100 (1.755 GHz; .6 us for a read from memory, .03 for a barrier), 1,000,000 x 256, 100 seeds: a draw
+// is a walk over 977 sums and one over 1024 weights, each in one pass, four a thread: 1.5 us each; the true distance by
 // eight lanes a seed, two slabs each, 2.5 us; the sum anew, 1.2: 7 us by one block, where walks in steps of 256 and a
 // distance by one thread made it 30. Some 450 draws with those rejected: 3 ms. Seven passes over x: six of up to 16
 // seeds by tiles of 16 columns, .68 ms each as measured for ten clusters, one of 32, 1.2: 5.3 ms, where tiles of 64
