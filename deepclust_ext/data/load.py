@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from deepclust_ext.data.array_shards import array_shards, load_array_shards
 from deepclust_ext.data.arrays import conform, to_images, to_labels
 from deepclust_ext.data.counter import Show
 from deepclust_ext.data.dataset import is_dataset, load_dataset
@@ -56,9 +57,9 @@ def load_data(
     data : ImageData, ndarray, Tensor, Dataset, str or Path
         An array or tensor (N, H, W), (N, C, H, W) or (N, H, W, C), uint8 or floating point in [0, 1]; a
         map-style data set of images or (image, label) pairs; the path of a folder (flat or nested), of a tar archive
-        of images or a folder of such archives (as webdataset has them, not compressed), or of an `.npz` file with
-        keys x, y or x_train, y_train, x_test, y_test; or one of `KNOWN_NAMES`. A name wins over a folder of that name:
-        write ``./digits`` for the folder.
+        of images or a folder of such archives (as webdataset has them, not compressed), of a folder of `.npy` files
+        with images, or of an `.npz` file with keys x, y or x_train, y_train, x_test, y_test; or one of `KNOWN_NAMES`.
+        A name wins over a folder of that name: write ``./digits`` for the folder.
     split : {"train", "test", "all"}
         Data without a division of its own is all "train" (and all "all").
     image_size : int, optional
@@ -263,6 +264,8 @@ def _load(data: Any, split: str, reading: Reading, folder_options: dict[str, Any
         if path.is_file() and not is_archive(path):
             return _load_file(path, split)
         refuse_test_split(split, f"the {'archive' if path.is_file() else 'folder'} {name!r}")
+        if array_shards(path):
+            return load_array_shards(path)
         return load_folder(path, reading=reading, **folder_options)
     refuse_test_split(split, describe(data))
     if isinstance(data, (ImageData, EmbeddingData)):

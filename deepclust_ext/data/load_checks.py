@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from deepclust_ext.data.array_shards import array_shards
 from deepclust_ext.data.embeddings import EmbeddingData
 from deepclust_ext.data.images import ImageData
 from deepclust_ext.data.named import KNOWN_NAMES
@@ -52,10 +53,10 @@ def refuse_test_split(split: str, what: str) -> None:
 
 
 def is_folder(data: Any) -> bool:
-    """Tell whether the data is a path or a name that could only be a folder, or an archive of files."""
+    """Tell whether the data is a path or a name that could only be a folder, or an archive, of image files."""
     if not isinstance(data, (str, os.PathLike)) or os.fspath(data) in KNOWN_NAMES:
         return False
-    return not Path(data).is_file() or is_archive(data)
+    return is_archive(data) or not (Path(data).is_file() or array_shards(data))
 
 
 def is_archive(data: Any) -> bool:

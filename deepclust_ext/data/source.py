@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from deepclust_ext.data.array_shards import array_shards
 from deepclust_ext.data.counter import Show
 from deepclust_ext.data.items import Items
 from deepclust_ext.data.load import KNOWN_NAMES, has_split, load_items
@@ -75,7 +76,7 @@ class Source:
     @property
     def folder(self) -> Path | None:
         """The folder of images, if it is one; images in archives are no files by themselves."""
-        if self.data in KNOWN_NAMES or not Path(self.data).is_dir() or in_shards(self.data):
+        if self.data in KNOWN_NAMES or not Path(self.data).is_dir() or in_shards(self.data) or array_shards(self.data):
             return None
         return Path(self.data)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
-from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -18,7 +17,7 @@ from deepclust_ext._optional import require
 from deepclust_ext.data.augment import Augmentation
 from deepclust_ext.data.items import Items
 from deepclust_ext.data.load import load_items
-from deepclust_ext.data.load_checks import is_archive
+from deepclust_ext.data.load_checks import is_folder
 from deepclust_ext.data.presets import make_augmentation
 from deepclust_ext.methods.parameters import neutral_parameters
 from deepclust_ext.runs import CheckpointError, save_state
@@ -227,9 +226,8 @@ class Estimator(_ClusterMixin, _BaseEstimator):  # type: ignore[misc]
             raise require("sklearn.exceptions").NotFittedError(
                 f"{self._name}.{function}: this instance is not fitted yet; call fit, or load one that is"
             )
-        folder = isinstance(data, str | os.PathLike) and (Path(data).is_dir() or is_archive(data))
         options: dict[str, Any] = {"split": "train", "min_images": 1}
-        if folder and len(self.image_shape_) == 3:
+        if is_folder(data) and len(self.image_shape_) == 3:
             channels, height, width = self.image_shape_
             # A folder's images are scaled; arrays are taken as they are, and refused if they do not fit.
             options |= {"channels": channels, "image_size": height if height == width else None}

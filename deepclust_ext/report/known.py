@@ -17,7 +17,7 @@ from deepclust_ext.data.images import as_float
 from deepclust_ext.data.items import Items
 from deepclust_ext.data.later_classes import Classes
 from deepclust_ext.data.load import KNOWN_NAMES
-from deepclust_ext.data.load_checks import is_archive
+from deepclust_ext.data.load_checks import is_folder
 from deepclust_ext.data.pool import DECODE_BYTES, Budget, in_order
 from deepclust_ext.data.reading import Reading, read_file
 from deepclust_ext.data.source import Source, source_of
@@ -156,7 +156,7 @@ def known_of(run: Run, *, data: str | None = None, images: str | None = None, fo
     except RunError:
         remark = "The run was not started from the command line and does not say where its data are"
         return Known(own, remarks=(f"{remark}: no images and no classes are shown. --data tells.",))
-    if source.folder is not None or is_archive(source.data) or os.path.isdir(source.data):
+    if is_folder(source.data) and os.path.exists(source.data):
         return _of_files(run, source, own)
     if source.data not in KNOWN_NAMES and not os.path.exists(source.data):
         return Known(own, remarks=(_gone(source),))
