@@ -35,7 +35,7 @@ def warn_if_slow(method: str, precision: str, device: torch.device) -> None:
             f"{method}: this processor has no bfloat16 instructions (AVX512_BF16 or AMX): precision='bfloat16' is "
             "slower here than 'float32'",
             DeepclustWarning,
-            stacklevel=5,
+            stacklevel=4,
         )
 
 

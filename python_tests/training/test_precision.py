@@ -107,3 +107,11 @@ def test_a_processor_without_it_is_told(name, has, warned, monkeypatch):
 def test_other_names_are_refused():
     with pytest.raises(ValueError, match="'precision' must be one of 'float32', 'bfloat16', got 'half'"):
         fit(DHOG, precision="half")
+
+
+def test_the_warning_points_to_the_call_of_fit(monkeypatch):
+    monkeypatch.setattr(precision, "_cpu_multiplies_bfloat16", lambda: False)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        DHOG(n_clusters=3, **METHODS[DHOG], batch_size=32, precision="bfloat16").fit(pictures(64)[0], progress=False)
+    assert {each.filename for each in found if "bfloat16" in str(each.message)} == {__file__}
