@@ -72,7 +72,7 @@ def test_damage_is_named(folder):
 
 def test_a_folder_with_anything_else_is_one_of_files(folder):
     (folder[0] / "notes.txt").write_text("what these are")
-    with pytest.raises(ValueError, match="4 files skipped, the first 'a.npy'"):
+    with pytest.raises(ValueError, match=r"4 files skipped, the first 'a.npy'"):
         load_data(folder[0])
 
 
