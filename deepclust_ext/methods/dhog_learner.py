@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,14 +13,12 @@ from deepclust_ext.nn import ClusterNet
 from deepclust_ext.training import Learner, Place, StepLoss, scheduled
 from deepclust_ext.training.optim import build_optimizer
 
-if TYPE_CHECKING:
-    from deepclust_ext.methods.dhog import DHOG
-
 
 class DHOGLearner(Learner):
     """Pulls the views of each image together, pushes each head from those before it."""
 
-    def __init__(self, p: DHOG, net: ClusterNet, images: Any, augmentation: Augmentation) -> None:
+    # p is a DHOG, which imports this file.
+    def __init__(self, p: Any, net: ClusterNet, images: Any, augmentation: Augmentation) -> None:
         optimizer = build_optimizer(p.optimizer, net.parameters(), lr=p.lr, weight_decay=p.weight_decay)
         super().__init__(net, optimizer, images, augmentation)
         self.p, self.n_views, self.selection = p, p.n_augmentations, p.selection

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,14 +24,12 @@ from deepclust_ext.training.seeds import derive_seed
 from deepclust_ext.training.sharing import shared_knn
 from deepclust_ext.training.watch import occupancy_figures
 
-if TYPE_CHECKING:
-    from deepclust_ext.methods.jule import JULE
-
 
 class JULELearner(Learner):
     """Merges before the first epoch of every period but the first, from the weights and the last labels alone."""
 
-    def __init__(self, p: JULE, net: JULENet, images: ImageData, augmentation: Augmentation) -> None:
+    # p is a JULE, which imports this file.
+    def __init__(self, p: Any, net: JULENet, images: ImageData, augmentation: Augmentation) -> None:
         options: dict[str, Any] = {"lr": p.lr, "weight_decay": p.weight_decay}
         optimizer = build_optimizer(p.optimizer, net.parameters(), momentum=p.momentum, nesterov=False, **options)
         super().__init__(net, optimizer, images, augmentation)
@@ -113,4 +111,6 @@ class JULELearner(Learner):
 
     def _next_count(self) -> int:
         """Clusters after the next merge."""
-        return max(self.p.n_clusters, self.counts[-1] - math.ceil(self.p.eta * self.counts[-1]))
+        wanted: int = self.p.n_clusters
+        merged: int = math.ceil(self.p.eta * self.counts[-1])
+        return max(wanted, self.counts[-1] - merged)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,14 +29,12 @@ from deepclust_ext.training.place import Place, scheduled
 from deepclust_ext.training.seeds import derive_generator, derive_seed
 from deepclust_ext.training.sharing import shared_kmeans
 
-if TYPE_CHECKING:
-    from deepclust_ext.methods.vcami import VCAMI
-
 
 class VCAMILearner(Learner):
     """Algorithm 1 of the poster, with a start of the mixture and a rise of its weights."""
 
-    def __init__(self, p: VCAMI, net: VCAMINet, images: ImageData, augmentation: Augmentation) -> None:
+    # p is a VCAMI, which imports this file.
+    def __init__(self, p: Any, net: VCAMINet, images: ImageData, augmentation: Augmentation) -> None:
         optimizer = build_optimizer(p.optimizer, net.parameters(), lr=p.lr, weight_decay=p.weight_decay)
         super().__init__(net, optimizer, images, augmentation)
         self.p, self.selection = p, p.selection

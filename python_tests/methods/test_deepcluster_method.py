@@ -409,7 +409,7 @@ def assert_same(folder, reference):
 @pytest.mark.parametrize(
     ("where", "name", "call"),
     [
-        *(("deepclust_ext.nn.feature_space", "kmeans", call) for call in (1, 2, 4, 5)),
+        *(("deepclust_ext.training.sharing", "kmeans", call) for call in (1, 2, 4, 5)),
         *(("deepclust_ext.methods.deepcluster", "all_features", call) for call in (1, 3)),
         ("deepclust_ext.methods.deepcluster", "uniform_over_clusters", 5),
         ("deepclust_ext.training.results", "label_heads", 1),
@@ -439,13 +439,13 @@ def test_a_process_that_is_killed_while_it_clusters(tmp_path, reference):
     """A real SIGKILL, sent from inside k-means of the third cycle."""
     script = (
         "from deepclust_ext.methods import DeepCluster\n"
-        "from deepclust_ext.nn import feature_space\n"
-        "kmeans, calls = feature_space.kmeans, []\n"
+        "from deepclust_ext.training import sharing\n"
+        "kmeans, calls = sharing.kmeans, []\n"
         "def dying(*a, **k):\n"
         "    calls.append(0)\n"
         "    result = kmeans(*a, **k)\n"
         "    return result if len(calls) < 3 else os.kill(os.getpid(), signal.SIGKILL)\n"
-        "feature_space.kmeans = dying\n"
+        "sharing.kmeans = dying\n"
         f"DeepCluster(**{ {**SMALL, 'halt_after': 4, 'momentum': 0.9}!r}).fit(images, run=run)"
     )
     run_until_killed(tmp_path, images(), script)
