@@ -124,6 +124,16 @@ def test_labels_on_two_ranks_are_those_of_one(ranks, name):
         np.testing.assert_array_equal(each[3], found[0][3])
 
 
+def test_bfloat16_on_two_ranks(ranks):
+    """Batch norm of all rows, where its input is bfloat16 and its weights are not."""
+    changes = {"precision": "bfloat16", "epochs": 2}
+    losses = found_by(fit("DHOG", **changes))[2]
+    found = ranks(2, fitted, "DHOG", None, changes)
+    for each in found:
+        np.testing.assert_allclose(each[2], losses, rtol=0, atol=0.03 * np.abs(losses).max())
+        np.testing.assert_array_equal(each[3], found[0][3])
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_a_run_stops_on_all_ranks_at_once_and_goes_on_on_another_number(ranks, name, tmp_path):
     run = str(tmp_path / "run")
