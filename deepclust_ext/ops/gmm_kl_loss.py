@@ -76,8 +76,10 @@ def gmm_kl_loss(
     dtype = _check(given)
     with torch.autocast(mean.device.type, enabled=False):  # it would multiply in half precision
         mean, log_variance, probs, prior_means, prior_log_variances, *rest = (each.double() for each in given)
-        # About the origin of the classes: where all lie far off, only their differences count.
-        origin = prior_means.detach().mean(0)
+        # About the mean of the mixture: where all lie far off, only differences count, and a far class that no sample
+        # has a part in must not move it.
+        mass = probs.detach().sum(0)
+        origin = mass @ prior_means.detach() / mass.sum().clamp_min(torch.finfo(torch.float64).tiny)
         classes = prior_means - origin
         precisions = torch.exp(-prior_log_variances)
         scaled = precisions * classes
