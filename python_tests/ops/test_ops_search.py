@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from support import roads
 from support.opspecs import SEARCH_SPECS, SearchSpec
 from support.searches import DTYPES, run, same, samples, tensors
 from torch import Tensor
@@ -19,17 +20,12 @@ def over(specs: list[SearchSpec]) -> pytest.MarkDecorator:
 
 every_spec = over(SEARCH_SPECS)
 transformed = over([spec for spec in SEARCH_SPECS if spec.transforms])
-with_two_roads = over([spec for spec in SEARCH_SPECS if spec.switch])
+with_roads = over([spec for spec in SEARCH_SPECS if spec.roads])
 
 
-def roads(spec: SearchSpec, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def ways(spec: SearchSpec, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The ways to the result, one after another."""
-    if spec.switch:
-        monkeypatch.delenv(spec.switch, raising=False)
-    yield
-    if spec.switch:
-        monkeypatch.setenv(spec.switch, "1")
-        yield
+    return roads.each(monkeypatch) if spec.roads else iter(["best"])
 
 
 @every_spec
@@ -38,19 +34,19 @@ def test_matches_reference(spec, dtype, monkeypatch):
     floating = torch.float64 if dtype == torch.float64 else torch.float32
     for sample in samples(spec, dtype):
         exact = spec.reference(*sample.with_tensors(Tensor.double).tensors, **sample.kwargs)
-        for _ in roads(spec, monkeypatch):
+        for _ in ways(spec, monkeypatch):
             got = run(spec, sample)
             spec.agrees(sample, got, exact)
             for output in (t for t in got if isinstance(t, Tensor)):
                 assert output.dtype == (floating if output.is_floating_point() else torch.int64)
 
 
-@with_two_roads
-def test_both_roads_give_the_same_bits(spec, monkeypatch):
+@with_roads
+def test_all_roads_give_the_same_bits(spec, monkeypatch):
     """The filter only proposes; the decision is the same arithmetic either way."""
     for sample in samples(spec):
-        first, second = (run(spec, sample) for _ in roads(spec, monkeypatch))
-        assert same(first, second)
+        first, *others = (run(spec, sample) for _ in ways(spec, monkeypatch))
+        assert all(same(first, other) for other in others)
 
 
 @every_spec
@@ -76,7 +72,7 @@ def test_strided_inputs_give_the_same_bits(spec):
 @every_spec
 def test_same_bits_for_any_number_of_threads(spec, threads, monkeypatch):
     for sample in samples(spec):
-        for _ in roads(spec, monkeypatch):
+        for _ in ways(spec, monkeypatch):
             results = []
             for count in (1, 2, 5, 1):
                 threads(count)

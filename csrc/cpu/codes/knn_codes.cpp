@@ -16,8 +16,10 @@ template <typename L, typename Code>
 DC_INLINE void code_rows_as(const Matrix<const float>& x, const float* mean, float limit,
                             const PackedRows<float>& codes, int64_t first, CodeFacts* facts) {
   const int64_t padded = round_up(x.cols, 16);
+  constexpr int64_t kSteps = sizeof(float) / sizeof(Code);
   const Buffer<float> turned(padded);
-  const Buffer<Code> bytes(padded);
+  const Buffer<Code> bytes(kSteps * codes.depth);
+  std::fill(bytes.get(), bytes.get() + kSteps * codes.depth, Code{0});
   for (int64_t r = 0; r < x.rows; ++r) {
     const float* const row = x.data + r * x.row_stride;
     float square, largest;
@@ -35,7 +37,6 @@ DC_INLINE void code_rows_as(const Matrix<const float>& x, const float* mean, flo
     fact.shift = sizeof(Code) == 1 ? 128 * total : 0;
     float* to = codes.at(first + r);
     const int64_t width = codes.width(first + r);
-    constexpr int64_t kSteps = sizeof(float) / sizeof(Code);
     for (int64_t k = 0; k < codes.depth; ++k) __builtin_memcpy(to + k * width, bytes.get() + kSteps * k, 4);
   }
 }

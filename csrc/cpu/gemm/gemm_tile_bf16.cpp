@@ -3,6 +3,8 @@
 #include <cstdlib>
 #include <type_traits>
 
+#include "gemm_tile_amx.h"
+
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 11
 #define DC_BF16 __attribute__((target("avx512f,avx512bf16")))
 #include <immintrin.h>
@@ -53,6 +55,19 @@ DC_BF16 void panel_product(const PackedRows<float>& a, int64_t a_first, int64_t 
 }
 #endif
 
+#if defined(DC_AMX)
+DC_AMX void gemm_tile_by_amx(const PackedRows<float>& a, int64_t a_first, int64_t m, const PackedRows<float>& b,
+                             int64_t b_first, int64_t n, float* out, int64_t ldo) {
+  amx_product<float>(
+      a, a_first, m, b, b_first, n,
+      [&](const float* sums, int64_t row, int64_t rows, int64_t col, int64_t cols) DC_AMX DC_INLINE_LAMBDA {
+        for (int64_t r = 0; r < rows; ++r)
+          for (int64_t c = 0; c < cols; c += 16)
+            _mm512_storeu_ps(out + (row + r) * ldo + col + c, _mm512_load_ps(sums + r * kAmxCols + c));
+      });
+}
+#endif
+
 struct RoundPanel {
   template <typename L>
   static DC_INLINE void run(const PackedRows<float>& rows, int64_t first, const PackedRows<float>& out,
@@ -70,6 +85,7 @@ struct RoundPanel {
         uint32_t& pair = to[k / 2 * width + r];
         pair = k % 2 == 0 ? bits >> 16 : pair | bits;
       }
+    std::fill(to + (rows.depth + 1) / 2 * width, to + out.depth * width, 0u);
     for (int64_t r = 0; r < width; ++r) squared_errors[r] = errors[r];
   }
 };
@@ -99,6 +115,9 @@ void gemm_tile_bf16([[maybe_unused]] const PackedRows<float>& a, [[maybe_unused]
                     [[maybe_unused]] int64_t m, [[maybe_unused]] const PackedRows<float>& b,
                     [[maybe_unused]] int64_t b_first, [[maybe_unused]] int64_t n, [[maybe_unused]] float* out,
                     [[maybe_unused]] int64_t ldo) {
+#if defined(DC_AMX)
+  if (have_amx() && a.depth % 16 == 0) return gemm_tile_by_amx(a, a_first, m, b, b_first, n, out, ldo);
+#endif
 #if defined(DC_BF16)
   constexpr int64_t kPanel = PackedRows<float>::kPanel, kMostDepth = 160;  // a panel of it fits the first-level cache
   const int64_t pieces = std::max<int64_t>(1, ceil_div(a.depth, kMostDepth));

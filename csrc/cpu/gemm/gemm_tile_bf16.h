@@ -4,6 +4,7 @@
 // the depth. One instruction multiplies both and adds them in float32, so a tile takes half the steps of gemm_tile.
 #pragma once
 
+#include "amx.h"
 #include "gemm_tile.h"
 
 namespace deepclust::cpu {
@@ -11,8 +12,9 @@ namespace deepclust::cpu {
 // Whether this processor has the instruction. DEEPCLUST_NO_BF16 in the environment answers no.
 bool have_gemm_tile_bf16();
 
+// Filled up with zeros to whole tiles where these are taken: a narrower row would leave half of each empty.
 inline int64_t bf16_depth(int64_t depth) {
-  return (depth + 1) / 2;
+  return have_amx() && depth >= 32 ? round_up(depth, 32) / 2 : (depth + 1) / 2;
 }
 
 // Rounds the panel of `rows` that begins at row `first` into `out`, whose depth is bf16_depth(rows.depth).

@@ -1,6 +1,6 @@
 #include "gemm_tile_int8.h"
 
-#include "vnni.h"
+#include "gemm_tile_amx.h"
 
 namespace deepclust::cpu {
 
@@ -44,10 +44,31 @@ DC_VNNI void panel_product(const CodedRows& a, int64_t a_first, int64_t m, const
   }
 }
 
+#if defined(DC_AMX)
+DC_AMX void gemm_tile_by_amx(const CodedRows& a, int64_t a_first, int64_t m, const CodedRows& b, int64_t b_first,
+                             int64_t n, float* out, int64_t ldo) {
+  amx_product<int32_t>(
+      a.codes, a_first, m, b.codes, b_first, n,
+      [&](const int32_t* sums, int64_t row, int64_t rows, int64_t col, int64_t cols) DC_AMX DC_INLINE_LAMBDA {
+        for (int64_t c = 0; c < cols; c += 16) {
+          const __m512 scale = _mm512_loadu_ps(b.scale + b_first + col + c);
+          for (int64_t r = 0; r < rows; ++r) {
+            const auto sum = reinterpret_cast<__v16si>(_mm512_load_si512(sums + r * kAmxCols + c));
+            _mm512_storeu_ps(out + (row + r) * ldo + col + c,
+                             __builtin_convertvector(sum, __m512) * (scale * a.scale[a_first + row + r]));
+          }
+        }
+      });
+}
+#endif
+
 }  // namespace
 
 void gemm_tile_int8(const CodedRows& a, int64_t a_first, int64_t m, const CodedRows& b, int64_t b_first, int64_t n,
                     float* out, int64_t ldo) {
+#if defined(DC_AMX)
+  if (have_amx() && a.codes.depth % 16 == 0) return gemm_tile_by_amx(a, a_first, m, b, b_first, n, out, ldo);
+#endif
   constexpr int64_t kPanel = PackedRows<float>::kPanel;
   for (int64_t col = 0; col < n; col += kPanel) {
     const int64_t j = b_first + col, width = b.codes.width(j);

@@ -5,15 +5,16 @@
 // them in int32, so nothing is rounded but what the scales do.
 #pragma once
 
+#include "amx.h"
 #include "gemm_tile.h"
 
 namespace deepclust::cpu {
 
 inline constexpr int64_t kMostCodedDepth = 1 << 13;  // 255 * 127 * depth must stay below 2^31
 
-// A row's codes are filled up with zeros to whole vectors.
+// A row's codes are filled up with zeros to whole vectors, or to whole tiles.
 inline int64_t int8_depth(int64_t depth) {
-  return round_up(depth, 16) / 4;
+  return round_up(depth, have_amx() ? kAmxBytes : 16) / 4;
 }
 
 struct CodedRows {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "vnni.h"
+#include "amx.h"
 
 namespace deepclust::cpu {
 
@@ -55,6 +55,36 @@ DC_VNNI void int8_tile(const int8_t* a, int64_t rows, int64_t depth, const int32
 #else
 
 void int8_tile(const int8_t*, int64_t, int64_t, const int32_t*, const uint8_t*, int64_t, float*) {}
+
+#endif
+
+#if defined(DC_AMX)
+
+namespace {
+
+template <int R>
+DC_AMX void amx_tiles(const int8_t* a, int64_t depth, const int8_t* panel, int64_t cols, int32_t* out) {
+  for (int64_t col = 0; col < cols; col += 32) {
+    const AmxColumns both[2] = {{panel + 4 * col, 4 * cols}, {panel + 4 * col + kAmxBytes, 4 * cols}};
+    if (cols - col > 16)
+      amx_tile<R, 2>(a, depth, both, depth, out + col, kTileCols);
+    else
+      amx_tile<R, 1>(a, depth, both, depth, out + col, kTileCols);
+  }
+}
+
+}  // namespace
+
+void int8_amx_tile(const int8_t* a, int64_t rows, int64_t depth, const int8_t* panel, int64_t cols, int32_t* out) {
+  if (rows > kAmxRows)
+    amx_tiles<2>(a, depth, panel, cols, out);
+  else
+    amx_tiles<1>(a, depth, panel, cols, out);
+}
+
+#else
+
+void int8_amx_tile(const int8_t*, int64_t, int64_t, const int8_t*, int64_t, int32_t*) {}
 
 #endif
 

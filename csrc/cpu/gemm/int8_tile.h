@@ -20,4 +20,8 @@ inline constexpr int64_t kCodeZero = 128;       // b's code of 0
 void int8_tile(const int8_t* a, int64_t rows, int64_t depth, const int32_t* shift, const uint8_t* panel, int64_t cols,
                float* out);
 
+// The same by tiles, for up to 32 rows and b signed: out [32][kTileCols] = dots, of whole sixteens of rows; depth is a
+// multiple of 64. Call it where have_amx(), while an AmxTiles lives.
+void int8_amx_tile(const int8_t* a, int64_t rows, int64_t depth, const int8_t* panel, int64_t cols, int32_t* out);
+
 }  // namespace deepclust::cpu

@@ -1,5 +1,6 @@
 // The search: tiles of products, brackets, and the distances of what is in doubt.
 #include <cmath>
+#include <optional>
 
 #include "../codes/row_codes.h"
 #include "nearest.h"
@@ -10,9 +11,10 @@ namespace {
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 // The lower ends of a tile's brackets, V registers of centroids wide, and the running least of them.
-// low [rows, ld], least [rows, 16]. Upper ends are left to the few centroids that pass the first look.
-template <typename L, int V, typename T>
-DC_INLINE void lower_ends(const float* __restrict__ dots, const CodeBounds* __restrict__ bounds, int64_t rows,
+// dots [rows, ..] kTileCols apart, low [rows, ld], least [rows, 16]. Upper ends are left to the few centroids that pass
+// the first look.
+template <typename L, int V, typename Dot, typename T>
+DC_INLINE void lower_ends(const Dot* __restrict__ dots, const CodeBounds* __restrict__ bounds, int64_t rows,
                           const CodedCentroids<T>& coded, int64_t first, float* __restrict__ low, int64_t ld,
                           float* __restrict__ least) {
   using Vec = typename Register<L, float>::type;
@@ -28,7 +30,7 @@ DC_INLINE void lower_ends(const float* __restrict__ dots, const CodeBounds* __re
   for (int64_t m = 0; m < rows; ++m) {
     Vec bottom = load<L, float>(least + m * 16);
     for (int v = 0; v < V; ++v) {
-      const Vec dot = load<L, float>(dots + m * kTileCols + kL * v);
+      const Vec dot = __builtin_convertvector((load<L, Dot>(dots + m * kTileCols + kL * v)), Vec);
       Vec end = half_low[v] - code_error[v] * bounds[m].length;
       end -= length[v] * bounds[m].error;
       end -= rest[v] * bounds[m].rest;
@@ -41,8 +43,8 @@ DC_INLINE void lower_ends(const float* __restrict__ dots, const CodeBounds* __re
 }
 
 // All of a tile, V 64-byte vectors wide: in as many registers at a time as leave room for four bounds of each.
-template <typename L, int V, typename T>
-DC_INLINE void tile_ends(const float* dots, const CodeBounds* bounds, int64_t rows, const CodedCentroids<T>& coded,
+template <typename L, int V, typename Dot, typename T>
+DC_INLINE void tile_ends(const Dot* dots, const CodeBounds* bounds, int64_t rows, const CodedCentroids<T>& coded,
                          int64_t first, float* low, int64_t ld, float* least) {
   constexpr int64_t kL = Register<L, float>::kLanes;
   if constexpr (L::kLevel == Level::avx512) return lower_ends<L, V>(dots, bounds, rows, coded, first, low, ld, least);
@@ -116,6 +118,7 @@ DC_INLINE void tile_products(const Points<T>& points, const CodedCentroids<T>& c
       return product(Matrix<const float>{y, points.d, rows, 1, round_up(points.d, 16)},
                      Panels<float>{coded.float_panels.get(), points.d, coded.padded}, k, k + width, dots, kTileCols,
                      false);
+    case Codes::int8_tiles: return;  // as whole numbers, by int8_amx_tile
   }
 }
 
@@ -139,37 +142,51 @@ DC_INLINE void candidates(const Points<T>& points, const CodedCentroids<T>& code
     limit[i] = distance == nullptr ? kInfinity : limit_of(points.bounds[begin + i], wrong, distance[i]);
   // Rows that pass a panel while it is near, and bytes of codes that stay in the second-level cache, in whole panels.
   constexpr bool kLarge = L::kLevel == Level::avx512;
-  constexpr int64_t kGroup = kLarge ? kTileRows : 4 * kTileRows, kBlockBytes = int64_t{1} << (kLarge ? 19 : 18);
+  constexpr int64_t kBlockBytes = int64_t{1} << (kLarge ? 19 : 18);
+  const bool floats = coded.kind == Codes::none, tiles = coded.kind == Codes::int8_tiles;
+  const int64_t most = kLarge && !tiles ? kTileRows : kGroupRows;
   const int64_t block = std::max(kTileCols, kBlockBytes / coded.depth / kTileCols * kTileCols);
   const int64_t ld = std::min(coded.padded, block), padded = round_up(d, 16);
-  const bool floats = coded.kind == Codes::none;
-  const Buffer<float> low(kGroup * ld), y(floats ? kGroup * padded : 1);
+  const Buffer<float> low(most * ld), y(floats ? most * padded : 1);
   const Buffer<int64_t> passed(ld / Register<L, float>::kLanes);
-  alignas(64) float dots[kTileRows * kTileCols], least[kGroup * 16];
+  alignas(64) float dots[kTileRows * kTileCols], least[kGroupRows * 16];
+  alignas(64) int32_t sums[kGroupRows * kTileCols];
+  std::optional<AmxTiles> in_use;
+  if (tiles) in_use.emplace();
+  // Lower ends of `rows` rows from the group's `row` on, and the panel of `width` centroids from k on.
+  const auto take = [&](const auto* products, const CodeBounds* bounds, int64_t rows, int64_t k, int64_t width,
+                        float* ends, float* nearest) DC_INLINE_LAMBDA {
+    switch (width / 16) {
+      case 1: return tile_ends<L, 1>(products, bounds, rows, coded, k, ends, ld, nearest);
+      case 2: return tile_ends<L, 2>(products, bounds, rows, coded, k, ends, ld, nearest);
+      default: return tile_ends<L, 3>(products, bounds, rows, coded, k, ends, ld, nearest);
+    }
+  };
   for (int64_t first = 0; first < coded.padded; first += block) {
     const int64_t last = std::min(coded.padded, first + block);
-    for (int64_t group = 0; group < size; group += kGroup) {
-      const int64_t members = std::min(kGroup, size - group);
+    for (int64_t group = 0; group < size; group += most) {
+      const int64_t members = std::min(most, size - group);
       const CodeBounds* bounds = points.bounds + begin + group;
-      std::fill(least, least + kGroup * 16, kInfinity);
+      std::fill(least, least + most * 16, kInfinity);
       for (int64_t m = 0; floats && m < members; ++m) {
         float square, largest;
         centre<L>(points.x + (begin + group + m) * d, points.mean, d, false, y.get() + m * padded, square, largest);
       }
       for (int64_t k = first; k < last; k += kTileCols) {
         const int64_t width = std::min(kTileCols, last - k);
+        if (tiles) {
+          int8_amx_tile(points.codes + (begin + group) * coded.depth, members, coded.depth,
+                        reinterpret_cast<const int8_t*>(coded.panels.get()) + k * coded.depth, width, sums);
+          take(sums, bounds, members, k, width, low.get() + k - first, least);
+          continue;
+        }
         for (int64_t row = 0; row < members; row += kTileRows) {
           const int64_t rows = std::min(kTileRows, members - row);
           int32_t shift[kTileRows] = {};
           for (int64_t m = 0; m < rows; ++m) shift[m] = bounds[row + m].shift;
           tile_products(points, coded, begin + group + row, rows, shift, y.get() + (floats ? row * padded : 0), k,
                         width, dots);
-          float* const ends = low.get() + row * ld + k - first;
-          switch (width / 16) {
-            case 1: tile_ends<L, 1>(dots, bounds + row, rows, coded, k, ends, ld, least + row * 16); break;
-            case 2: tile_ends<L, 2>(dots, bounds + row, rows, coded, k, ends, ld, least + row * 16); break;
-            default: tile_ends<L, 3>(dots, bounds + row, rows, coded, k, ends, ld, least + row * 16); break;
-          }
+          take(dots, bounds + row, rows, k, width, low.get() + row * ld + k - first, least + row * 16);
         }
       }
       for (int64_t m = 0; m < members; ++m) {

@@ -35,6 +35,7 @@
 
 #include "../../common/buffer.h"
 #include "../codes/subspace.h"
+#include "../gemm/amx.h"
 #include "../gemm/int16_tile.h"
 #include "../gemm/int8_tile.h"
 #include "../gemm/product.h"
@@ -44,12 +45,17 @@
 namespace deepclust::cpu {
 
 inline constexpr int64_t kSearchRows = 256;  // points of a task
+inline constexpr int64_t kGroupRows = 32;    // that pass a panel of centroids while it is near, at most
 
-// What the processor multiplies: codes of 8 bits (gemm/int8_tile.h), of 16 (gemm/int16_tile.h), or floats.
-enum class Codes { none, int8, int16 };
+inline constexpr int64_t kAmxDepth = 33;  // fewer dimensions fill half of a step of tiles at most
+
+// What the processor multiplies: codes of 8 bits, in tiles (gemm/amx.h) or in registers (gemm/int8_tile.h), codes of 16
+// (gemm/int16_tile.h), or floats.
+enum class Codes { none, int8, int8_tiles, int16 };
 
 inline Codes best_codes(int64_t d) {
   if (d > kTileDepth) return Codes::none;
+  if (have_amx() && d >= kAmxDepth) return Codes::int8_tiles;
   return have_vnni() ? Codes::int8 : have_int16_tile() ? Codes::int16 : Codes::none;
 }
 
@@ -68,13 +74,14 @@ struct Points {
   int64_t n = 0;
   int64_t d = 0;
   Codes kind = Codes::none;
-  int8_t* codes = nullptr;          // [n up to whole tiles, depth]
+  int8_t* codes = nullptr;          // [n + kGroupRows, depth]
   CodeBounds* bounds = nullptr;     // [n]
   const Subspace* space = nullptr;  // whose coordinates are coded, if not all of y
 
   // Bytes of a row's codes. Narrow points are coded as they are: turning them would fill up a vector.
   static int64_t depth_of(int64_t d, Codes kind) {
-    return kind == Codes::int16 ? 2 * round_up(d, d < 16 ? 2 : 16) : round_up(d, d < 16 ? 4 : 16);
+    if (kind == Codes::int16) return 2 * round_up(d, d < 16 ? 2 : 16);
+    return round_up(d, kind == Codes::int8_tiles ? kAmxBytes : d < 16 ? 4 : 16);
   }
   // Coded entries of a row.
   int64_t coded() const { return space == nullptr ? d : space->width(); }

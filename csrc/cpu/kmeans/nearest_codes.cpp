@@ -51,7 +51,8 @@ struct EncodePoints {
     const bool turned = points.turned() && points.space == nullptr;
     const int64_t padded = round_up(points.d, 16), width = round_up(points.coded(), 16), depth = points.depth();
     const Buffer<float> y(group * padded), inside(points.space == nullptr ? 0 : kRows * width);
-    const Buffer<int16_t> memory(width);
+    const Buffer<int16_t> memory(std::max(width, depth / 2));
+    std::fill(memory.get(), memory.get() + std::max(width, depth / 2), int16_t{0});
     const float lost = lost_norm(padded), limit = points.limit(), slack = slack_of(points);
     float square[kRows], largest[kRows], rest[kRows];
     for (int64_t first = begin; first < end; first += group) {
@@ -81,15 +82,16 @@ struct EncodePoints {
   }
 };
 
-// The place of a panel, `width` columns wide, where step j of column `col` lies: a step of four bytes at a time.
+// Puts a column's codes into a panel, `width` columns wide: a step of four bytes at a time. `zero` is the code of 0 in
+// 8 bits.
 template <typename Code>
-DC_INLINE void put_codes(const Code* codes, int64_t bytes, int64_t width, int64_t col, uint8_t* panel) {
+DC_INLINE void put_codes(const Code* codes, int64_t bytes, int64_t width, int64_t col, int64_t zero, uint8_t* panel) {
   constexpr int64_t kSteps = 4 / sizeof(Code);
   for (int64_t j = 0; j < bytes / 4; ++j)
     for (int64_t s = 0; s < kSteps; ++s) {
       uint8_t* const to = panel + (j * width + col) * 4 + s * static_cast<int64_t>(sizeof(Code));
       if constexpr (sizeof(Code) == 1)
-        *to = static_cast<uint8_t>(codes[j * kSteps + s] + kCodeZero);
+        *to = static_cast<uint8_t>(codes[j * kSteps + s] + zero);
       else
         std::memcpy(to, codes + j * kSteps + s, sizeof(Code));
     }
@@ -103,7 +105,9 @@ struct EncodeCentroids {
     const int64_t first = block * kTileCols, width = std::min(kTileCols, coded.padded - first);
     const int64_t members = std::clamp<int64_t>(coded.clusters - first, 0, width);
     const Buffer<float> rows(kTileCols * padded), inside(points.space == nullptr ? 0 : kTileCols * entries);
-    const Buffer<int16_t> memory(entries);
+    const int64_t room = std::max(entries, depth / 2);
+    const Buffer<int16_t> memory(room);
+    std::fill(memory.get(), memory.get() + room, int16_t{0});
     const bool has_codes = coded.kind != Codes::none;
     const float lost = lost_norm(padded), lost_half = lost_product(padded), limit = points.limit();
     uint8_t* panel = coded.panels.get() + (has_codes ? first * depth : 0);
@@ -118,7 +122,7 @@ struct EncodeCentroids {
       if (col >= members) {  // nobody's candidate
         coded.half_low.get()[k] = coded.half_high.get()[k] = kInfinity;
         coded.scale.get()[k] = coded.code_error.get()[k] = coded.length.get()[k] = coded.rest.get()[k] = 0.0f;
-        std::fill(memory.get(), memory.get() + entries, int16_t{0});
+        std::fill(memory.get(), memory.get() + room, int16_t{0});
       } else {
         float scale = 1.0f, missed = 0.0f;
         double half = 0.0;
@@ -150,7 +154,8 @@ struct EncodeCentroids {
       }
       if (has_codes)
         with_code(coded.kind, [&](auto code) DC_INLINE_LAMBDA {
-          put_codes(reinterpret_cast<const decltype(code)*>(memory.get()), depth, width, col, panel);
+          put_codes(reinterpret_cast<const decltype(code)*>(memory.get()), depth, width, col,
+                    coded.kind == Codes::int8 ? kCodeZero : 0, panel);
         });
     }
     if (!has_codes) {

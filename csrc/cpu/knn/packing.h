@@ -13,10 +13,10 @@
 
 namespace deepclust::cpu {
 
-inline constexpr int64_t kCodedDepth = 64;    // int8 is tried from this many dimensions,
-inline constexpr int64_t kCodedK = 128;       // up to this k,
-inline constexpr int64_t kCodedRows = 1024;   // and from this many rows;
-inline constexpr int64_t kCodedDepth16 = 24;  // codes of 16 bits from this many dimensions
+inline constexpr int64_t kCodedDepth = 24;   // codes are tried from this many dimensions
+inline constexpr int64_t kCodedRows = 1024;  // and this many rows on;
+inline constexpr int64_t kCodedK = 128;      // those of 8 bits up to this k, and by tiles
+inline constexpr int64_t kCodedKOfTiles = 256;
 inline constexpr double kDoubtWorth = 50000;  // multiply-adds that one more candidate costs
 inline constexpr double kFewestDoubts = 8;    // fewer of them to spare and it is not tried
 
@@ -127,9 +127,10 @@ inline double doubts_paid(int64_t points, int64_t depth, bool graph) {
 template <typename T>
 Packing first_packing(int64_t rows, int64_t points, int64_t depth, int64_t k, bool graph) {
   if constexpr (std::is_same_v<T, float>)
-    if (depth <= kMostCodedDepth && rows >= kCodedRows) {
-      if (have_int16_tile() && depth >= kCodedDepth16) return Packing::int16;
-      if (have_vnni() && depth >= kCodedDepth && k <= kCodedK && doubts_paid(points, depth, graph) > kFewestDoubts)
+    if (depth >= kCodedDepth && depth <= kMostCodedDepth && rows >= kCodedRows) {
+      if (have_int16_tile()) return Packing::int16;
+      if (have_vnni() && k <= (have_amx() ? kCodedKOfTiles : kCodedK) &&
+          doubts_paid(points, depth, graph) > kFewestDoubts)
         return Packing::int8;
     }
   return packing_without_codes<T>();
