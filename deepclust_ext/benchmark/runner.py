@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import platform
 import statistics
 import sys
@@ -18,6 +19,7 @@ from torch import Tensor
 from deepclust_ext._loader import build_info
 from deepclust_ext._version import __version__
 from deepclust_ext.benchmark.case import Case, Contest, step
+from deepclust_ext.benchmark.held import switches_in_use
 
 OPS = ("mi_loss", "dhog_loss", "bank_nll_entropy", "jule_loss", "kmeans", "knn", "agglomerate")
 
@@ -112,12 +114,25 @@ def machine(device: str = "cpu") -> dict[str, Any]:
     return {
         "cpu": cpu,
         "simd": build_info()["simd"],
+        "amx": _takes_amx(),
         "simd_of_torch": torch.backends.cpu.get_cpu_capability(),
+        "held": switches_in_use(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "deepclust_ext": __version__,
         **({"gpu": torch.cuda.get_device_name(device)} if torch.device(device).type == "cuda" else {}),
     }
+
+
+def _takes_amx() -> bool:
+    """Whether the searches multiply by tiles: at avx512, where the processor has them."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            present = "amx_int8" in file.read()
+    except OSError:
+        return False
+    switched_off = os.environ.get("DEEPCLUST_NO_AMX") or os.environ.get("DEEPCLUST_NO_INT8")
+    return present and build_info()["simd"] == "avx512" and not switched_off
 
 
 def run_case(case: Case, opponents: dict[str, Callable[..., Tensor]], device: str = "cpu") -> dict[str, Any]:

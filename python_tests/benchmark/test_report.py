@@ -118,3 +118,20 @@ def test_without_files_both_tables_are_printed(report, data, tmp_path, capsys):
     source.write_text(json.dumps(data))
     report.main([str(source)])
     assert capsys.readouterr().out == f"{report.short_table(data)}\n\n{report.long_table(data)}\n"
+
+
+def test_two_levels_stand_side_by_side(report, data, tmp_path):
+    held = json.loads(json.dumps(data))
+    held["machine"] |= {"simd": "avx2", "held": ["DEEPCLUST_SIMD=avx2"]}
+    held["results"] = [r for r in held["results"] if r["op"] != "knn"]
+    data["machine"] |= {"simd": "avx512", "amx": True, "held": []}
+    table = report.short_table(data, held)
+    assert "| Op | Size | avx512 + AMX | best peer | its time | ratio | avx2 | best peer | its time | ratio |" in table
+    kmeans, knn = rows(table)[-2:]
+    assert kmeans[2:6] == kmeans[6:]
+    assert knn[2:] == ["2 s", "faiss", "7 s", "3.5x", "", "", "", ""]
+    assert "(avx2, held by DEEPCLUST_SIMD=avx2)" in table
+    readme, page = tmp_path / "README.md", tmp_path / "speed.md"
+    readme.write_text(f"{report.BEGIN}{report.END}")
+    report.write([data, held], readme, page)
+    assert re.findall("^## (.*)", page.read_text(), re.M) == ["avx512 + AMX", "avx2"]

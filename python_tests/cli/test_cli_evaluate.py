@@ -254,6 +254,16 @@ def test_bench_hands_its_words_on(monkeypatch):
     assert calls == [([], None, "cpu"), (["mi_loss", "dhog_loss"], "a.json", "cuda")]
 
 
+@pytest.mark.parametrize("words", [["--simd", "avx2"], ["--simd=avx2"]])
+def test_bench_at_a_level_is_a_process_that_is_held_to_it(words, monkeypatch):
+    from deepclust_ext.benchmark import held
+
+    calls = []
+    monkeypatch.setattr(held, "run_at", lambda level, rest: calls.append((level, rest)) or 0)
+    assert main(["bench", "kmeans", *words, "--json", "a.json"]) == 0
+    assert calls == [("avx2", ["kmeans", "--json", "a.json"])]
+
+
 def test_help_shows_the_configuration_in_force(capfd):
     assert main(["fit", "dhog", "--config", "small", "--help"]) == 0
     out = " ".join(capfd.readouterr().out.split())
