@@ -101,9 +101,14 @@ bool ask_processor() {
 
 }  // namespace
 
-bool have_gemm_tile_bf16() {
-  static const bool have = ask_processor();
-  return have;
+bool bf16_pays([[maybe_unused]] int64_t depth) {
+#if defined(DC_BF16)
+  constexpr int64_t kLeastOfTiles = 32;
+  static const bool have = ask_processor(), in_registers = __builtin_cpu_is("amd");
+  return have && (have_amx() ? depth >= kLeastOfTiles : in_registers);
+#else
+  return false;
+#endif
 }
 
 void round_panel_bf16(const PackedRows<float>& rows, int64_t first, const PackedRows<float>& out, int64_t out_first,

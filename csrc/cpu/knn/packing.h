@@ -113,8 +113,8 @@ void product_tile(const PackedPoints<T>& points, int64_t a_first, int64_t m, con
 
 // What the filter falls back on.
 template <typename T>
-Packing packing_without_codes() {
-  return std::is_same_v<T, float> && have_gemm_tile_bf16() ? Packing::bf16 : Packing::plain;
+Packing packing_without_codes(int64_t depth) {
+  return std::is_same_v<T, float> && bf16_pays(depth) ? Packing::bf16 : Packing::plain;
 }
 
 // How many candidates a row more, left by codes, are paid for by the multiply-adds that they save.
@@ -133,7 +133,7 @@ Packing first_packing(int64_t rows, int64_t points, int64_t depth, int64_t k, bo
           doubts_paid(points, depth, graph) > kFewestDoubts)
         return Packing::int8;
     }
-  return packing_without_codes<T>();
+  return packing_without_codes<T>(depth);
 }
 
 template <typename T>

@@ -22,9 +22,9 @@ struct Scratch {
   Scratch(int64_t count, int64_t depth, Packing packing)
       : packing(packing),
         codes(is_coded(packing) ? PackedPoints<T>::padded(count) : 0),
-        packed(
-            PackedRows<T>::size(count, std::max(packing_without_codes<T>() == Packing::bf16 ? bf16_depth(depth) : depth,
-                                                packing == Packing::int8 ? int8_depth(depth) : 0))),
+        packed(PackedRows<T>::size(
+            count, std::max(packing_without_codes<T>(depth) == Packing::bf16 ? bf16_depth(depth) : depth,
+                            packing == Packing::int8 ? int8_depth(depth) : 0))),
         offset(PackedPoints<T>::padded(count)),
         slack(PackedPoints<T>::padded(count)),
         half(codes),
