@@ -32,9 +32,10 @@ PEERS = {
 }
 PAGE = """# Speed
 
-`make bench` writes this page: `deepclust bench --json build/bench.json` measures, and `benchmarks/report.py` makes the
-tables. In each case all results are first checked for agreement; then ours and the peers are timed in alternating
-turns. The ratio is the peer's time divided by ours: above 1, ours is faster.
+`make bench` writes this page: `deepclust bench` measures, at the processor's best level and with `--simd avx2` held to
+that one, and `benchmarks/report.py` makes the tables. superkmeans and scikit-learn-intelex cannot be held: they use all
+that the processor has. In each case all results are first checked for agreement; then ours and the peers are timed in
+alternating turns. The ratio is the peer's time divided by ours: above 1, ours is faster.
 
 """
 

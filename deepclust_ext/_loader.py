@@ -113,6 +113,7 @@ def build_info() -> dict[str, Any]:
         else None), `cuda_architectures` (what the CUDA library is compiled for, as in TORCH_CUDA_ARCH_LIST),
         `cuda_runtime` (the major version of CUDA that torch must have for it; None where not loaded),
         `simd` (the level the CPU library runs at: base, avx2 or avx512; DEEPCLUST_SIMD in the environment lowers it),
+        `amx` (whether searches multiply by the processor's tiles; DEEPCLUST_NO_AMX in the environment turns that off),
         `threads`, `cuda_devices`.
 
     Examples
@@ -132,6 +133,7 @@ def build_info() -> dict[str, Any]:
         "cuda_runtime": _cuda.linked_runtime(_CUDA_LIBRARY) if _CUDA_LIBRARY else None,
         "cuda_architectures": _cuda.built_architectures(_CUDA_LIBRARY) if _CUDA_LIBRARY else [],
         "simd": _SIMD_LEVEL,
+        "amx": bool(ctypes.CDLL(_CPU_LIBRARY).deepclust_have_amx()),
         "threads": torch.get_num_threads(),
         "cuda_devices": torch.cuda.device_count(),
     }

@@ -1,4 +1,4 @@
-"""A process in which this library and its peers use a level of x86 and nothing above it."""
+"""A process in which this library, and those of its peers that can be told, use a level of x86 and nothing above it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-# Of this library; of torch, whose kernels, MKL and oneDNN choose each for themselves; of scikit-learn's OpenBLAS; of
-# faiss. superkmeans and scikit-learn-intelex have none.
+# Of this library; of torch, whose kernels, compiled code, MKL and oneDNN choose each for themselves; of the OpenBLAS of
+# numpy and scikit-learn; of faiss. superkmeans and scikit-learn-intelex have none and take what there is.
 SWITCHES = {
     "base": {
         "DEEPCLUST_SIMD": "base",
         "ATEN_CPU_CAPABILITY": "default",
+        "TORCHINDUCTOR_CPP_MARCH": "x86-64",
         "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
         "ONEDNN_MAX_CPU_ISA": "SSE41",
         "OPENBLAS_CORETYPE": "Nehalem",
@@ -21,6 +22,7 @@ SWITCHES = {
     "avx2": {
         "DEEPCLUST_SIMD": "avx2",
         "ATEN_CPU_CAPABILITY": "avx2",
+        "TORCHINDUCTOR_CPP_MARCH": "x86-64-v3",
         "MKL_ENABLE_INSTRUCTIONS": "AVX2",
         "ONEDNN_MAX_CPU_ISA": "AVX2",
         "OPENBLAS_CORETYPE": "Haswell",

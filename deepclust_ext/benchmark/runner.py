@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import platform
 import statistics
 import sys
@@ -114,7 +113,7 @@ def machine(device: str = "cpu") -> dict[str, Any]:
     return {
         "cpu": cpu,
         "simd": build_info()["simd"],
-        "amx": _takes_amx(),
+        "amx": build_info()["amx"],
         "simd_of_torch": torch.backends.cpu.get_cpu_capability(),
         "held": switches_in_use(),
         "threads": torch.get_num_threads(),
@@ -122,17 +121,6 @@ def machine(device: str = "cpu") -> dict[str, Any]:
         "deepclust_ext": __version__,
         **({"gpu": torch.cuda.get_device_name(device)} if torch.device(device).type == "cuda" else {}),
     }
-
-
-def _takes_amx() -> bool:
-    """Whether the searches multiply by tiles: at avx512, where the processor has them."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            present = "amx_int8" in file.read()
-    except OSError:
-        return False
-    switched_off = os.environ.get("DEEPCLUST_NO_AMX") or os.environ.get("DEEPCLUST_NO_INT8")
-    return present and build_info()["simd"] == "avx512" and not switched_off
 
 
 def run_case(case: Case, opponents: dict[str, Callable[..., Tensor]], device: str = "cpu") -> dict[str, Any]:

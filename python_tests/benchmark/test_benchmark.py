@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import types
 
 import pytest
 import torch
 
-from deepclust_ext.benchmark import agglomerate, dhog_loss, jule_loss, kmeans, knn, mi_loss, runner
+from deepclust_ext.benchmark import agglomerate, dhog_loss, held, jule_loss, kmeans, knn, mi_loss, runner
 
 
 @pytest.fixture
@@ -110,3 +112,17 @@ def test_merging_beside_ward(generator, monkeypatch):
     monkeypatch.setattr(agglomerate, "ours", lambda graph, x, n_clusters: classes.numpy() % 2)
     (contest,) = agglomerate.cases()
     assert runner.run_contest(contest)["disagreement"].startswith("ward: NMI 1.000, ours")
+
+
+def test_a_level_is_set_for_every_library_of_the_process(monkeypatch):
+    calls = []
+    done = types.SimpleNamespace(returncode=3)
+    monkeypatch.setattr(held.subprocess, "run", lambda command, env, check: calls.append((command, env)) or done)
+    assert held.run_at("avx2", ["knn", "--json", "a.json"]) == 3
+    [(command, environment)] = calls
+    assert command[1:] == ["-m", "deepclust_ext", "bench", "knn", "--json", "a.json"]
+    assert environment["DEEPCLUST_SIMD"] == "avx2"
+    assert environment["PATH"] == os.environ["PATH"]
+    assert held.SWITCHES["base"].keys() == held.SWITCHES["avx2"].keys()
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+    assert "ATEN_CPU_CAPABILITY=avx2" in runner.machine()["held"]

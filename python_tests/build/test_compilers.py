@@ -146,6 +146,16 @@ def test_kernels_compile_with_clang(source, tmp_path):
     subprocess.run([*command, "-o", tmp_path / "one.o"], check=True)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "source", [p for p in KERNELS if p.parent.name in ("gemm", "kmeans", "knn")], ids=lambda p: p.stem
+)
+def test_kernels_compile_at_one_level(source):
+    """What clang and other processors see of them, where neither is here."""
+    command = ["g++", "-std=c++20", "-fsyntax-only", "-DDC_ONE_LEVEL", "-Wall", "-Werror", "-Wno-psabi", source]
+    subprocess.run(command, check=True)
+
+
 def driven(folder: Path, compiler: str, *flags: str, emulator: tuple[str, ...] = ()) -> list[list[str]]:
     """The lines of kernels_driver.cpp, in words."""
     sources = [Path(__file__).with_name("kernels_driver.cpp")]

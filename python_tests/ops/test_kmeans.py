@@ -14,7 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import roads
+from support import paths
 from support.opspecs import points
 from support.searches import same
 
@@ -182,12 +182,12 @@ def test_ties_go_to_the_lowest_centroid():
     assert kmeans_assign(x, torch.tensor([[2.0], [0.0], [2.0], [0.0]])).labels.tolist() == [1, 0, 0]
 
 
-@pytest.mark.parametrize("road", roads.names())
+@pytest.mark.parametrize("path", paths.names())
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
 @pytest.mark.parametrize("offset", [0.0, 1e3])
-def test_assignment_is_the_one_of_its_own_distances(road, scale, offset, generator, monkeypatch):
+def test_assignment_is_the_one_of_its_own_distances(path, scale, offset, generator, monkeypatch):
     """The filter must not cost a label, not even between centroids that nearly tie."""
-    roads.take(road, monkeypatch)
+    paths.take(path, monkeypatch)
     x = torch.randn(500, 33, generator=generator) * scale + offset
     near = x[:40] + 1e-4 * scale * torch.randn(40, 33, generator=generator)
     centroids = torch.cat([near, x[:40] + 0.1 * scale, near])
@@ -199,12 +199,12 @@ def test_assignment_is_the_one_of_its_own_distances(road, scale, offset, generat
         assert torch.equal(own[labels == k], squared[labels == k])
 
 
-@pytest.mark.parametrize("road", roads.names())
+@pytest.mark.parametrize("path", paths.names())
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("d", [1, 16, 40])
-def test_bounds_hold_where_squares_leave_the_range_of_float32(dtype, d, road, generator, monkeypatch):
+def test_bounds_hold_where_squares_leave_the_range_of_float32(dtype, d, path, generator, monkeypatch):
     """The filter computes in float32, also for points of float64 whose own distances lose nothing there."""
-    roads.take(road, monkeypatch)
+    paths.take(path, monkeypatch)
     for power in (-45, -30, -24, -23, -22, -21, -20, -19, 17, 18, 19, 20, 30):
         x = torch.randn(200, d, generator=generator, dtype=torch.float64) * 10.0**power
         centroids = x[:30] + 0.3 * torch.randn(30, d, generator=generator, dtype=torch.float64) * 10.0**power

@@ -1,4 +1,4 @@
-"""Generic tests of the ops without a gradient: reference, dtypes, layouts, threads, transforms, both roads."""
+"""Generic tests of the ops without a gradient: reference, dtypes, layouts, threads, transforms, every path."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from support import roads
+from support import paths
 from support.opspecs import SEARCH_SPECS, SearchSpec
 from support.searches import DTYPES, run, same, samples, tensors
 from torch import Tensor
@@ -20,12 +20,12 @@ def over(specs: list[SearchSpec]) -> pytest.MarkDecorator:
 
 every_spec = over(SEARCH_SPECS)
 transformed = over([spec for spec in SEARCH_SPECS if spec.transforms])
-with_roads = over([spec for spec in SEARCH_SPECS if spec.roads])
+with_paths = over([spec for spec in SEARCH_SPECS if spec.paths])
 
 
 def ways(spec: SearchSpec, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The ways to the result, one after another."""
-    return roads.each(monkeypatch) if spec.roads else iter(["best"])
+    return paths.each(monkeypatch) if spec.paths else iter(["best"])
 
 
 @every_spec
@@ -41,8 +41,8 @@ def test_matches_reference(spec, dtype, monkeypatch):
                 assert output.dtype == (floating if output.is_floating_point() else torch.int64)
 
 
-@with_roads
-def test_all_roads_give_the_same_bits(spec, monkeypatch):
+@with_paths
+def test_all_paths_give_the_same_bits(spec, monkeypatch):
     """The filter only proposes; the decision is the same arithmetic either way."""
     for sample in samples(spec):
         first, *others = (run(spec, sample) for _ in ways(spec, monkeypatch))

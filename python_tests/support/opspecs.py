@@ -64,7 +64,7 @@ class SearchSpec:
     samples: Callable[[torch.Generator], list[Sample]]  # float64; odd, prime, empty and batched shapes
     raw: Callable[[Sample], list[tuple[Any, tuple[Any, ...]]]]  # the dispatcher ops with arguments, for opcheck
     agrees: Callable[[Sample, Any, Any], None]
-    roads: bool = False  # whether variables of the environment choose other roads to the same bits (roads.py)
+    paths: bool = False  # whether variables of the environment choose other paths to the same bits (paths.py)
     transforms: bool = True  # whether vmap and torch.compile take it whole
 
 
@@ -441,7 +441,7 @@ SEARCH_SPECS = [
         _kmeans_samples,
         _kmeans_raw,
         _kmeans_agrees,
-        roads=True,
+        paths=True,
         transforms=False,  # how many records its history has depends on the values
     ),
     SearchSpec(
@@ -451,7 +451,7 @@ SEARCH_SPECS = [
         _assign_samples,
         lambda sample: [(torch.ops.deepclust.kmeans_assign.default, sample.tensors)],
         _assign_agrees,
-        roads=True,
+        paths=True,
     ),
     SearchSpec("knn", _knn, _knn_reference, _knn_samples, _knn_raw, _knn_agrees),
 ]

@@ -29,3 +29,8 @@ bool have_amx() {
 #endif
 
 }  // namespace deepclust::cpu
+
+// For the Python side.
+extern "C" __attribute__((visibility("default"))) int deepclust_have_amx() {
+  return deepclust::cpu::have_amx() ? 1 : 0;
+}

@@ -10,7 +10,7 @@
 
 #include "vnni.h"
 
-#if defined(DC_VNNI) && !defined(__clang__) && __GNUC__ >= 12 && defined(__linux__)
+#if defined(DC_LEVELS) && defined(__linux__)
 #define DC_AMX __attribute__((target("avx512f,avx512bw,avx512vl,amx-tile,amx-int8,amx-bf16")))
 #endif
 
@@ -20,7 +20,7 @@ inline constexpr int64_t kAmxRows = 16;   // of a tile of A
 inline constexpr int64_t kAmxBytes = 64;  // of a row of it, so of a step of the depth
 
 // Whether this processor has it and the system lets this process use it, and neither DEEPCLUST_NO_AMX nor
-// DEEPCLUST_NO_INT8 is set.
+// DEEPCLUST_NO_INT8 is set. Ask once in a call, for memory is laid out by the answer.
 bool have_amx();
 
 // All eight tiles at full size while it lives. Tiles belong to the calling thread, and to nobody across a call.
@@ -40,6 +40,8 @@ class AmxTiles {
     asm volatile("ldtilecfg %0" : : "m"(shapes));
   }
   ~AmxTiles() { asm volatile("tilerelease"); }
+#else
+  AmxTiles() = default;
 #endif
   AmxTiles(const AmxTiles&) = delete;
   AmxTiles& operator=(const AmxTiles&) = delete;

@@ -90,22 +90,20 @@ struct RoundPanel {
   }
 };
 
-bool ask_processor() {
 #if defined(DC_BF16)
+bool ask_processor() {
   return simd_level() == Level::avx512 && __builtin_cpu_supports("avx512bf16") &&
          std::getenv("DEEPCLUST_NO_BF16") == nullptr;
-#else
-  return false;
-#endif
 }
+#endif
 
 }  // namespace
 
-bool bf16_pays([[maybe_unused]] int64_t depth) {
+bool bf16_pays([[maybe_unused]] int64_t depth, [[maybe_unused]] bool tiles) {
 #if defined(DC_BF16)
   constexpr int64_t kLeastOfTiles = 32;
   static const bool have = ask_processor(), in_registers = __builtin_cpu_is("amd");
-  return have && (have_amx() ? depth >= kLeastOfTiles : in_registers);
+  return have && (tiles ? depth >= kLeastOfTiles : in_registers);
 #else
   return false;
 #endif
@@ -118,10 +116,10 @@ void round_panel_bf16(const PackedRows<float>& rows, int64_t first, const Packed
 
 void gemm_tile_bf16([[maybe_unused]] const PackedRows<float>& a, [[maybe_unused]] int64_t a_first,
                     [[maybe_unused]] int64_t m, [[maybe_unused]] const PackedRows<float>& b,
-                    [[maybe_unused]] int64_t b_first, [[maybe_unused]] int64_t n, [[maybe_unused]] float* out,
-                    [[maybe_unused]] int64_t ldo) {
+                    [[maybe_unused]] int64_t b_first, [[maybe_unused]] int64_t n, [[maybe_unused]] bool tiles,
+                    [[maybe_unused]] float* out, [[maybe_unused]] int64_t ldo) {
 #if defined(DC_AMX)
-  if (have_amx() && a.depth % 16 == 0) return gemm_tile_by_amx(a, a_first, m, b, b_first, n, out, ldo);
+  if (tiles) return gemm_tile_by_amx(a, a_first, m, b, b_first, n, out, ldo);
 #endif
 #if defined(DC_BF16)
   constexpr int64_t kPanel = PackedRows<float>::kPanel, kMostDepth = 160;  // a panel of it fits the first-level cache

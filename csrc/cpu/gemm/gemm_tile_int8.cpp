@@ -65,9 +65,9 @@ DC_AMX void gemm_tile_by_amx(const CodedRows& a, int64_t a_first, int64_t m, con
 }  // namespace
 
 void gemm_tile_int8(const CodedRows& a, int64_t a_first, int64_t m, const CodedRows& b, int64_t b_first, int64_t n,
-                    float* out, int64_t ldo) {
+                    [[maybe_unused]] bool tiles, float* out, int64_t ldo) {
 #if defined(DC_AMX)
-  if (have_amx() && a.codes.depth % 16 == 0) return gemm_tile_by_amx(a, a_first, m, b, b_first, n, out, ldo);
+  if (tiles) return gemm_tile_by_amx(a, a_first, m, b, b_first, n, out, ldo);
 #endif
   constexpr int64_t kPanel = PackedRows<float>::kPanel;
   for (int64_t col = 0; col < n; col += kPanel) {
@@ -83,7 +83,7 @@ void gemm_tile_int8(const CodedRows& a, int64_t a_first, int64_t m, const CodedR
 
 #else
 
-void gemm_tile_int8(const CodedRows&, int64_t, int64_t, const CodedRows&, int64_t, int64_t, float*, int64_t) {}
+void gemm_tile_int8(const CodedRows&, int64_t, int64_t, const CodedRows&, int64_t, int64_t, bool, float*, int64_t) {}
 
 #endif
 

@@ -47,7 +47,7 @@ namespace deepclust::cpu {
 inline constexpr int64_t kSearchRows = 256;  // points of a task
 inline constexpr int64_t kGroupRows = 32;    // that pass a panel of centroids while it is near, at most
 
-inline constexpr int64_t kAmxDepth = 33;  // fewer dimensions fill half of a step of tiles at most
+inline constexpr int64_t kAmxDepth = 33;  // k-means of fewer dimensions fills half of a step of tiles at most
 
 // What the processor multiplies: codes of 8 bits, in tiles (gemm/amx.h) or in registers (gemm/int8_tile.h), codes of 16
 // (gemm/int16_tile.h), or floats.

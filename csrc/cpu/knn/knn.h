@@ -13,17 +13,18 @@
 // steps, gamma_d, so that terms of second order fit too), and an absolute term what underflows. Points so large, or so
 // many dimensions, that this is void are compared without a filter.
 //
-// Where the processor multiplies bfloat16, the filter does: rows rounded to c + e err by |e_i| |c_j| + |c_i| |e_j| +
-// |e_i| |e_j| more, and |e_i| |c_j| <= (|e_i|^2 / r + r |c_j|^2) / 2 for any r > 0 parts that into a term of i and one
-// of j. r is a rounded row's usual |e| / |c|. The filter lets through half as many again at k = 20, a quarter at k =
-// 200, and costs half; the result is the same, bit for bit.
+// Where the processor multiplies bfloat16 faster, the filter does: rows rounded to c + e err by |e_i| |c_j| + |c_i|
+// |e_j| + |e_i| |e_j| more, and |e_i| |c_j| <= (|e_i|^2 / r + r |c_j|^2) / 2 for any r > 0 parts that into a term of i
+// and one of j. r is a rounded row's usual |e| / |c|. The filter lets through half as many again at k = 20, a quarter
+// at k = 200, and costs half, by tiles a sixth; the result is the same, bit for bit. Intel's registers take longer than
+// for float (gemm/gemm_tile_bf16.h).
 //
 // Codes of 8 bits (VNNI) cost a quarter; other processors take 16 bits. Cosine and inner product use them as distances
 // too, through the norms. Dot products of codes alone would let through eighteen times k on real features (four
 // times once turned), but as distances they tell near points apart: 36 candidates of 60,000 at k = 20 where bfloat16
 // leaves 28 (knn/bounds.h). A graph of 60,000 x 128 real features takes 37 % less time at k = 1 and 26 % less at k =
-// 20, and none less at k = 200, where the lists take the time; points in no structure, all about equally far, take up
-// to 2.4 times as long. So a few rows are asked first (codes_pay).
+// 20, and none less at k = 200, where the lists take the time (by tiles 3.6 s become 2.1 there, 20,000 x 784); points
+// in no structure, all about equally far, take up to 2.4 times as long. So a few rows are asked first (codes_pay).
 //
 // Of many dimensions a few may tell most pairs apart: coordinates along the leading directions, and the length of what
 // is outside of them (knn/projection.h, codes/subspace.h). Then the filter multiplies those alone, in 16 bits. They

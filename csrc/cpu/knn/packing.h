@@ -13,12 +13,12 @@
 
 namespace deepclust::cpu {
 
-inline constexpr int64_t kCodedDepth = 24;   // codes are tried from this many dimensions
-inline constexpr int64_t kCodedRows = 1024;  // and this many rows on;
-inline constexpr int64_t kCodedK = 128;      // those of 8 bits up to this k, and by tiles
-inline constexpr int64_t kCodedKOfTiles = 256;
-inline constexpr double kDoubtWorth = 50000;  // multiply-adds that one more candidate costs
-inline constexpr double kFewestDoubts = 8;    // fewer of them to spare and it is not tried
+inline constexpr int64_t kCodedDepth = 24;      // codes are tried from this many dimensions
+inline constexpr int64_t kCodedRows = 1024;     // and this many rows on;
+inline constexpr int64_t kCodedK = 128;         // those of 8 bits up to this k,
+inline constexpr int64_t kCodedKOfTiles = 256;  // or this one, where tiles multiply them
+inline constexpr double kDoubtWorth = 50000;    // multiply-adds that one more candidate costs
+inline constexpr double kFewestDoubts = 8;      // fewer of them to spare and it is not tried
 
 template <typename T>
 inline constexpr T kRoundoff = std::numeric_limits<T>::epsilon() / 2;
@@ -103,9 +103,9 @@ void product_tile(const PackedPoints<T>& points, int64_t a_first, int64_t m, con
                   int64_t b_first, int64_t n, T* out, int64_t ldo) {
   if constexpr (std::is_same_v<T, float>) {
     if (points.packing == Packing::bf16)
-      return gemm_tile_bf16(points.packed, a_first, m, others.packed, b_first, n, out, ldo);
+      return gemm_tile_bf16(points.packed, a_first, m, others.packed, b_first, n, points.tiles, out, ldo);
     const CodedRows a{points.packed, points.scale, points.shift}, b{others.packed, others.scale, others.shift};
-    if (points.packing == Packing::int8) return gemm_tile_int8(a, a_first, m, b, b_first, n, out, ldo);
+    if (points.packing == Packing::int8) return gemm_tile_int8(a, a_first, m, b, b_first, n, points.tiles, out, ldo);
     if (is_coded(points.packing)) return gemm_tile_int16(a, a_first, m, b, b_first, n, out, ldo);
   }
   gemm_tile(points.packed, a_first, m, others.packed, b_first, n, out, ldo);
@@ -113,8 +113,8 @@ void product_tile(const PackedPoints<T>& points, int64_t a_first, int64_t m, con
 
 // What the filter falls back on.
 template <typename T>
-Packing packing_without_codes(int64_t depth) {
-  return std::is_same_v<T, float> && bf16_pays(depth) ? Packing::bf16 : Packing::plain;
+Packing packing_without_codes(int64_t depth, bool tiles) {
+  return std::is_same_v<T, float> && bf16_pays(depth, tiles) ? Packing::bf16 : Packing::plain;
 }
 
 // How many candidates a row more, left by codes, are paid for by the multiply-adds that they save.
@@ -125,15 +125,14 @@ inline double doubts_paid(int64_t points, int64_t depth, bool graph) {
 // The packing to try first. 8-bit codes pay where the products are most of the work: not for few points or dimensions,
 // and not where long lists take the time. 16 bits let through no more than floats do.
 template <typename T>
-Packing first_packing(int64_t rows, int64_t points, int64_t depth, int64_t k, bool graph) {
+Packing first_packing(int64_t rows, int64_t points, int64_t depth, int64_t k, bool graph, bool tiles) {
   if constexpr (std::is_same_v<T, float>)
     if (depth >= kCodedDepth && depth <= kMostCodedDepth && rows >= kCodedRows) {
       if (have_int16_tile()) return Packing::int16;
-      if (have_vnni() && k <= (have_amx() ? kCodedKOfTiles : kCodedK) &&
-          doubts_paid(points, depth, graph) > kFewestDoubts)
+      if (have_vnni() && k <= (tiles ? kCodedKOfTiles : kCodedK) && doubts_paid(points, depth, graph) > kFewestDoubts)
         return Packing::int8;
     }
-  return packing_without_codes<T>(depth);
+  return packing_without_codes<T>(depth, tiles);
 }
 
 template <typename T>
@@ -142,10 +141,10 @@ void set_packing(PackedPoints<T>& points, Packing packing, const Subspace* space
   points.space = space;
   if (!is_coded(packing)) points.base = points.offset;
   if (is_coded(packing)) points.share = codes::usual_share(packing, points.depth);
-  points.packed.depth = packing == Packing::int8        ? int8_depth(points.depth)
+  points.packed.depth = packing == Packing::int8        ? int8_depth(points.depth, points.tiles)
                         : packing == Packing::int16     ? int16_depth(points.depth)
                         : packing == Packing::projected ? int16_depth(space->width())
-                        : packing == Packing::bf16      ? bf16_depth(points.depth)
+                        : packing == Packing::bf16      ? bf16_depth(points.depth, points.tiles)
                                                         : points.depth;
 }
 

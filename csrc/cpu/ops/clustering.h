@@ -70,7 +70,7 @@ inline constexpr int64_t kSubspacePairs = int64_t{6} << 20;
 // Share of the squares outside the span. Runs on Fashion-MNIST's pixels and 256 components took up to two thirds longer
 // at .06 and .15; its pixels three times as long at .03, and twice at .25.
 inline constexpr double kSubspaceRest = 0.1;
-// The same where tiles make products so cheap that fewer distances in doubt are worth more directions: on a Emerald
+// The same where tiles make products so cheap that fewer distances in doubt are worth more directions: on an Emerald
 // Rapids 256 components and 1,000 centroids take .36 s at .03, .60 at .06 and .81 at .1 (10 iterations), the pixels at
 // 4,000 centroids 2.41, 2.41 and 3.09, and 3.17 at .015.
 inline constexpr double kSubspaceRestOfTiles = 0.03;

@@ -123,7 +123,7 @@ BadRow neighbours(PackedPoints<T> points, PackedPoints<T>* queries, const std::s
   if constexpr (std::is_same_v<T, float>) {
     if (bounded && is_coded(points.packing) && points.packing != Packing::projected &&
         !codes_pay(queries != nullptr ? *queries : points, points, k, queries == nullptr)) {
-      set_packing(points, packing_without_codes<T>(depth));
+      set_packing(points, points.without_codes);
       if (queries != nullptr) set_packing(*queries, points.packing);
       bounded = prepare_all();
     }
@@ -183,8 +183,10 @@ template <typename T>
 BadRow search(const Rows<T>& x, const Rows<T>* query, int64_t depth, const std::string& metric, int64_t k,
               bool in_groups, T* values, int64_t* indices) {
   const Rows<T>& asked = query != nullptr ? *query : x;
-  const Packing packing = first_packing<T>(asked.count, x.count, depth, k, query == nullptr);
-  const Scratch<T> own(x.count, depth, packing), other(query != nullptr ? asked.count : 0, depth, packing);
+  const bool tiles = have_amx();
+  const Packing packing = first_packing<T>(asked.count, x.count, depth, k, query == nullptr, tiles);
+  const Scratch<T> own(x.count, depth, packing, tiles),
+      other(query != nullptr ? asked.count : 0, depth, packing, tiles);
   const PackedPoints<T> points = own.points(x.data, x.stride, x.count, depth);
   if (query == nullptr) return neighbours<T>(points, nullptr, metric, k, in_groups, values, indices);
   PackedPoints<T> queries = other.points(asked.data, asked.stride, asked.count, depth);

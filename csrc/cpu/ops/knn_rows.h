@@ -14,17 +14,18 @@ inline constexpr int64_t kPrepareRows = 960;  // rows of a task that only reads 
 
 template <typename T>
 struct Scratch {
-  Packing packing;
+  Packing packing, without_codes;
+  bool tiles;
   int64_t codes;
   Buffer<T> packed, offset, slack, half, lift, base,
       scale;  // packed: also for what codes fall back on, which takes more
   Buffer<int32_t> shift;
-  Scratch(int64_t count, int64_t depth, Packing packing)
+  Scratch(int64_t count, int64_t depth, Packing packing, bool tiles)
       : packing(packing),
+        without_codes(packing_without_codes<T>(depth, tiles)),
+        tiles(tiles),
         codes(is_coded(packing) ? PackedPoints<T>::padded(count) : 0),
-        packed(PackedRows<T>::size(
-            count, std::max(packing_without_codes<T>(depth) == Packing::bf16 ? bf16_depth(depth) : depth,
-                            packing == Packing::int8 ? int8_depth(depth) : 0))),
+        packed(PackedRows<T>::size(count, without_codes == Packing::bf16 ? bf16_depth(depth, tiles) : depth)),
         offset(PackedPoints<T>::padded(count)),
         slack(PackedPoints<T>::padded(count)),
         half(codes),
@@ -39,9 +40,10 @@ struct Scratch {
       scale.get()[i] = 0;
       shift.get()[i] = 0;
     }
-    PackedPoints<T> points{rows,         count,       depth,      row_stride, packing,    {packed.get(), count, 0},
-                           offset.get(), slack.get(), half.get(), lift.get(), base.get(), scale.get(),
-                           shift.get()};
+    PackedPoints<T> points{rows,         count,         depth,      row_stride,
+                           packing,      without_codes, tiles,      {packed.get(), count, 0},
+                           offset.get(), slack.get(),   half.get(), lift.get(),
+                           base.get(),   scale.get(),   shift.get()};
     set_packing(points, packing);
     return points;
   }
