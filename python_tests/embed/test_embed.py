@@ -87,7 +87,9 @@ def test_new_photos_cost_only_themselves(tmp_path, photos, backbone, calls):
     Image.fromarray(np.full((9, 9), 200, np.uint8)).save(photos / "new.png")
     found = embed(photos, backbone, out=out)
     assert (sum(calls), found.n_new) == (4, 3)
-    assert found.digest == embed(photos, backbone).digest
+    whole = embed(photos, backbone)
+    assert found.names == whole.names
+    torch.testing.assert_close(found.embeddings, whole.embeddings)  # batches of other sizes: the last bits are free
     # Its date is of this moment: it may change once more under the same one.
     assert embed(photos, backbone, out=out).n_new == 1
 
