@@ -432,7 +432,8 @@ def low_rank(n, d=128, seed=0):
     "kind", ["plain", "far", "tiny", "tinier", "large", "spikes", "copies", "two scales", "odd d", "hub"]
 )
 def test_the_filter_in_8_bits_gives_the_same_bits(kind, k, monkeypatch):
-    x = low_rank(7000, 150 if kind == "odd d" else 128)
+    # Squares below the smallest normal number take Intel's a hundred times as long: few rows, and just enough of them.
+    x = low_rank(1030, 800) if kind == "tinier" else low_rank(7000, 150 if kind == "odd d" else 128)
     if kind == "far":
         x += 1e3
     elif kind in ("tiny", "tinier", "large"):
