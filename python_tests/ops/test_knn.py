@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import paths
 
-from deepclust_ext import build_info, kmeans_assign, knn, knn_classify, reference
+from deepclust_ext import kmeans_assign, knn, knn_classify, reference
 from deepclust_ext.ops.knn_classify import count_votes
 
 METRICS = ["euclidean", "cosine", "inner"]
@@ -486,7 +486,7 @@ def test_the_filter_in_codes_allows_for_the_worst_ones(place, steps, monkeypatch
     many more steps are.
     """
     generator = torch.Generator().manual_seed(place)
-    largest = 127 if build_info()["simd"] == "avx512" else 5792  # 5792^2 * 64 < 2^31
+    largest = 127 if paths.eight_bits() else 5792  # 5792^2 * 64 < 2^31
     steps = steps if steps == 1 else steps * largest // 127
     spread, near = 120 * largest // 127, 80 * largest // 127
     background = torch.randint(-spread, spread + 1, (6400, 64), generator=generator).double()

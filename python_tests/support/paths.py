@@ -16,6 +16,18 @@ def names() -> list[str]:
     return ["best", *SWITCHES[0 if build_info()["amx"] else 1 :]]
 
 
+def eight_bits() -> bool:
+    """Whether codes are of 8 bits: where one instruction multiplies four of them."""
+    level = build_info()["simd"]
+    if level != "avx2":
+        return bool(level == "avx512")
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return "avx_vnni" in file.read()
+    except OSError:
+        return False
+
+
 def take(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Set the environment for one of `names()`."""
     for switch in SWITCHES:

@@ -1,4 +1,5 @@
-// Products of 16-bit codes where there is no instruction for 8-bit ones: twice the multiply-adds of float.
+// Products of 16-bit codes where there is no instruction for 8-bit ones: twice the multiply-adds of float. And of 8-bit
+// codes where there is one for registers of 32 bytes (AVX-VNNI): four times, in the same tiles.
 //
 // vpmaddwd multiplies 16 pairs of 16-bit numbers in a 32-byte register and adds neighbours: 16 multiply-adds where a
 // float instruction does 8, at the price of an addition more, which other ports take. Nothing saturates, and the codes
@@ -34,5 +35,12 @@ void int16_tile(const int8_t* a, int64_t depth, const uint8_t* panel, int64_t co
 // As gemm_tile_int8; shifts are not needed.
 void gemm_tile_int16(const CodedRows& a, int64_t a_first, int64_t m, const CodedRows& b, int64_t b_first, int64_t n,
                      float* out, int64_t ldo);
+
+// int8_tile for eight rows, and gemm_tile_int8, in registers of 32 bytes: four codes a place in the time of two. Call
+// them where have_avx_vnni().
+void int8_tile_avx(const int8_t* a, int64_t depth, const int32_t* shift, const uint8_t* panel, int64_t cols,
+                   float* out);
+void gemm_tile_int8_avx(const CodedRows& a, int64_t a_first, int64_t m, const CodedRows& b, int64_t b_first, int64_t n,
+                        float* out, int64_t ldo);
 
 }  // namespace deepclust::cpu

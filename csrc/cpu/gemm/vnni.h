@@ -12,10 +12,21 @@
 
 namespace deepclust::cpu {
 
-// Whether this processor has the instruction, and DEEPCLUST_NO_INT8 is not set (tests set it to try the other ways).
+// Whether this processor has the instruction for registers of 64 bytes, and DEEPCLUST_NO_INT8 is not set (tests set it
+// to try the other ways).
 inline bool have_vnni() {
 #if defined(DC_VNNI)
   static const bool present = simd_level() == Level::avx512 && __builtin_cpu_supports("avx512vnni");
+  return present && std::getenv("DEEPCLUST_NO_INT8") == nullptr;
+#else
+  return false;
+#endif
+}
+
+// The same for registers of 32 bytes, where the level has no longer ones: gemm/int16_tile.cpp multiplies by it.
+inline bool have_avx_vnni() {
+#if defined(DC_LEVELS)
+  static const bool present = simd_level() == Level::avx2 && __builtin_cpu_supports("avxvnni");
   return present && std::getenv("DEEPCLUST_NO_INT8") == nullptr;
 #else
   return false;

@@ -111,6 +111,9 @@ DC_INLINE void tile_products(const Points<T>& points, const CodedCentroids<T>& c
     case Codes::int8:
       return int8_tile(points.codes + row * coded.depth, rows, coded.depth, shift, coded.panels.get() + k * coded.depth,
                        width, dots);
+    case Codes::int8_avx:
+      return int8_tile_avx(points.codes + row * coded.depth, coded.depth, shift, coded.panels.get() + k * coded.depth,
+                           width, dots);
     case Codes::int16:
       return int16_tile(points.codes + row * coded.depth, coded.depth, coded.panels.get() + k * coded.depth, width,
                         dots);

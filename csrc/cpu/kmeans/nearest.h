@@ -49,13 +49,14 @@ inline constexpr int64_t kGroupRows = 32;    // that pass a panel of centroids w
 
 inline constexpr int64_t kAmxDepth = 33;  // k-means of fewer dimensions fills half of a step of tiles at most
 
-// What the processor multiplies: codes of 8 bits, in tiles (gemm/amx.h) or in registers (gemm/int8_tile.h), codes of 16
-// (gemm/int16_tile.h), or floats.
-enum class Codes { none, int8, int8_tiles, int16 };
+// What the processor multiplies: codes of 8 bits, in tiles (gemm/amx.h), in registers of 64 bytes (gemm/int8_tile.h) or
+// of 32 (gemm/int16_tile.h), codes of 16, or floats.
+enum class Codes { none, int8, int8_avx, int8_tiles, int16 };
 
 inline Codes best_codes(int64_t d) {
   if (d > kTileDepth) return Codes::none;
   if (have_amx() && d >= kAmxDepth) return Codes::int8_tiles;
+  if (have_avx_vnni()) return Codes::int8_avx;
   return have_vnni() ? Codes::int8 : have_int16_tile() ? Codes::int16 : Codes::none;
 }
 

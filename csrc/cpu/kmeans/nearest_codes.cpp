@@ -75,7 +75,8 @@ struct EncodePoints {
           bounds.error += std::sqrt(missed) * kSafe;
         });
         bounds.length = bounds.scale * std::sqrt(static_cast<float>(squares)) * kSafe;
-        if (points.kind == Codes::int8) bounds.shift = static_cast<int32_t>(kCodeZero) * total;
+        if (points.kind == Codes::int8 || points.kind == Codes::int8_avx)
+          bounds.shift = static_cast<int32_t>(kCodeZero) * total;
         std::memcpy(points.codes + (first + m) * depth, memory.get(), static_cast<size_t>(depth));
       }
     }
@@ -155,7 +156,7 @@ struct EncodeCentroids {
       if (has_codes)
         with_code(coded.kind, [&](auto code) DC_INLINE_LAMBDA {
           put_codes(reinterpret_cast<const decltype(code)*>(memory.get()), depth, width, col,
-                    coded.kind == Codes::int8 ? kCodeZero : 0, panel);
+                    coded.kind == Codes::int8_tiles ? 0 : kCodeZero, panel);
         });
     }
     if (!has_codes) {

@@ -47,8 +47,8 @@ struct PackedPoints {
   const T* rows = nullptr;  // [count, depth], rows row_stride apart
   int64_t count = 0, depth = 0, row_stride = 0;
   Packing packing = Packing::plain;
-  Packing without_codes = Packing::plain;  // what codes fall back on
-  bool tiles = false;                      // of AMX multiply them, so rows are filled up to whole ones
+  Packing fallback = Packing::plain;  // where codes do not pay
+  bool tiles = false;                 // of AMX multiply them, so rows are filled up to whole ones
   PackedRows<T> packed;
   T* offset = nullptr;  // [padded]: the similarity of (i, j) is at most dot(i, j) - offset[i] - offset[j]
   T* slack = nullptr;   // [padded]: and at least that less slack[i] + slack[j]

@@ -10,6 +10,7 @@
 #include "../gemm/gemm_tile_bf16.h"
 #include "../gemm/vnni.h"
 #include "bounds.h"
+#include "projection.h"
 
 namespace deepclust::cpu {
 
@@ -128,9 +129,11 @@ template <typename T>
 Packing first_packing(int64_t rows, int64_t points, int64_t depth, int64_t k, bool graph, bool tiles) {
   if constexpr (std::is_same_v<T, float>)
     if (depth >= kCodedDepth && depth <= kMostCodedDepth && rows >= kCodedRows) {
-      if (have_int16_tile()) return Packing::int16;
-      if (have_vnni() && k <= (tiles ? kCodedKOfTiles : kCodedK) && doubts_paid(points, depth, graph) > kFewestDoubts)
+      // In registers of 32 bytes, 8 bits of all entries are worth less than 16 of a few coordinates.
+      const bool eight = have_vnni() || (have_avx_vnni() && depth < kLeastProjectedDepth);
+      if (eight && k <= (tiles ? kCodedKOfTiles : kCodedK) && doubts_paid(points, depth, graph) > kFewestDoubts)
         return Packing::int8;
+      if (have_int16_tile()) return Packing::int16;
     }
   return packing_without_codes<T>(depth, tiles);
 }

@@ -10,7 +10,6 @@
 namespace deepclust::cpu {
 namespace {
 
-constexpr int64_t kLeastDepth = 192;
 constexpr int64_t kLeastPoints = 4096, kLeastAsked = 1024;
 constexpr int64_t kAsked = 128;  // rows of the sample that ask for their nearest
 // In multiply-adds of 16 bits: an exact cost is so much for every dimension, for the rows come from far, and so much
@@ -77,7 +76,7 @@ struct ChooseWidth {
 }  // namespace
 
 bool worth_projecting(int64_t asked, int64_t points, int64_t depth) {
-  return depth >= kLeastDepth && points >= kLeastPoints && asked >= kLeastAsked;
+  return depth >= kLeastProjectedDepth && points >= kLeastPoints && asked >= kLeastAsked;
 }
 
 SubspaceWidth width_for_neighbours(int64_t k, int64_t points) {

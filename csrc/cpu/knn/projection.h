@@ -11,6 +11,8 @@
 
 namespace deepclust::cpu {
 
+inline constexpr int64_t kLeastProjectedDepth = 192;  // rows of fewer dimensions are not looked at
+
 // Whether a search is large enough for a look.
 bool worth_projecting(int64_t asked, int64_t points, int64_t depth);
 

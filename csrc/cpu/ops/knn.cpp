@@ -123,7 +123,7 @@ BadRow neighbours(PackedPoints<T> points, PackedPoints<T>* queries, const std::s
   if constexpr (std::is_same_v<T, float>) {
     if (bounded && is_coded(points.packing) && points.packing != Packing::projected &&
         !codes_pay(queries != nullptr ? *queries : points, points, k, queries == nullptr)) {
-      set_packing(points, points.without_codes);
+      set_packing(points, points.fallback);
       if (queries != nullptr) set_packing(*queries, points.packing);
       bounded = prepare_all();
     }

@@ -14,7 +14,7 @@ inline constexpr int64_t kPrepareRows = 960;  // rows of a task that only reads 
 
 template <typename T>
 struct Scratch {
-  Packing packing, without_codes;
+  Packing packing, fallback;
   bool tiles;
   int64_t codes;
   Buffer<T> packed, offset, slack, half, lift, base,
@@ -22,10 +22,11 @@ struct Scratch {
   Buffer<int32_t> shift;
   Scratch(int64_t count, int64_t depth, Packing packing, bool tiles)
       : packing(packing),
-        without_codes(packing_without_codes<T>(depth, tiles)),
+        fallback(packing == Packing::int8 && have_int16_tile() ? Packing::int16
+                                                               : packing_without_codes<T>(depth, tiles)),
         tiles(tiles),
         codes(is_coded(packing) ? PackedPoints<T>::padded(count) : 0),
-        packed(PackedRows<T>::size(count, without_codes == Packing::bf16 ? bf16_depth(depth, tiles) : depth)),
+        packed(PackedRows<T>::size(count, fallback == Packing::bf16 ? bf16_depth(depth, tiles) : depth)),
         offset(PackedPoints<T>::padded(count)),
         slack(PackedPoints<T>::padded(count)),
         half(codes),
@@ -40,10 +41,10 @@ struct Scratch {
       scale.get()[i] = 0;
       shift.get()[i] = 0;
     }
-    PackedPoints<T> points{rows,         count,         depth,      row_stride,
-                           packing,      without_codes, tiles,      {packed.get(), count, 0},
-                           offset.get(), slack.get(),   half.get(), lift.get(),
-                           base.get(),   scale.get(),   shift.get()};
+    PackedPoints<T> points{rows,         count,       depth,      row_stride,
+                           packing,      fallback,    tiles,      {packed.get(), count, 0},
+                           offset.get(), slack.get(), half.get(), lift.get(),
+                           base.get(),   scale.get(), shift.get()};
     set_packing(points, packing);
     return points;
   }
