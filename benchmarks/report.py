@@ -33,8 +33,9 @@ PEERS = {
 PAGE = """# Speed
 
 `make bench` writes this page: `deepclust bench` measures, at the processor's best level and with `--simd avx2` held to
-that one, and `benchmarks/report.py` makes the tables. superkmeans and scikit-learn-intelex cannot be held: they use all
-that the processor has. In each case all results are first checked for agreement; then ours and the peers are timed in
+that one, and `benchmarks/report.py` makes the tables, of another machine's file too: each section names its machine and
+the switches that held it, if some did. superkmeans and scikit-learn-intelex cannot be held: they use all that the
+processor has. In each case all results are first checked for agreement; then ours and the peers are timed in
 alternating turns. The ratio is the peer's time divided by ours: above 1, ours is faster.
 
 """
