@@ -114,8 +114,8 @@ void product_tile(const PackedPoints<T>& points, int64_t a_first, int64_t m, con
 
 // What the filter falls back on.
 template <typename T>
-Packing packing_without_codes(int64_t depth, bool tiles) {
-  return std::is_same_v<T, float> && bf16_pays(depth, tiles) ? Packing::bf16 : Packing::plain;
+Packing packing_without_codes(int64_t depth, bool tiles, bool rounded) {
+  return std::is_same_v<T, float> && rounded && bf16_pays(depth, tiles) ? Packing::bf16 : Packing::plain;
 }
 
 // How many candidates a row more, left by codes, are paid for by the multiply-adds that they save.
@@ -126,7 +126,7 @@ inline double doubts_paid(int64_t points, int64_t depth, bool graph) {
 // The packing to try first. 8-bit codes pay where the products are most of the work: not for few points or dimensions,
 // and not where long lists take the time. 16 bits let through no more than floats do.
 template <typename T>
-Packing first_packing(int64_t rows, int64_t points, int64_t depth, int64_t k, bool graph, bool tiles) {
+Packing first_packing(int64_t rows, int64_t points, int64_t depth, int64_t k, bool graph, bool tiles, bool rounded) {
   if constexpr (std::is_same_v<T, float>)
     if (depth >= kCodedDepth && depth <= kMostCodedDepth && rows >= kCodedRows) {
       // In registers of 32 bytes, 8 bits of all entries are worth less than 16 of a few coordinates.
@@ -135,7 +135,7 @@ Packing first_packing(int64_t rows, int64_t points, int64_t depth, int64_t k, bo
         return Packing::int8;
       if (have_int16_tile()) return Packing::int16;
     }
-  return packing_without_codes<T>(depth, tiles);
+  return packing_without_codes<T>(depth, tiles, rounded);
 }
 
 template <typename T>

@@ -183,10 +183,11 @@ template <typename T>
 BadRow search(const Rows<T>& x, const Rows<T>* query, int64_t depth, const std::string& metric, int64_t k,
               bool in_groups, T* values, int64_t* indices) {
   const Rows<T>& asked = query != nullptr ? *query : x;
-  const bool tiles = have_amx();
-  const Packing packing = first_packing<T>(asked.count, x.count, depth, k, query == nullptr, tiles);
-  const Scratch<T> own(x.count, depth, packing, tiles),
-      other(query != nullptr ? asked.count : 0, depth, packing, tiles);
+  // Rounded to bfloat16, similarities of rows far from the origin leave all in doubt: they are not centred.
+  const bool tiles = have_amx(), rounded = metric == "euclidean" || !tiles;
+  const Packing packing = first_packing<T>(asked.count, x.count, depth, k, query == nullptr, tiles, rounded);
+  const Scratch<T> own(x.count, depth, packing, tiles, rounded),
+      other(query != nullptr ? asked.count : 0, depth, packing, tiles, rounded);
   const PackedPoints<T> points = own.points(x.data, x.stride, x.count, depth);
   if (query == nullptr) return neighbours<T>(points, nullptr, metric, k, in_groups, values, indices);
   PackedPoints<T> queries = other.points(asked.data, asked.stride, asked.count, depth);

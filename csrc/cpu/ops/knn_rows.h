@@ -20,10 +20,10 @@ struct Scratch {
   Buffer<T> packed, offset, slack, half, lift, base,
       scale;  // packed: also for what codes fall back on, which takes more
   Buffer<int32_t> shift;
-  Scratch(int64_t count, int64_t depth, Packing packing, bool tiles)
+  Scratch(int64_t count, int64_t depth, Packing packing, bool tiles, bool rounded)
       : packing(packing),
         fallback(packing == Packing::int8 && have_int16_tile() ? Packing::int16
-                                                               : packing_without_codes<T>(depth, tiles)),
+                                                               : packing_without_codes<T>(depth, tiles, rounded)),
         tiles(tiles),
         codes(is_coded(packing) ? PackedPoints<T>::padded(count) : 0),
         packed(PackedRows<T>::size(count, fallback == Packing::bf16 ? bf16_depth(depth, tiles) : depth)),
