@@ -48,8 +48,8 @@ template <typename T>
 void products(bool whole) {
   const int64_t m = 37, n = 53, k = 41, panels = round_up(n, kLanes<T>);
   const std::vector<T> a = draw<T>(m * k, 1, whole), b = draw<T>(n * k, 2, whole);
-  std::vector<T> a_memory(PackedRows<T>::size(m, k)), b_memory(PackedRows<T>::size(n, k));
-  const PackedRows<T> a_rows{a_memory.data(), m, k}, b_rows{b_memory.data(), n, k};
+  std::vector<T> a_memory(Panels<T>::size(k, m)), b_memory(Panels<T>::size(k, n));
+  const Panels<T> a_rows{a_memory.data(), k, m}, b_rows{b_memory.data(), k, n};
   pack_rows(Matrix<const T>{a.data(), m, k, k, 1}, static_cast<const T*>(nullptr), a_rows, 0);
   pack_rows(Matrix<const T>{b.data(), n, k, k, 1}, static_cast<const T*>(nullptr), b_rows, 0);
   const int64_t rows = round_up(m, kStripRows);

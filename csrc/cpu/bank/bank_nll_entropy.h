@@ -103,7 +103,7 @@ void lay_out_queries(const BankProblem<S, T>& problem, int64_t b) {
   lay_out(Matrix<const T>{scaled.get(), plan.depth, count, 1, plan.depth}, panels, 0);
   // Vectors that hold no query.
   for (int64_t col = round_up(count, kLanes<T>); col < plan.block; col += kLanes<T>)
-    for (int64_t k = 0; k < plan.depth; ++k) std::fill_n(panels.at(col) + k * panels.step(col), kLanes<T>, T(0));
+    for (int64_t k = 0; k < plan.depth; ++k) std::fill_n(panels.at(col) + k * panels.width(col), kLanes<T>, T(0));
 }
 
 // Sums of one block over one chunk.
@@ -154,8 +154,7 @@ void bank_task(const BankProblem<S, T>& problem, int64_t task) {
     for (; next != excluded.end() && next->first < first + count; ++next)
       tile.logits[(next->first - first) * ldl + next->second] = -std::numeric_limits<T>::infinity();
     bank_weights(tile, count, sums);
-    if (sums.rows != nullptr)
-      add_weighted_rows(tile, Panels<T>{panel_memory.get(), count, round_up(plan.depth, kLanes<T>)}, sums);
+    if (sums.rows != nullptr) add_weighted_rows(tile, Panels<T>{panel_memory.get(), count, plan.depth}, sums);
   }
 }
 

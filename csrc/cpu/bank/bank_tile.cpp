@@ -79,7 +79,7 @@ DC_INLINE void strip_product(const Strip<T>& a, int64_t rows, const Panels<T>& b
   for (int64_t k = 0; k < a.depth; k += kPieceDepth) {
     const int64_t depth = std::min(kPieceDepth, a.depth - k);
     for (int64_t col = 0; col < b.cols; col += kAcross) {
-      const int64_t width = b.step(col);
+      const int64_t width = b.width(col);
       const T* panel = b.at(col) + k * width;
       const auto strip = [&](int64_t row, auto count) DC_INLINE_LAMBDA {
         ahead.fetch();

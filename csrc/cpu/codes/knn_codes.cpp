@@ -13,8 +13,8 @@ double square_of(const float* row, int64_t d) {
 }
 
 template <typename L, typename Code>
-DC_INLINE void code_rows_as(const Matrix<const float>& x, const float* mean, float limit,
-                            const PackedRows<float>& codes, int64_t first, CodeFacts* facts) {
+DC_INLINE void code_rows_as(const Matrix<const float>& x, const float* mean, float limit, const Panels<float>& codes,
+                            int64_t first, CodeFacts* facts) {
   const int64_t padded = round_up(x.cols, 16);
   constexpr int64_t kSteps = sizeof(float) / sizeof(Code);
   const Buffer<float> turned(padded);
@@ -43,8 +43,8 @@ DC_INLINE void code_rows_as(const Matrix<const float>& x, const float* mean, flo
 
 struct CodeRows {
   template <typename L>
-  static DC_INLINE void run(const Matrix<const float>& x, const float* mean, int32_t limit,
-                            const PackedRows<float>& codes, int64_t first, CodeFacts* facts) {
+  static DC_INLINE void run(const Matrix<const float>& x, const float* mean, int32_t limit, const Panels<float>& codes,
+                            int64_t first, CodeFacts* facts) {
     if (limit == 127)
       code_rows_as<L, int8_t>(x, mean, 127.0f, codes, first, facts);
     else
@@ -55,7 +55,7 @@ struct CodeRows {
 struct CodeRowsIn {
   template <typename L>
   static DC_INLINE void run(const Subspace& space, const Matrix<const float>& x, const float* mean, int32_t limit,
-                            const PackedRows<float>& codes, int64_t first, CodeFacts* facts) {
+                            const Panels<float>& codes, int64_t first, CodeFacts* facts) {
     const int64_t padded = round_up(x.cols, 16), width = space.width();
     const Buffer<float> y(x.rows * padded), z(x.rows * width), origin(width), squares(x.rows), errors(x.rows);
     float largest;
@@ -85,11 +85,11 @@ struct CodeRowsIn {
 }  // namespace
 
 void code_rows_in(const Subspace& space, const Matrix<const float>& x, const float* mean, int32_t limit,
-                  const PackedRows<float>& codes, int64_t first, CodeFacts* facts) {
+                  const Panels<float>& codes, int64_t first, CodeFacts* facts) {
   dispatch<CodeRowsIn>(space, x, mean, limit, codes, first, facts);
 }
 
-void code_rows(const Matrix<const float>& x, const float* mean, int32_t limit, const PackedRows<float>& codes,
+void code_rows(const Matrix<const float>& x, const float* mean, int32_t limit, const Panels<float>& codes,
                int64_t first, CodeFacts* facts) {
   dispatch<CodeRows>(x, mean, limit, codes, first, facts);
 }

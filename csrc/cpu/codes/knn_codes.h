@@ -19,12 +19,12 @@ struct CodeFacts {
 // Codes rows [first, first + x.rows) into their place in `codes`, with facts [x.rows]; 8 bits where `limit` is 127, 16
 // otherwise. Products of rows are those of x less mean: the turn is one orthogonal matrix for all (see rotate() in
 // row_codes.h).
-void code_rows(const Matrix<const float>& x, const float* mean, int32_t limit, const PackedRows<float>& codes,
+void code_rows(const Matrix<const float>& x, const float* mean, int32_t limit, const Panels<float>& codes,
                int64_t first, CodeFacts* facts);
 
 // As code_rows, in 16 bits, of (a, |Ry|) in place of y: coordinates in the subspace, less the last, and what is outside
 // of them. Distances between such rows are at most those of the rows themselves; `norm` is theirs too.
 void code_rows_in(const Subspace& space, const Matrix<const float>& x, const float* mean, int32_t limit,
-                  const PackedRows<float>& codes, int64_t first, CodeFacts* facts);
+                  const Panels<float>& codes, int64_t first, CodeFacts* facts);
 
 }  // namespace deepclust::cpu

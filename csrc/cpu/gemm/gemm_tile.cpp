@@ -10,8 +10,8 @@ constexpr int64_t kDepthBytes = 640;
 
 struct PackRows {
   template <typename L, typename T>
-  static DC_INLINE void run(const Matrix<const T>& x, const T* shift, const PackedRows<T>& packed, int64_t first) {
-    constexpr int64_t kPanel = PackedRows<T>::kPanel;
+  static DC_INLINE void run(const Matrix<const T>& x, const T* shift, const Panels<T>& packed, int64_t first) {
+    constexpr int64_t kPanel = Panels<T>::kPanel;
     // Eight depths at a time: a cache line of the panel is finished while it is near, and a row is read in pieces.
     constexpr int64_t kPiece = 8;
     for (int64_t row = 0; row < x.rows; row += kPanel) {
@@ -34,9 +34,9 @@ struct PackRows {
 
 struct GemmTile {
   template <typename L, typename T>
-  static DC_INLINE void run(const PackedRows<T>& a, int64_t a_first, int64_t m, const PackedRows<T>& b, int64_t b_first,
+  static DC_INLINE void run(const Panels<T>& a, int64_t a_first, int64_t m, const Panels<T>& b, int64_t b_first,
                             int64_t n, T* out, int64_t ldo) {
-    constexpr int64_t kPanel = PackedRows<T>::kPanel;
+    constexpr int64_t kPanel = Panels<T>::kPanel;
     const int64_t pieces = std::max<int64_t>(1, ceil_div(a.depth * int64_t{sizeof(T)}, kDepthBytes));
     const int64_t piece = ceil_div(a.depth, pieces);
     for (int64_t k = 0; k < a.depth || k == 0; k += piece) {
@@ -60,20 +60,20 @@ struct GemmTile {
 }  // namespace
 
 template <typename T>
-void pack_rows(const Matrix<const T>& x, const T* shift, const PackedRows<T>& packed, int64_t first) {
+void pack_rows(const Matrix<const T>& x, const T* shift, const Panels<T>& packed, int64_t first) {
   dispatch<PackRows>(x, shift, packed, first);
 }
 template <typename T>
-void gemm_tile(const PackedRows<T>& a, int64_t a_first, int64_t m, const PackedRows<T>& b, int64_t b_first, int64_t n,
-               T* out, int64_t ldo) {
+void gemm_tile(const Panels<T>& a, int64_t a_first, int64_t m, const Panels<T>& b, int64_t b_first, int64_t n, T* out,
+               int64_t ldo) {
   dispatch<GemmTile>(a, a_first, m, b, b_first, n, out, ldo);
 }
 
-template void pack_rows(const Matrix<const float>&, const float*, const PackedRows<float>&, int64_t);
-template void pack_rows(const Matrix<const double>&, const double*, const PackedRows<double>&, int64_t);
-template void gemm_tile(const PackedRows<float>&, int64_t, int64_t, const PackedRows<float>&, int64_t, int64_t, float*,
+template void pack_rows(const Matrix<const float>&, const float*, const Panels<float>&, int64_t);
+template void pack_rows(const Matrix<const double>&, const double*, const Panels<double>&, int64_t);
+template void gemm_tile(const Panels<float>&, int64_t, int64_t, const Panels<float>&, int64_t, int64_t, float*,
                         int64_t);
-template void gemm_tile(const PackedRows<double>&, int64_t, int64_t, const PackedRows<double>&, int64_t, int64_t,
-                        double*, int64_t);
+template void gemm_tile(const Panels<double>&, int64_t, int64_t, const Panels<double>&, int64_t, int64_t, double*,
+                        int64_t);
 
 }  // namespace deepclust::cpu

@@ -2,8 +2,8 @@
 //
 // k-NN and k-means form |A| x |B| products that must never exist as a whole: a tile is computed, looked at while it is
 // in the cache, and overwritten. Both operands are laid out once, in one and the same format, so that a set can meet
-// itself without a second copy: panels of three vectors of rows, depth by depth. As B a panel is read as whole vectors,
-// as A eight of its rows are broadcast from one cache line.
+// itself without a second copy: panels (panels.h) whose columns are the rows. As B a panel is read as whole vectors, as
+// A eight of its rows are broadcast from one cache line.
 //
 // A panel of B stays in the first-level cache while the strips of A pass in register tiles (tile.h); the depth is cut
 // so that it fits.
@@ -14,29 +14,11 @@
 // the same bits, and so does every cut of the work.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 
-#include "../../common/matrix.h"
-#include "../simd/vectors.h"
+#include "panels.h"
 
 namespace deepclust::cpu {
-
-// Rows [rows, depth] as panels: panel p holds rows [p * kPanel, ..) as [depth][width], width kPanel, and in the last
-// panel the rows that are left, up to whole vectors; the rows that fill it up are zero.
-template <typename T>
-struct PackedRows {
-  static constexpr int64_t kPanel = 3 * kLanes<T>;
-  T* data = nullptr;
-  int64_t rows = 0;
-  int64_t depth = 0;
-
-  // Elements of memory.
-  static int64_t size(int64_t rows, int64_t depth) { return depth * round_up(rows, kLanes<T>); }
-  int64_t width(int64_t row) const { return std::min(kPanel, round_up(rows, kLanes<T>) - row / kPanel * kPanel); }
-  // Element 0 of `row`; its next elements are width(row) apart.
-  T* at(int64_t row) const { return data + row / kPanel * kPanel * depth + row % kPanel; }
-};
 
 // Rows that a strip of A has, and the number that `first_row` and `rows` of A should be multiples of.
 inline constexpr int64_t kStripRows = 8;
@@ -44,12 +26,12 @@ inline constexpr int64_t kStripRows = 8;
 // Fills the panels of rows [first, first + x.rows), x [.., depth] less `shift` [depth] (null: as it is). first is a
 // whole panel, and x ends with a panel or with the last row.
 template <typename T>
-void pack_rows(const Matrix<const T>& x, const T* shift, const PackedRows<T>& packed, int64_t first);
+void pack_rows(const Matrix<const T>& x, const T* shift, const Panels<T>& packed, int64_t first);
 
 // out [m, n] = rows [a_first, a_first + m) of A times rows [b_first, b_first + n) of B, transposed; rows of out are ldo
 // apart. a_first is a whole strip and b_first a whole panel. out is written up to whole strips and vectors.
 template <typename T>
-void gemm_tile(const PackedRows<T>& a, int64_t a_first, int64_t m, const PackedRows<T>& b, int64_t b_first, int64_t n,
-               T* out, int64_t ldo);
+void gemm_tile(const Panels<T>& a, int64_t a_first, int64_t m, const Panels<T>& b, int64_t b_first, int64_t n, T* out,
+               int64_t ldo);
 
 }  // namespace deepclust::cpu

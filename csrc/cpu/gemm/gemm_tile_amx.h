@@ -64,7 +64,7 @@ DC_AMX DC_INLINE void rows_of_steps(const float* steps, int64_t width, int8_t* t
 // A block is taken while the next one is multiplied: one after the other, bfloat16 took three times as long at 128
 // dimensions.
 template <typename Sum, typename F>
-DC_AMX DC_INLINE void amx_product(const PackedRows<float>& a, int64_t a_first, int64_t m, const PackedRows<float>& b,
+DC_AMX DC_INLINE void amx_product(const Panels<float>& a, int64_t a_first, int64_t m, const Panels<float>& b,
                                   int64_t b_first, int64_t n, const F& take) {
   const int64_t bytes = 4 * a.depth;
   const Buffer<int8_t> strip(2 * kAmxRows * bytes);

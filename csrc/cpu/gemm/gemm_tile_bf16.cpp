@@ -46,7 +46,7 @@ DC_BF16 DC_INLINE void register_tile(const float* a, int64_t a_width, const floa
 }
 
 template <int V>
-DC_BF16 void panel_product(const PackedRows<float>& a, int64_t a_first, int64_t m, int64_t k, const float* panel,
+DC_BF16 void panel_product(const Panels<float>& a, int64_t a_first, int64_t m, int64_t k, const float* panel,
                            int64_t b_width, int64_t depth, float* out, int64_t ldo) {
   for (int64_t row = 0; row < m; row += kStripRows) {
     const int64_t width = a.width(a_first + row);
@@ -56,7 +56,7 @@ DC_BF16 void panel_product(const PackedRows<float>& a, int64_t a_first, int64_t 
 #endif
 
 #if defined(DC_AMX)
-DC_AMX void gemm_tile_by_amx(const PackedRows<float>& a, int64_t a_first, int64_t m, const PackedRows<float>& b,
+DC_AMX void gemm_tile_by_amx(const Panels<float>& a, int64_t a_first, int64_t m, const Panels<float>& b,
                              int64_t b_first, int64_t n, float* out, int64_t ldo) {
   amx_product<float>(
       a, a_first, m, b, b_first, n,
@@ -70,9 +70,9 @@ DC_AMX void gemm_tile_by_amx(const PackedRows<float>& a, int64_t a_first, int64_
 
 struct RoundPanel {
   template <typename L>
-  static DC_INLINE void run(const PackedRows<float>& rows, int64_t first, const PackedRows<float>& out,
-                            int64_t out_first, double* squared_errors) {
-    constexpr int64_t kPanel = PackedRows<float>::kPanel;
+  static DC_INLINE void run(const Panels<float>& rows, int64_t first, const Panels<float>& out, int64_t out_first,
+                            double* squared_errors) {
+    constexpr int64_t kPanel = Panels<float>::kPanel;
     const int64_t width = out.width(out_first), from_width = rows.width(first);
     const float* __restrict__ from = rows.at(first);
     uint32_t* __restrict__ to = reinterpret_cast<uint32_t*>(out.at(out_first));
@@ -109,20 +109,20 @@ bool bf16_pays([[maybe_unused]] int64_t depth, [[maybe_unused]] bool tiles) {
 #endif
 }
 
-void round_panel_bf16(const PackedRows<float>& rows, int64_t first, const PackedRows<float>& out, int64_t out_first,
+void round_panel_bf16(const Panels<float>& rows, int64_t first, const Panels<float>& out, int64_t out_first,
                       double* squared_errors) {
   dispatch<RoundPanel>(rows, first, out, out_first, squared_errors);
 }
 
-void gemm_tile_bf16([[maybe_unused]] const PackedRows<float>& a, [[maybe_unused]] int64_t a_first,
-                    [[maybe_unused]] int64_t m, [[maybe_unused]] const PackedRows<float>& b,
+void gemm_tile_bf16([[maybe_unused]] const Panels<float>& a, [[maybe_unused]] int64_t a_first,
+                    [[maybe_unused]] int64_t m, [[maybe_unused]] const Panels<float>& b,
                     [[maybe_unused]] int64_t b_first, [[maybe_unused]] int64_t n, [[maybe_unused]] bool tiles,
                     [[maybe_unused]] float* out, [[maybe_unused]] int64_t ldo) {
 #if defined(DC_AMX)
   if (tiles) return gemm_tile_by_amx(a, a_first, m, b, b_first, n, out, ldo);
 #endif
 #if defined(DC_BF16)
-  constexpr int64_t kPanel = PackedRows<float>::kPanel, kMostDepth = 160;  // a panel of it fits the first-level cache
+  constexpr int64_t kPanel = Panels<float>::kPanel, kMostDepth = 160;  // a panel of it fits the first-level cache
   const int64_t pieces = std::max<int64_t>(1, ceil_div(a.depth, kMostDepth));
   const int64_t piece = ceil_div(a.depth, pieces);
   for (int64_t k = 0; k < a.depth; k += piece) {

@@ -1,7 +1,7 @@
 // gemm_tile at twice the speed, by tiles up to six times, and 8 bits of precision, for filters that allow for its
 // error.
 //
-// Rows are rounded to bfloat16 and laid out in PackedRows<float> of half the depth: a float's place holds two steps of
+// Rows are rounded to bfloat16 and laid out in Panels<float> of half the depth: a float's place holds two steps of
 // the depth. One instruction multiplies both and adds them in float32, so a tile takes half the steps of gemm_tile.
 #pragma once
 
@@ -23,12 +23,12 @@ inline int64_t bf16_depth(int64_t depth, bool tiles) {
 
 // Rounds the panel of `rows` that begins at row `first` into `out`, whose depth is bf16_depth(rows.depth, ..).
 // squared_errors[r] = |row r - its rounded self|^2.
-void round_panel_bf16(const PackedRows<float>& rows, int64_t first, const PackedRows<float>& out, int64_t out_first,
+void round_panel_bf16(const Panels<float>& rows, int64_t first, const Panels<float>& out, int64_t out_first,
                       double* squared_errors);
 
 // As gemm_tile, of rounded rows. Products are exact; a sum is one chain in the order of k, by tiles two chains of each
 // 32 entries that are added to it, and takes subnormal numbers for 0.
-void gemm_tile_bf16(const PackedRows<float>& a, int64_t a_first, int64_t m, const PackedRows<float>& b, int64_t b_first,
+void gemm_tile_bf16(const Panels<float>& a, int64_t a_first, int64_t m, const Panels<float>& b, int64_t b_first,
                     int64_t n, bool tiles, float* out, int64_t ldo);
 
 }  // namespace deepclust::cpu

@@ -71,7 +71,7 @@ void gemm_tile_int8(const CodedRows& a, int64_t a_first, int64_t m, const CodedR
   if (tiles) return gemm_tile_by_amx(a, a_first, m, b, b_first, n, out, ldo);
 #endif
   if (simd_level() != Level::avx512) return gemm_tile_int8_avx(a, a_first, m, b, b_first, n, out, ldo);
-  constexpr int64_t kPanel = PackedRows<float>::kPanel;
+  constexpr int64_t kPanel = Panels<float>::kPanel;
   for (int64_t col = 0; col < n; col += kPanel) {
     const int64_t j = b_first + col, width = b.codes.width(j);
     const float *panel = b.codes.at(j), *scale = b.scale + j;

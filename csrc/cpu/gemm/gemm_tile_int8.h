@@ -1,7 +1,7 @@
 // gemm_tile at four times the speed, by tiles of AMX up to twelve times, and 8 bits of precision, for filters that
 // allow for its error.
 //
-// A row is its codes, whole numbers within 127 of 0, times a scale of its own. Codes are laid out in PackedRows<float>
+// A row is its codes, whole numbers within 127 of 0, times a scale of its own. Codes are laid out in Panels<float>
 // of a quarter of the depth: a float's place holds four steps of it. One VNNI instruction multiplies all four and adds
 // them in int32, so nothing is rounded but what the scales do.
 #pragma once
@@ -19,9 +19,9 @@ inline int64_t int8_depth(int64_t depth, bool tiles) {
 }
 
 struct CodedRows {
-  PackedRows<float> codes;  // of int8_depth(depth)
-  const float* scale;       // [rows, up to whole panels]
-  const int32_t* shift;     // [rows, up to whole panels]: 128 times the sum of a row's codes
+  Panels<float> codes;   // of int8_depth(depth)
+  const float* scale;    // [rows, up to whole panels]
+  const int32_t* shift;  // [rows, up to whole panels]: 128 times the sum of a row's codes
 };
 
 // As gemm_tile: (scale_i scale_j) times the product of the codes, which is exact in int32. Call it where have_vnni(),

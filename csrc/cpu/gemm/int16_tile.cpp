@@ -126,7 +126,7 @@ template <typename L, Place P>
 DC_INLINE void tile_of_panels(const CodedRows& a, int64_t a_first, int64_t m, const CodedRows& b, int64_t b_first,
                               int64_t n, float* out, int64_t ldo) {
   using Ints = typename Register<L, int32_t>::type;
-  constexpr int64_t kPanel = PackedRows<float>::kPanel;
+  constexpr int64_t kPanel = Panels<float>::kPanel;
   static_assert(kPanel == kTileCols);
   const int64_t depth = a.codes.depth;
   const Buffer<int32_t> sums(depth > kDepthOfBlock ? round_up(m, kStripRows) * kPanel : 0);

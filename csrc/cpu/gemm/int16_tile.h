@@ -23,7 +23,7 @@ bool have_int16_tile();
 // The largest code of rows of `depth` entries: limit^2 depth < 2^31.
 int32_t code_limit(int64_t depth);
 
-// Steps of the depth as PackedRows<float> counts them: a float's place holds two codes.
+// Steps of the depth as Panels<float> counts them: a float's place holds two codes.
 inline int64_t int16_depth(int64_t depth) {
   return round_up(depth, 16) / 2;
 }

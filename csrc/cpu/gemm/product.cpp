@@ -14,7 +14,7 @@ struct LayOut {
     const bool rows_are_dense = b.col_stride == 1 && b.row_stride >= b.cols;
     for (int64_t col = 0; col < b.cols; col += kLanes<T>) {
       const int64_t filled = std::min(kLanes<T>, b.cols - col);
-      const int64_t width = panels.step(first + col);
+      const int64_t width = panels.width(first + col);
       T* __restrict__ out = panels.at(first + col);
       const T* __restrict__ row = b.data + col * b.col_stride;
       int64_t k = 0;
@@ -40,7 +40,7 @@ template <typename L, int M, typename T>
 DC_INLINE void strip_product(const Strip<T>& strip, const Panels<T>& b, int64_t k, int64_t begin, int64_t end, T* out,
                              int64_t ldo, bool accumulate) {
   for (int64_t col = begin; col < end;) {
-    const int64_t width = b.step(col), stop = std::min(end, b.stop(col));
+    const int64_t width = b.width(col), stop = std::min(end, b.stop(col));
     const T* panel = b.at(col) + k * width;
     with_vectors<T>(stop - col, [&](auto vectors) DC_INLINE_LAMBDA {
       vector_tile<L, M, decltype(vectors)::value>(strip, panel, width, accumulate, out + col - begin, ldo);

@@ -49,7 +49,7 @@ struct PackedPoints {
   Packing packing = Packing::plain;
   Packing fallback = Packing::plain;  // where codes do not pay
   bool tiles = false;                 // of AMX multiply them, so rows are filled up to whole ones
-  PackedRows<T> packed;
+  Panels<T> packed;
   T* offset = nullptr;  // [padded]: the similarity of (i, j) is at most dot(i, j) - offset[i] - offset[j]
   T* slack = nullptr;   // [padded]: and at least that less slack[i] + slack[j]
   // For codes: offset is the limit's term of j, slack is e, and besides [padded]
@@ -69,7 +69,7 @@ struct PackedPoints {
 
   const T* row(int64_t i) const { return rows + i * row_stride; }
   // What comes after the last row: the filter reads whole panels.
-  static int64_t padded(int64_t count) { return round_up(count, PackedRows<T>::kPanel); }
+  static int64_t padded(int64_t count) { return round_up(count, Panels<T>::kPanel); }
 };
 
 namespace codes {

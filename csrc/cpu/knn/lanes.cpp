@@ -32,10 +32,10 @@ struct CostsOf {
 
 struct PanelNorms {
   template <typename L, typename T>
-  static DC_INLINE void run(const PackedRows<T>& packed, int64_t first, double* norms) {
+  static DC_INLINE void run(const Panels<T>& packed, int64_t first, double* norms) {
     const int64_t width = packed.width(first);
     const T* __restrict__ panel = packed.at(first);
-    double sums[PackedRows<T>::kPanel] = {};
+    double sums[Panels<T>::kPanel] = {};
     for (int64_t k = 0; k < packed.depth; ++k, panel += width)
       for (int64_t r = 0; r < width; ++r) sums[r] += static_cast<double>(panel[r]) * static_cast<double>(panel[r]);
     for (int64_t r = 0; r < width; ++r) norms[r] = sums[r];
@@ -222,7 +222,7 @@ int64_t keep_reaching(T* values, int32_t* indices, int64_t count, T limit) {
   return dispatch<KeepReaching>(values, indices, count, limit);
 }
 template <typename T>
-void panel_norms(const PackedRows<T>& packed, int64_t first, double* norms) {
+void panel_norms(const Panels<T>& packed, int64_t first, double* norms) {
   dispatch<PanelNorms>(packed, first, norms);
 }
 template <typename T>
@@ -247,8 +247,8 @@ template float reached_by(const float*, int64_t, int64_t, int64_t);
 template double reached_by(const double*, int64_t, int64_t, int64_t);
 template int64_t keep_reaching(float*, int32_t*, int64_t, float);
 template int64_t keep_reaching(double*, int32_t*, int64_t, double);
-template void panel_norms(const PackedRows<float>&, int64_t, double*);
-template void panel_norms(const PackedRows<double>&, int64_t, double*);
+template void panel_norms(const Panels<float>&, int64_t, double*);
+template void panel_norms(const Panels<double>&, int64_t, double*);
 template void add_columns(const Matrix<const float>&, double*);
 template void add_columns(const Matrix<const double>&, double*);
 template Filtered filter_row(const float*, int64_t, float, float, const float*, const float*, int32_t*, int32_t*);

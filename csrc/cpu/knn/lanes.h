@@ -17,7 +17,7 @@ void costs_of(bool squared_distance, const T* x, const T* rows, int64_t row_stri
 
 // norms[r] = |row r|^2 for all rows of the panel that begins at row `first`.
 template <typename T>
-void panel_norms(const PackedRows<T>& packed, int64_t first, double* norms);
+void panel_norms(const Panels<T>& packed, int64_t first, double* norms);
 
 // A row of dot products against the limits: which of them the row's own list takes, and which its columns' lists take.
 struct Filtered {

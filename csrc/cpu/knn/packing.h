@@ -35,7 +35,7 @@ inline void code_panel(const PackedPoints<float>& points, const Matrix<const flo
                        int64_t first, double& largest) {
   // What a product of scales may lose to underflow, and v: as a distance.
   const double tiny = std::sqrt(65536.0 * static_cast<double>(points.depth + 8) * std::numeric_limits<float>::min());
-  CodeFacts facts[PackedRows<float>::kPanel];
+  CodeFacts facts[Panels<float>::kPanel];
   if (points.packing == Packing::projected)
     code_rows_in(*points.space, x, mean, code_limit(points.space->width()), points.packed, first, facts);
   else
@@ -60,12 +60,12 @@ inline void code_panel(const PackedPoints<float>& points, const Matrix<const flo
 // first is a whole panel. NaN comes back where a row holds one.
 template <typename T>
 double prepare_rows(const PackedPoints<T>& points, const T* mean, bool squared, int64_t first, int64_t count) {
-  constexpr int64_t kPanel = PackedRows<T>::kPanel;
+  constexpr int64_t kPanel = Panels<T>::kPanel;
   constexpr double kUsualError = 0.0016;  // r
   const double eps = (2.5 * static_cast<double>(points.depth) + 64) * kRoundoff<T>;
   const double tiny = 8 * static_cast<double>(points.depth + 8) * std::numeric_limits<T>::min();
   const bool rounded = points.packing == Packing::bf16;
-  const Buffer<T> memory(rounded ? PackedRows<T>::size(kPanel, points.depth) : 0);
+  const Buffer<T> memory(rounded ? Panels<T>::size(points.depth, kPanel) : 0);
   double largest = 0;
   for (int64_t row = first; row < first + count; row += kPanel) {
     const int64_t rows = std::min(kPanel, first + count - row);
@@ -77,7 +77,7 @@ double prepare_rows(const PackedPoints<T>& points, const T* mean, bool squared, 
         continue;
       }
       if (rounded) {
-        const PackedRows<T> panel{memory.get(), rows, points.depth};
+        const Panels<T> panel{memory.get(), points.depth, rows};
         pack_rows(x, mean, panel, 0);
         panel_norms(panel, 0, norms);
         round_panel_bf16(panel, 0, points.packed, row, errors);

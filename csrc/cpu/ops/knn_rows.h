@@ -26,7 +26,7 @@ struct Scratch {
                                                                : packing_without_codes<T>(depth, tiles, rounded)),
         tiles(tiles),
         codes(is_coded(packing) ? PackedPoints<T>::padded(count) : 0),
-        packed(PackedRows<T>::size(count, fallback == Packing::bf16 ? bf16_depth(depth, tiles) : depth)),
+        packed(Panels<T>::size(fallback == Packing::bf16 ? bf16_depth(depth, tiles) : depth, count)),
         offset(PackedPoints<T>::padded(count)),
         slack(PackedPoints<T>::padded(count)),
         half(codes),
@@ -42,7 +42,7 @@ struct Scratch {
       shift.get()[i] = 0;
     }
     PackedPoints<T> points{rows,         count,       depth,      row_stride,
-                           packing,      fallback,    tiles,      {packed.get(), count, 0},
+                           packing,      fallback,    tiles,      {packed.get(), 0, count},
                            offset.get(), slack.get(), half.get(), lift.get(),
                            base.get(),   scale.get(), shift.get()};
     set_packing(points, packing);

@@ -22,7 +22,7 @@ template <typename T>
 void multiply(const Matrix<const T>& a, const Matrix<const T>& b, T* out) {
   constexpr int64_t kWidth = kTaskPanels * Panels<T>::kPanel;
   const Buffer<T> memory(Panels<T>::size(b.rows, b.cols));
-  const Panels<T> panels{memory.get(), b.rows, round_up(b.cols, kLanes<T>)};
+  const Panels<T> panels{memory.get(), b.rows, b.cols};
   const int64_t across = ceil_div(b.cols, kWidth), down = ceil_div(a.cols, kTaskRows);
   parallel_tasks(across, b.rows * b.cols, [&](int64_t task) {
     const int64_t begin = task * kWidth;
