@@ -1,7 +1,7 @@
 // Rows of knn as codes of 8 or 16 bits, for gemm_tile_int8 and gemm_tile_int16.
 #pragma once
 
-#include "../gemm/gemm_tile_int8.h"
+#include "../gemm/gemm_tile_codes.h"
 #include "subspace.h"
 
 namespace deepclust::cpu {

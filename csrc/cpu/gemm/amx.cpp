@@ -20,7 +20,7 @@ bool ask_system() {
 
 bool have_amx() {
   static const bool present = simd_level() == Level::avx512 && ask_system();
-  return present && have_vnni() && std::getenv("DEEPCLUST_NO_AMX") == nullptr;
+  return present && have_int8_tile() && std::getenv("DEEPCLUST_NO_AMX") == nullptr;
 }
 #else
 bool have_amx() {

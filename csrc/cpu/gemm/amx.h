@@ -2,15 +2,16 @@
 // VNNI does 128.
 //
 // Of the eight tiles 0 to 3 hold sums, 4 and 5 tiles of A (16 rows of 64 codes), 6 and 7 tiles of B (16 steps of four
-// codes by 16 columns, what vnni.h's panels are too, so that only A may have to be laid out anew): 32 rows by 32
+// codes by 16 columns, what panels of 8-bit codes are too, so that only A may have to be laid out anew): 32 rows by 32
 // columns at a time take one load a product, of 8 cycles beside 16.
 #pragma once
 
 #include <type_traits>
 
-#include "vnni.h"
+#include "code_instructions.h"
 
 #if defined(DC_LEVELS) && defined(__linux__)
+#include <immintrin.h>
 #define DC_AMX __attribute__((target("avx512f,avx512bw,avx512vl,amx-tile,amx-int8,amx-bf16")))
 #endif
 

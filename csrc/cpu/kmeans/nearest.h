@@ -36,10 +36,9 @@
 #include "../../common/buffer.h"
 #include "../codes/subspace.h"
 #include "../gemm/amx.h"
-#include "../gemm/int16_tile.h"
-#include "../gemm/int8_tile.h"
+#include "../gemm/gemm_tile_codes.h"
 #include "../gemm/product.h"
-#include "../gemm/vnni.h"
+#include "../gemm/row_code_tile.h"
 #include "../simd/vectors.h"
 
 namespace deepclust::cpu {
@@ -49,15 +48,13 @@ inline constexpr int64_t kGroupRows = 32;    // that pass a panel of centroids w
 
 inline constexpr int64_t kAmxDepth = 33;  // k-means of fewer dimensions fills half of a step of tiles at most
 
-// What the processor multiplies: codes of 8 bits, in tiles (gemm/amx.h), in registers of 64 bytes (gemm/int8_tile.h) or
-// of 32 (gemm/int16_tile.h), codes of 16, or floats.
-enum class Codes { none, int8, int8_avx, int8_tiles, int16 };
+// What the processor multiplies: codes of 8 bits, in tiles (gemm/amx.h) or in registers, codes of 16, or floats.
+enum class Codes { none, int8, int8_tiles, int16 };
 
 inline Codes best_codes(int64_t d) {
   if (d > kTileDepth) return Codes::none;
   if (have_amx() && d >= kAmxDepth) return Codes::int8_tiles;
-  if (have_avx_vnni()) return Codes::int8_avx;
-  return have_vnni() ? Codes::int8 : have_int16_tile() ? Codes::int16 : Codes::none;
+  return have_int8_tile() ? Codes::int8 : have_int16_tile() ? Codes::int16 : Codes::none;
 }
 
 // y of one point, as the bounds need it: of norm `norm` at most, `rest` of it outside the subspace; codes times `scale`

@@ -75,8 +75,7 @@ struct EncodePoints {
           bounds.error += std::sqrt(missed) * kSafe;
         });
         bounds.length = bounds.scale * std::sqrt(static_cast<float>(squares)) * kSafe;
-        if (points.kind == Codes::int8 || points.kind == Codes::int8_avx)
-          bounds.shift = static_cast<int32_t>(kCodeZero) * total;
+        if (points.kind == Codes::int8) bounds.shift = static_cast<int32_t>(kCodeZero) * total;
         std::memcpy(points.codes + (first + m) * depth, memory.get(), static_cast<size_t>(depth));
       }
     }

@@ -29,7 +29,7 @@
 #include <cmath>
 
 #include "../codes/subspace.h"
-#include "../gemm/int16_tile.h"
+#include "../gemm/gemm_tile_codes.h"
 #include "lanes.h"
 
 namespace deepclust::cpu {

@@ -8,7 +8,6 @@
 
 #include "../codes/knn_codes.h"
 #include "../gemm/gemm_tile_bf16.h"
-#include "../gemm/vnni.h"
 #include "bounds.h"
 #include "projection.h"
 
@@ -130,7 +129,7 @@ Packing first_packing(int64_t rows, int64_t points, int64_t depth, int64_t k, bo
   if constexpr (std::is_same_v<T, float>)
     if (depth >= kCodedDepth && depth <= kMostCodedDepth && rows >= kCodedRows) {
       // In registers of 32 bytes, 8 bits of all entries are worth less than 16 of a few coordinates.
-      const bool eight = have_vnni() || (have_avx_vnni() && depth < kLeastProjectedDepth);
+      const bool eight = have_int8_tile() && (simd_level() == Level::avx512 || depth < kLeastProjectedDepth);
       if (eight && k <= (tiles ? kCodedKOfTiles : kCodedK) && doubts_paid(points, depth, graph) > kFewestDoubts)
         return Packing::int8;
       if (have_int16_tile()) return Packing::int16;
