@@ -6,7 +6,7 @@
 //   tile 32 (the usual ten or twenty clusters): 8 x 8 threads cover it, so four slices of 64 threads share the depth
 //   of 32, each every fourth step, and are added in slice order at the end. A joint of 10 x 10 leaves most of a tile
 //   idle, but such a launch lasts as long as its longest chain of dependent steps, which the slices cut in four.
-// The next piece is fetched into registers while the present one is multiplied.
+// The next piece, of the next segment too, is fetched into registers while the present one is multiplied.
 //
 // On an H100 the multiply-adds of tile 64 take 32 cycles a step on one multiprocessor and its shared-memory reads 16:
 // arithmetic bounds it, at about half of 67 TFLOP/s by estimate, with the fetches in between. The operands come from
@@ -144,25 +144,33 @@ DC_DEVICE void read_four(const T* from, T (&to)[4]) {
   }
 }
 
-template <typename T, int kTile, int kVec, typename A, typename B>
-DC_DEVICE void accumulate(const Segment<A, B>& segment, int64_t m0, int64_t n0, T* a_tile, T* b_tile, T (&sum)[4][4]) {
+// The sums over all of a tile's segments. All threads must call it.
+template <typename T, int kTile, int kVec, typename Source, typename Tile>
+DC_DEVICE void accumulate(const Source& source, const Tile& tile, T* a_tile, T* b_tile, T (&sum)[4][4]) {
   using Shape = TileShape<kTile>;
   const int thread = static_cast<int>(threadIdx.x) % (Shape::kSide * Shape::kSide);
   const int slice = static_cast<int>(threadIdx.x) / (Shape::kSide * Shape::kSide);
   const int m = thread / Shape::kSide * 4, n = thread % Shape::kSide * 4;
   T a_next[Shape::kLoads], b_next[Shape::kLoads];
-  fetch<T, kTile, kVec>(segment.a, segment.k_begin, segment.k_end, m0, a_next);
-  fetch<T, kTile, kVec>(segment.b, segment.k_begin, segment.k_end, n0, b_next);
-  for (int64_t k = segment.k_begin; k < segment.k_end; k += Shape::kDepth) {
+  auto segment = source.segment(tile, 0);
+  int64_t k = segment.k_begin;
+  fetch<T, kTile, kVec>(segment.a, k, segment.k_end, tile.m0, a_next);
+  fetch<T, kTile, kVec>(segment.b, k, segment.k_end, tile.n0, b_next);
+  for (int s = 0; s < tile.segments;) {
     place<T, kTile, kVec>(a_next, segment.a.k_fastest(), a_tile);
     place<T, kTile, kVec>(b_next, segment.b.k_fastest(), b_tile);
     DC_SYNC();
-    if (k + Shape::kDepth < segment.k_end) {
-      fetch<T, kTile, kVec>(segment.a, k + Shape::kDepth, segment.k_end, m0, a_next);
-      fetch<T, kTile, kVec>(segment.b, k + Shape::kDepth, segment.k_end, n0, b_next);
-    }
     const int64_t left = segment.k_end - k;
     const int depth = left < Shape::kDepth ? static_cast<int>(left) : Shape::kDepth;
+    k += Shape::kDepth;
+    if (k >= segment.k_end && ++s < tile.segments) {
+      segment = source.segment(tile, s);
+      k = segment.k_begin;
+    }
+    if (s < tile.segments) {
+      fetch<T, kTile, kVec>(segment.a, k, segment.k_end, tile.m0, a_next);
+      fetch<T, kTile, kVec>(segment.b, k, segment.k_end, tile.n0, b_next);
+    }
     DC_UNROLL_BY(4)
     for (int d = slice; d < depth; d += Shape::kSlices) {
       T a[4], b[4];
@@ -206,6 +214,8 @@ inline constexpr int kBlocksAtOnce = sizeof(typename Source::T) == sizeof(double
 // A Source says what the products are:
 //   Source::T                           what is summed in
 //   auto tile = source.tile<kTile>()    this block's tile: .m0, .n0, .rows, .cols (of the whole product), .segments
+//   (one
+//                                       at least)
 //   source.segment(tile, s)             its s-th Segment
 //   source.store(tile, m, n, sum)       where a result goes
 template <typename Source, int kTile, int kVec>
@@ -216,8 +226,7 @@ DC_GLOBAL void DC_LAUNCH_BOUNDS(kThreads, kBlocksAtOnce<Source>) products(const 
   DC_SHARED(T, b_tile, Shape::kDepth * Shape::kPitch);
   T sum[4][4] = {};
   const auto tile = source.template tile<kTile>();
-  for (int s = 0; s < tile.segments; ++s)
-    accumulate<T, kTile, kVec>(source.segment(tile, s), tile.m0, tile.n0, a_tile, b_tile, sum);
+  accumulate<T, kTile, kVec>(source, tile, a_tile, b_tile, sum);
   add_slices<T, kTile>(sum);
 
   const int thread = static_cast<int>(threadIdx.x);

@@ -25,7 +25,7 @@ EMPTY_RULES = {"torch": "keep"}
 # Those with another start come to another minimum, within this of ours; if they were better, we would stop too early.
 OWN_START_TOLERANCE = 0.02
 # Clusters, and turns of each contestant.
-CLUSTERS = {10: 7, 100: 5, 1000: 3, 4000: 1}
+CLUSTERS = {10: 7, 100: 5, 1000: 3, 4000: 3}
 # From here on only the fastest: a turn of the others takes half a minute.
 MANY = 4000
 # Products that plain torch makes at once: hardly felt on a CPU, while a GPU wants to be filled.

@@ -31,24 +31,22 @@ DC_INLINE void multiply_add([[maybe_unused]] Ints<L>& sum, [[maybe_unused]] cons
 }
 
 // Four bytes of memory in all of a register.
-template <typename L, typename T>
-DC_INLINE typename Register<L, T>::type everywhere(const T* from) {
+template <typename L>
+DC_INLINE Ints<L> everywhere(const int32_t* from) {
 #if defined(DC_LEVELS)
-  using R = typename Register<L, T>::type;
   if constexpr (L::kLevel == Level::avx512) {
-    R all;
+    Ints<L> all;
     asm("vpbroadcastd %1, %0" : "=v"(all) : "m"(*from));
     return all;
   }
   if constexpr (L::kLevel == Level::avx2)
-    return (R)__builtin_ia32_vbroadcastss256(reinterpret_cast<const float*>(from));
-  if constexpr (L::kLevel == Level::base)
-    return (R)__builtin_ia32_pshufd(__v4si{*reinterpret_cast<const int32_t*>(from)}, 0);
+    return (Ints<L>)__builtin_ia32_vbroadcastss256(reinterpret_cast<const float*>(from));
+  if constexpr (L::kLevel == Level::base) return (Ints<L>)__builtin_ia32_pshufd(__v4si{*from}, 0);
 #endif
-  return broadcast<L, T>(*from);
+  return broadcast<L, int32_t>(*from);
 }
 
-inline constexpr int32_t kSigns = static_cast<int32_t>(0x80808080u);  // of four codes
+constexpr int32_t kSigns = static_cast<int32_t>(0x80808080u);  // of four codes
 
 // M rows by V registers; finish(sums, m, v) takes them. The sums begin with `before`, or with zeros.
 template <typename L, Place P, int M, int V, typename F>
@@ -127,11 +125,12 @@ struct MultiplyCodes {
       const auto dots = [&](const Ints<L>& sums, int64_t row) DC_INLINE_LAMBDA {
         return __builtin_convertvector(P == Place::two ? sums : sums - piece.row_shift[row], Floats);
       };
-      if (L::kLevel != Level::avx512 && !piece.last)
-        strip_tiles<L, P>(piece, before, [&](const Ints<L>& sums, int64_t row, int64_t col) DC_INLINE_LAMBDA {
-          store<L, int32_t>(piece.sums + row * kTileCols + col, sums);
-        });
-      else if (!Scaled)
+      if constexpr (L::kLevel != Level::avx512)
+        if (!piece.last)
+          return strip_tiles<L, P>(piece, before, [&](const Ints<L>& sums, int64_t row, int64_t col) DC_INLINE_LAMBDA {
+            store<L, int32_t>(piece.sums + row * kTileCols + col, sums);
+          });
+      if constexpr (!Scaled)
         strip_tiles<L, P>(piece, before, [&](const Ints<L>& sums, int64_t row, int64_t col) DC_INLINE_LAMBDA {
           store<L, float>(piece.out + row * piece.ldo + col, dots(sums, row));
         });
@@ -148,10 +147,14 @@ struct MultiplyCodes {
 
 template <Place P>
 void multiply_codes(const CodePiece& piece) {
-  if (P == Place::four || (P == Place::two && piece.row_scale == nullptr))
-    dispatch<MultiplyCodes<P, P == Place::four_signed>>(piece);
+  if constexpr (P == Place::four)
+    dispatch<MultiplyCodes<P, false>>(piece);
+  else if constexpr (P == Place::four_signed)
+    dispatch<MultiplyCodes<P, true>>(piece);
+  else if (piece.row_scale == nullptr)
+    dispatch<MultiplyCodes<P, false>>(piece);
   else
-    dispatch<MultiplyCodes<P, P != Place::four>>(piece);
+    dispatch<MultiplyCodes<P, true>>(piece);
 }
 
 template void multiply_codes<Place::two>(const CodePiece&);

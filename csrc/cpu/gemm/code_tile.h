@@ -35,7 +35,7 @@ struct CodePiece {
   int32_t* sums = nullptr;                                 // [kTileRows][kTileCols], where there is more than one piece
   bool first = true, last = true;                          // of the depth
   const int32_t* row_shift;                                // what B's code of 0 adds to a row's products of 8-bit codes
-  const float *row_scale = nullptr, *col_scale = nullptr;  // of two: null for 1
+  const float *row_scale = nullptr, *col_scale = nullptr;  // null: 1 (Place::two)
   float* out;                                              // [kTileRows][cols], rows ldo apart
   int64_t ldo;
 };

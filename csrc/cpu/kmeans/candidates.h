@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cmath>
-#include <limits>
 #include <optional>
 #include <vector>
 
@@ -10,8 +9,6 @@
 #include "nearest.h"
 
 namespace deepclust::cpu {
-
-inline constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 // The lower ends of a tile's brackets, V registers of centroids wide, and the running least of them.
 // dots [rows, ..] kTileCols apart, low [rows, ld], least [rows, 16]. Upper ends are left to the few centroids that pass

@@ -22,7 +22,7 @@
 // bracket is wider by |Ry| |Rz|, what both have outside. Centroids of many points have little there: of 784 pixels with
 // a thousand clusters the products shrink to a tenth.
 //
-// Without 8-bit instructions the codes are y and z in float, and the same bounds hold with the rounding of the product.
+// Without instructions for codes they are y and z in float, and the same bounds hold with the rounding of the product.
 //
 // Traffic: a quarter of x, once a pass, and the rows of x that are in doubt. The codes of up to 512 KB of centroids
 // stay in the second-level cache while 256 points pass. Of size N x K nothing exists.
@@ -36,6 +36,7 @@
 #include "../../common/buffer.h"
 #include "../codes/subspace.h"
 #include "../gemm/amx.h"
+#include "../gemm/code_instructions.h"
 #include "../gemm/gemm_tile_codes.h"
 #include "../gemm/product.h"
 #include "../gemm/row_code_tile.h"
@@ -43,6 +44,7 @@
 
 namespace deepclust::cpu {
 
+inline constexpr float kInfinity = std::numeric_limits<float>::infinity();
 inline constexpr int64_t kSearchRows = 256;  // points of a task
 inline constexpr int64_t kGroupRows = 32;    // that pass a panel of centroids while it is near, at most
 

@@ -7,8 +7,6 @@
 namespace deepclust::cpu {
 namespace {
 
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
 // f(Code{}), with the type of one code.
 template <typename F>
 DC_INLINE void with_code(Codes kind, const F& f) {

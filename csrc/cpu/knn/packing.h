@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "../codes/knn_codes.h"
+#include "../gemm/code_instructions.h"
 #include "../gemm/gemm_tile_bf16.h"
 #include "bounds.h"
 #include "projection.h"

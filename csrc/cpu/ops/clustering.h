@@ -112,7 +112,7 @@ class ReadyPoints {
       space_ = Subspace::of(points.x, points.d, points.mean, points.n, points.d,
                             width_leaving(points.kind == Codes::int8_tiles ? kSubspaceRestOfTiles : kSubspaceRest));
     if (space_.width() > 0) points.space = &space_;
-    return (points.n + kGroupRows) * points.depth();  // a group of tiles is read whole
+    return (points.n + kGroupRows) * points.depth();  // a tile's rows are all read, beyond n too
   }
 
   void measure_columns(const char* op) {
