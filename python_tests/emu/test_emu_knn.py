@@ -328,9 +328,14 @@ def test_the_bounds_leave_room_for_what_tensor_cores_cut_off(metric, seeming, ne
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)
 @pytest.mark.parametrize(("n", "k", "strip_bytes"), [(6200, 70, 0), (4500, 300, 60_000), (9001, 65, 1)])
 def test_several_blocks_select_from_one_row(n, k, strip_bytes, dtype):
-    """Whole numbers, with copies of the k-th in every part; a last part that is shorter; strips of 64, 1 and 3 rows."""
+    """Whole numbers, with copies of the k-th in every part; a last part that is shorter; strips of 64, 1 and 3 rows.
+
+    The last row is its own nearest neighbour, and the only one.
+    """
     x = np.random.default_rng(n).integers(-30, 30, (1, n, 1)).astype(dtype)
-    values, indices = emu.knn(x, x[:, 5:8].copy(), k, "euclidean", strip_bytes)
-    want_values, want_indices = best(exact(x, x[:, 5:8], "euclidean"), k, "euclidean")
+    x[:, -1] = 31
+    query = np.concatenate([x[:, 5:7], x[:, -1:]], 1)
+    values, indices = emu.knn(x, query, k, "euclidean", strip_bytes)
+    want_values, want_indices = best(exact(x, query, "euclidean"), k, "euclidean")
     assert np.array_equal(indices, want_indices)
     assert np.array_equal(values, want_values)
