@@ -40,9 +40,10 @@ Written by `python benchmarks/study_dhog.py --runs runs/study`; each block names
 the training images, against labels that had no part in training, stopping or the choice of the head (by NMI(z, z') of
 two views); "best head" is the head that NMI(z, y) would have picked, for reporting only. Mean +- standard deviation
 over seeds. `small`'s loss weight and augmentation were chosen by the accuracy of seed 0 on mnist5k, so that seed's row
-is optimistic by construction; every other seed and data set is not. IIC's weight and network were chosen on mnist5k with
-the scores of all three seeds in sight, so its rows are optimistic too. MI(z, z'), in nats, needs no labels: it prefers
-lamb 1.5 to 1 as well, and that network for IIC. Seconds are of training on one thread, with other work on the machine's second core.
+is optimistic by construction; every other seed and data set is not. IIC's weight and network were chosen on mnist5k
+with the scores of all three seeds in sight, so its rows are optimistic too. MI(z, z'), in nats, needs no labels: it
+prefers lamb 1.5 to 1 as well, and that network for IIC. Seconds are of training on one thread, with other work on the
+machine's second core.
 """
 
 SCORES = ("acc_hungarian", "nmi", "ari")

@@ -15,10 +15,10 @@
 // At 4 x 8 x 220 x 10, the paper's step: 282 KB read each way, 282 KB of gradient written, 6.3 MFLOP forward and as
 // many back; 144 blocks forward, 72 and 224 after. Bytes and arithmetic alone would take 0.4 us on an H100, so all
 // three launches are bound by latency: some 15 us together, by estimate. Backward's first pieces of the segments after
-// the first, of up to 8, are fetched while the piece before is multiplied: at 10 classes that hides 60 of some 700 cycles
-// (a segment is one piece of ten steps), at 70, where five pieces of 16 steps take 2600 cycles, all of them: a fifth less
-// for a block that is alone on its multiprocessor. Three segments of ten steps in one piece would read all three at once,
-// but tell each of its elements' segments apart: 400 instructions a warp more, for 1.5 us at best.
+// the first, of up to 8, are fetched while the piece before is multiplied: at 10 classes that hides 60 of some 700
+// cycles (a segment is one piece of ten steps), at 70, where five pieces of 16 steps take 2600 cycles, all of them: a
+// fifth less for a block that is alone on its multiprocessor. Three segments of ten steps in one piece would read all
+// three at once, but tell each of its elements' segments apart: 400 instructions a warp more, for 1.5 us at best.
 #pragma once
 
 #include "dhog_loss.h"
