@@ -18,6 +18,9 @@ namespace deepclust::cpu {
 // less than what is multiplied.
 enum class Place { two, four, four_signed };
 
+// Entries of a coded row at most: 255 * 127 * depth stays below 2^31, and codes/row_codes.h bounds norms of so many.
+inline constexpr int64_t kMostCodedDepth = 1 << 16;
+
 inline constexpr int64_t kTileRows = 8;
 inline constexpr int64_t kTileCols = 48;  // of a full panel
 

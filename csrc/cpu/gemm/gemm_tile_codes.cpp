@@ -5,7 +5,6 @@
 #include <limits>
 
 #include "../../common/buffer.h"
-#include "code_tile.h"
 #include "gemm_tile_amx.h"
 
 namespace deepclust::cpu {

@@ -12,11 +12,10 @@
 #pragma once
 
 #include "amx.h"
+#include "code_tile.h"
 #include "gemm_tile.h"
 
 namespace deepclust::cpu {
-
-inline constexpr int64_t kMostCodedDepth = 1 << 13;  // 255 * 127 * depth must stay below 2^31
 
 // Steps of the depth as Panels<float> counts them: a row's codes are filled up with zeros to whole vectors, or to whole
 // tiles of AMX.

@@ -11,8 +11,7 @@
 
 namespace deepclust::cpu {
 
-inline constexpr int64_t kTileDepth = 1 << 16;  // 127 * 255 * depth must stay below 2^31
-inline constexpr int64_t kCodeZero = 128;       // b's 8-bit code of 0, in int8_tile
+inline constexpr int64_t kCodeZero = 128;  // b's 8-bit code of 0, in int8_tile
 
 // out [kTileRows][kTileCols] = float(dots - shift[row]) of eight rows of a, which are all read, `bytes` each and as far
 // apart (a multiple of 4), signed, and `cols` columns of a panel (a multiple of 16), unsigned. Call it where

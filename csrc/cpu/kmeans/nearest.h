@@ -54,7 +54,7 @@ inline constexpr int64_t kAmxDepth = 33;  // k-means of fewer dimensions fills h
 enum class Codes { none, int8, int8_tiles, int16 };
 
 inline Codes best_codes(int64_t d) {
-  if (d > kTileDepth) return Codes::none;
+  if (d > kMostCodedDepth) return Codes::none;
   if (have_amx() && d >= kAmxDepth) return Codes::int8_tiles;
   return have_int8_tile() ? Codes::int8 : have_int16_tile() ? Codes::int16 : Codes::none;
 }
