@@ -112,7 +112,7 @@ def test_iic_is_dhog_without_a_push(tmp_path, capfd, config):
     small = ["--set", "epochs=1", "width=0.25", "--clusters", "3", "--quiet"]
     assert main([*words[:4], "--out", str(tmp_path / "own"), *small]) == 0
     method = Method.load(tmp_path / "own")
-    assert (method.n_sub_heads, method.over_mode, method.n_clusters) == (5, "alternate", 3)
+    assert (method.n_sub_heads, method.over_mode, method.n_clusters) == (20, "alternate", 3)
 
 
 def test_values_are_typed_alike_however_they_are_given(tmp_path, fit):

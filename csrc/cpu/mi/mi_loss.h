@@ -72,7 +72,7 @@ void combine_partials(const JointPlan& plan, int64_t block, T* partials) {
 template <typename T>
 void apply_rows(const Matrix<const T>& x, const Panels<T>& m_transposed, int64_t cols, double scale, int64_t begin,
                 int64_t end, T* out) {
-  const int64_t ld = m_transposed.cols;
+  const int64_t ld = round_up(m_transposed.cols, kLanes<T>);
   const Buffer<T> tile((end - begin) * ld);
   product(x.block(begin, 0, end - begin, x.cols).transposed(), m_transposed, 0, ld, tile.get(), ld, false);
   const T factor = static_cast<T>(scale);
