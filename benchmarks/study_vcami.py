@@ -58,8 +58,8 @@ INTRODUCTION = """# VCAMI on two cores
 Written by `python benchmarks/study_vcami.py --runs runs/vcami`, from the runs that are finished. No implementation of
 the poster is public, and it gives no networks, weights, sizes or protocol: all of these are ours, and these are small
 networks on samples of the data. Labels had no part in training, in stopping or in the choice of the classifier (by
-MI(z, z') of two views); what they had chosen for DHOG's `small`, and VCAMI's `small` takes over, stands in that file,
-and so does what scores of mnist5k's seed 0 chose for VCAMI: linear classifiers and 84 epochs.
+MI(z, z') of two views); what they had chosen for DHOG's `small`, and VCAMI's `small` takes over, stands in that
+configuration's file, and in VCAMI's what the scores of mnist5k's seed 0 chose: linear classifiers and 84 epochs.
 
 `DMI` is L_GMI + lambda L_LMI, `CMI` the labels' information alone, `AMI` both, `full` with L_GMM and L_REG. "Labels
 from" says whether the classifier or k-means of the codes' means gives ACC, NMI and ARI; the two columns after them are

@@ -515,16 +515,17 @@ def test_the_filter_in_codes_allows_for_the_worst_ones(place, steps, monkeypatch
         assert torch.equal(result.values, found[-1].values)
 
 
-@pytest.mark.parametrize("depth", [9001, 65_537])
+@pytest.mark.parametrize("depth", [9001, 65_536])
 def test_rows_of_many_entries(depth, monkeypatch):
-    """Codes are of 65,536 entries at most. Groups far from the origin, in which neighbours are close."""
+    """Up to as many as codes may have. Groups far from the origin, in which neighbours are close."""
     generator = torch.Generator().manual_seed(depth)
     centres = torch.randn(20, depth, generator=generator) + 100
     x = centres[torch.arange(1030) % 20] + torch.randn(1030, depth, generator=generator) / 10
     asked = x[:64] + 0.01
     first, *others = (knn(x, 3, query=asked) for _ in paths.each(monkeypatch))
     exact = torch.cdist(asked.double(), x.double()).square()
-    assert torch.equal(first.indices, exact.argsort(1)[:, :3])
+    # Two that are nearer to each other than float32 tells apart may change places; ranks are 1e-4 apart as a rule.
+    torch.testing.assert_close(exact.gather(1, first.indices), exact.sort(1).values[:, :3], rtol=1e-6, atol=0)
     assert all(torch.equal(a, b) for other in others for a, b in zip(first, other, strict=True))
 
 

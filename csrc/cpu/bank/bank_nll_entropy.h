@@ -146,7 +146,7 @@ void bank_task(const BankProblem<S, T>& problem, int64_t task) {
     }
     if (!as_it_lies) read_rows(lying, copy.get(), plan.ld);
     // First, for it reads the bank from end to end: the products then find it in the second-level cache.
-    if (sums.rows != nullptr) panels_of(rows, panel_memory.get());
+    const Panels<T> row_panels = sums.rows != nullptr ? panels_of(rows, panel_memory.get()) : Panels<T>{};
     const int64_t following = std::min(plan.tile_rows, end - first - count);
     const bool dense = problem.bank.col_stride == 1 && problem.bank.row_stride == plan.depth;
     bank_logits(rows, queries, tile.logits, ldl, lying.data + count * plan.depth,
@@ -154,7 +154,7 @@ void bank_task(const BankProblem<S, T>& problem, int64_t task) {
     for (; next != excluded.end() && next->first < first + count; ++next)
       tile.logits[(next->first - first) * ldl + next->second] = -std::numeric_limits<T>::infinity();
     bank_weights(tile, count, sums);
-    if (sums.rows != nullptr) add_weighted_rows(tile, Panels<T>{panel_memory.get(), count, plan.depth}, sums);
+    if (sums.rows != nullptr) add_weighted_rows(tile, row_panels, sums);
   }
 }
 
