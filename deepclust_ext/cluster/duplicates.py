@@ -10,6 +10,7 @@ from torch import Tensor
 
 from deepclust_ext import _checks as check
 from deepclust_ext._optional import require
+from deepclust_ext.ops._common import all_finite
 from deepclust_ext.ops.knn import knn
 
 __all__ = ["Duplicates", "near_duplicates"]
@@ -72,7 +73,7 @@ def near_duplicates(x: Tensor, distance: float, *, metric: str = "cosine") -> Du
     if x.dim() != 2 or x.shape[1] == 0:
         raise ValueError(f"near_duplicates: 'x' must have shape (N, d) with d >= 1, got {tuple(x.shape)}")
     rows = x.detach().to(torch.promote_types(x.dtype, torch.float32))
-    if not bool(rows.isfinite().all()):
+    if not all_finite(rows):
         raise ValueError("near_duplicates: 'x' must be finite, got NaN or infinite values")
     if metric == "cosine":
         # Scaled by the largest number first: squares of very large and very small ones would leave the dtype's range.

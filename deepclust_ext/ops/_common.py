@@ -60,6 +60,11 @@ def accumulator_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+def all_finite(x: Tensor) -> bool:
+    """Whether no entry of x is NaN or infinite: by one sum, which makes no copy, unless it overflows."""
+    return bool(x.sum(dtype=accumulator_dtype(x.dtype)).isfinite()) or bool(x.isfinite().all())
+
+
 def refuse_vmap(op: str, instead: str, value: object) -> None:
     """Refuse a tensor that torch.vmap has hidden a dimension of, where an op decides by values."""
     functorch = torch._C._functorch

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from deepclust_ext.distributed import Ranks
 from deepclust_ext.ops import _raw
-from deepclust_ext.ops._common import accumulator_dtype
+from deepclust_ext.ops._common import accumulator_dtype, all_finite
 from deepclust_ext.ops._rows import rows_of_block
 
 __all__ = ["check_finite", "in_blocks", "knn_of_all", "rows_within"]
@@ -30,7 +30,7 @@ _ENTRY, _ROW, _CANDIDATE, _RESULT, _SMALL = 24, 640, 160, 8, 16 << 20
 
 def check_finite(op: str, arg: str, x: Tensor, first: int = 0) -> None:
     """Refuse NaN and infinity in the kernel's words, before a row is sent to others; x begins at row `first`."""
-    if x.numel() == 0 or x.isfinite().all():
+    if all_finite(x):
         return
     row = first + int((~x.isfinite().all(-1)).reshape(-1).nonzero()[0])
     raise ValueError(f"{op}: '{arg}' must be finite, got NaN or infinity in row {row}; drop or mend such rows")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from deepclust_ext import _checks as check
-from deepclust_ext.ops._common import accumulator_dtype, check_floating
+from deepclust_ext.ops._common import accumulator_dtype, all_finite, check_floating
 from deepclust_ext.ops.kmeans_assign import kmeans_assign
 
 __all__ = ["Agglomeration", "RowBlocks", "centroids_of", "check_rows", "cut", "cut_after"]
@@ -141,7 +141,7 @@ def check_rows(op: str, x: object, n: int) -> Tensor:
     rows = check_floating(op, "x", x).detach()
     if rows.dim() != 2 or rows.shape[0] != n or rows.shape[1] < 1:
         raise ValueError(f"{op}: 'x' must have shape ({n}, d) with d >= 1, got {tuple(rows.shape)}")
-    if not rows.isfinite().all():
+    if not all_finite(rows):
         raise ValueError(f"{op}: 'x' must be finite, got NaN or infinity")
     return rows.to(accumulator_dtype(rows.dtype))
 
