@@ -104,7 +104,8 @@ def not_centred() -> list[str]:
 def hdbscan(_graph, x, _n_clusters):
     from sklearn.cluster import HDBSCAN
 
-    return HDBSCAN(min_cluster_size=20).fit_predict(x.numpy())
+    labels = HDBSCAN(min_cluster_size=20, copy=True).fit_predict(x.numpy())
+    return np.where(labels < 0, labels.max() + 1, labels)
 
 
 def umap_kmeans(_graph, x, n_clusters):
@@ -128,7 +129,7 @@ PEERS = {
     "ours, merging alone": (merging_alone, "torch"),
     "scikit-learn ward, given the same neighbours": (ward, "sklearn"),
     "genieclust": (genie, "genieclust"),
-    "scikit-learn HDBSCAN, min_cluster_size 20": (hdbscan, "sklearn"),
+    "scikit-learn HDBSCAN, min_cluster_size 20, noise as one cluster": (hdbscan, "sklearn"),
     "UMAP (min_dist 0), then k-means": (umap_kmeans, "umap"),
 }
 

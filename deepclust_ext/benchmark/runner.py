@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import platform
 import statistics
 import sys
 import time
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from deepclust_ext._loader import build_info
+from deepclust_ext._processor import processor_name
 from deepclust_ext._version import __version__
 from deepclust_ext.benchmark.case import Case, Contest, step
 from deepclust_ext.benchmark.held import switches_in_use
@@ -104,14 +104,8 @@ def _write(path: Path, found: dict[str, Any], *, measured: Sequence[str]) -> Non
 
 def machine(device: str = "cpu") -> dict[str, Any]:
     """What the figures were taken on."""
-    cpu = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            cpu = next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass  # not Linux: the platform's own name stands
     return {
-        "cpu": cpu,
+        "cpu": processor_name(),
         "simd": build_info()["simd"],
         "amx": build_info()["amx"],
         "simd_of_torch": torch.backends.cpu.get_cpu_capability(),

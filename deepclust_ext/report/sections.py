@@ -68,7 +68,8 @@ def settings(run: Run) -> str:
     data = {key: value for key, value in (config.get("data") or {}).items() if key != "request"}
     blocks = [
         ("Run", [("method", run.method), ("seed", str(run.seed)), ("command", str(config.get("command", "unknown"))),
-                 ("threads", str(config.get("threads", "unknown")))]),
+                 ("threads", str(config.get("threads", "unknown"))),
+                 ("processor", str(config.get("processor", "unknown")))]),
         ("Data", [(key, str(value)) for key, value in data.items()]),
         ("Parameters", [(key, str(value)) for key, value in (config.get("parameters") or {}).items()]),
         ("Versions", [(key, str(value)) for key, value in (config.get("versions") or {}).items()]),

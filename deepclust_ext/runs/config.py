@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .._processor import processor
 from .._version import __version__
 from .._warnings import DeepclustWarning
 from .errors import ResumeMismatchError
@@ -122,6 +123,8 @@ def make_config(
         "versions": versions(),
         # torch splits its sums by thread: another number may give other bits.
         "threads": torch.get_num_threads(),
+        # Another processor may round otherwise.
+        "processor": processor(),
         "command": shlex.join(sys.argv),
     }
 
@@ -179,7 +182,7 @@ def compare_configs(saved: Mapping[str, Any], asked: Mapping[str, Any], *, where
 
 
 def warn_of_changes(saved: Mapping[str, Any], asked: Mapping[str, Any], *, where: str) -> None:
-    """Warn if a run goes on with another torch or another number of threads: its bits may differ.
+    """Warn if a run goes on with another torch, another number of threads or on another processor: bits may differ.
 
     Parameters
     ----------
@@ -193,8 +196,10 @@ def warn_of_changes(saved: Mapping[str, Any], asked: Mapping[str, Any], *, where
     DeepclustWarning
         Naming what changed.
     """
+    new = {"torch": asked["versions"]["torch"], "threads": asked["threads"], "processor": asked["processor"]}
     old = {"torch": (saved.get("versions") or {}).get("torch"), "threads": saved.get("threads")}
-    new = {"torch": asked["versions"]["torch"], "threads": asked["threads"]}
+    # Runs of earlier versions do not say which processor was theirs.
+    old["processor"] = saved.get("processor", new["processor"])
     changes = [f"{name} {old[name]} and goes on with {new[name]}" for name in new if old[name] != new[name]]
     if changes:
         warnings.warn(

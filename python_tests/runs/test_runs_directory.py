@@ -246,6 +246,15 @@ def test_what_may_change_bits_is_reported(recwarn):
         warn_of_changes(saved, config(), where="run")
 
 
+def test_another_processor_is_reported_where_it_is_known(recwarn):
+    saved = config()
+    del saved["processor"]
+    warn_of_changes(saved, config(), where="run")
+    assert not recwarn.list
+    with pytest.warns(DeepclustWarning, match=r"with processor abacus, AVX2 and goes on with "):
+        warn_of_changes({**saved, "processor": "abacus, AVX2"}, config(), where="run")
+
+
 def test_objects_are_described_by_structure():
     narrow, wide = (describe(torch.nn.Linear(2, width)) for width in (3, 4))
     assert narrow["object"] == wide["object"] == "torch.nn.modules.linear.Linear"
