@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import yaml
+
 CIFAR = "$DEEPCLUST_DATA/cifar10_12k.npz"
 
 
@@ -37,6 +39,12 @@ def main(description: str, study: Mapping[str, str], write_page: Callable[[Path]
             out = ("--out", str(options.runs / name))
             subprocess.run([sys.executable, "-m", "deepclust_ext", *words, *out], check=True)
     write_page(options.runs)
+
+
+def processors(folders: Sequence[Path]) -> str:
+    """Where the runs in these folders were made, as they recorded it."""
+    configs = [yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")) for folder in folders]
+    return " and ".join(sorted({config.get("processor", "a processor unrecorded") for config in configs}))
 
 
 def cell(values: Sequence[float]) -> str:

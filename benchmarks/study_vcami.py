@@ -17,7 +17,7 @@ import statistics
 import sys
 from pathlib import Path
 
-from _study import CIFAR, cell, main
+from _study import CIFAR, cell, main, processors
 
 PAGE = Path(__file__).with_name("results") / "vcami.md"
 
@@ -64,8 +64,8 @@ configuration's file, and in VCAMI's what the scores of mnist5k's seed 0 chose: 
 `DMI` is L_GMI + lambda L_LMI, `CMI` the labels' information alone, `AMI` both, `full` with L_GMM and L_REG. "Labels
 from" says whether the classifier or k-means of the codes' means gives ACC, NMI and ARI; the two columns after them are
 k-means of the means in every row. "Used" and "largest" are of the clusters: their number for each seed, and the share
-of the largest. Mean +- standard deviation over seeds. Seconds are of training on one thread, while a dozen other
-processes shared the machine's two cores: on a quiet one it takes a fraction of them.
+of the largest. Mean +- standard deviation over seeds. Seconds are of training on one thread, while other trainings
+shared the machine's two cores: on a quiet one it takes about half of them.
 """
 
 PAPER = """The poster's figures (NMI / ACC), with networks that it does not tell and all images: MNIST .987 / .995;
@@ -143,7 +143,9 @@ def losses(path: Path) -> list[str]:
 
 def write_page(runs: Path) -> None:
     """Write the page from every run that is finished."""
+    every = [runs / slug(data, row, seed) for data, row, _, seeds in ROWS for seed in range(seeds)]
     lines = [INTRODUCTION, PAPER]
+    lines += [f"Processor: {processors([each for each in every if (each / 'metrics.json').exists()])}.", ""]
     for data in dict.fromkeys(data for data, *_ in ROWS):
         rows = [(row, words, seeds_of(runs, data, row, seeds)) for each, row, words, seeds in ROWS if each == data]
         rows = [each for each in rows if each[2]]
