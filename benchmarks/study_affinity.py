@@ -15,7 +15,6 @@ import importlib.util
 import itertools
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -30,6 +29,7 @@ import torch
 
 import deepclust_ext
 from deepclust_ext import AffinityGraph, affinity_graph, agglomerate, cut, evaluate
+from deepclust_ext._processor import processor_name
 from deepclust_ext.benchmark.agglomerate import genie, normalised, ward
 
 PAGE = Path(__file__).with_name("results") / "affinity.md"
@@ -228,7 +228,7 @@ def main() -> None:
         options.rows.parent.mkdir(parents=True, exist_ok=True)
         options.rows.write_text(json.dumps(rows, indent=1), encoding="utf-8")
         print("\n".join(rows[name]), flush=True)
-    machine = f"{platform.machine()}, {deepclust_ext.build_info()['simd']}"
+    machine = f"{processor_name()} ({deepclust_ext.build_info()['simd']})"
     lines = [INTRODUCTION.format(words=f" --rows {options.rows}", machine=machine, torch=torch.__version__)]
     for number, (title, (header, rule)) in enumerate(TABLES.items()):
         found = [rows.get(json.dumps([function, *given]), []) for table, function, given in STUDY if table == number]
