@@ -93,12 +93,6 @@ class VCAMI(Method):
     latent: int = param(64, "d, the codes' dimensions.", at_least=1)
     units: int = param(128, "Width of the discriminators.", at_least=1)
     hidden: int = param(200, "Width of the classifier's hidden layer; 0 makes it linear.", at_least=0)
-    head_gain: float = param(
-        1.0,
-        "Multiplies the initial weights of the classifiers' outputs: above 1 they are sharper before the first step, and "
-        "differ more from each other. Ours.",
-        above=0,
-    )
     batch_size: int = shared("batch_size", 250, "Its other images are an image's negatives.")
     augmentation: Any = shared("augmentation", "auto")
     optimizer: Optimizer = shared("optimizer", "adam")
@@ -116,17 +110,7 @@ class VCAMI(Method):
 
     def make_net(self, view_shape: tuple[int, int, int]) -> VCAMINet:
         """The networks; a module that was given is copied: the parameter stays untouched."""
-        same = (
-            "width",
-            "latent",
-            "units",
-            "hidden",
-            "score",
-            "posterior",
-            "n_classifiers",
-            "over_clusters",
-            "head_gain",
-        )
+        same = ("width", "latent", "units", "hidden", "score", "posterior", "n_classifiers", "over_clusters")
         options = {name: getattr(self, name) for name in same}
         options |= {"trunk_seed": derive_seed(self.seed, "trunk"), "seed": derive_seed(self.seed, "heads")}
         return build_vcami_net(copy.deepcopy(self.network), view_shape, self.n_clusters, **options)

@@ -84,12 +84,15 @@ class VCAMILearner(Learner):
             terms["lmi"] = dot_bound(*self.net.local_score(maps, z))
         elif p.local_weight:
             terms["lmi"] = jsd_bound(*self.net.local_score(maps, z, others))
-        terms["cmi"] = category_information(first, second, lamb=p.lamb).mean()
-        if twins is not None:
+        if p.alpha:
+            terms["cmi"] = category_information(first, second, lamb=p.lamb).mean()
+        if p.alpha and twins is not None:
             terms["over"] = category_information(*twins.split(n, dim=1)).mean()
-        sample = z if p.divergence == "sample" else None
-        mixtures = zip(first, *self.net.mixtures(), strict=True)
-        terms["gmm"] = torch.stack([gmm_kl_loss(mean, log_variance, *each, sample=sample) for each in mixtures]).mean()
+        if p.beta:
+            sample = z if p.divergence == "sample" else None
+            mixtures = zip(first, *self.net.mixtures(), strict=True)
+            divergences = [gmm_kl_loss(mean, log_variance, *each, sample=sample) for each in mixtures]
+            terms["gmm"] = torch.stack(divergences).mean()
         terms["reg"] = divergence_from_uniform(first)
         weights = {"gmi": p.global_weight, "lmi": p.local_weight, "gmm": p.beta * share, "reg": p.gamma * share}
         # A mixture that has not started would not label codes, but scatter them.

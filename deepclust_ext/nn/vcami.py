@@ -133,8 +133,6 @@ class VCAMINet(nn.Module):
         S, classifiers on one hidden layer, and mixtures.
     over_clusters : int, optional
         Clusters of a twin of each classifier, without a mixture.
-    head_gain : float
-        Multiplies the initial weights of the classifiers' outputs.
     seed : int
         Draws the initial weights; the global random state is left as it was.
 
@@ -172,7 +170,6 @@ class VCAMINet(nn.Module):
         posterior: Literal["classifier", "vade"] = "classifier",
         n_classifiers: int = 1,
         over_clusters: int | None = None,
-        head_gain: float = 1.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -189,7 +186,7 @@ class VCAMINet(nn.Module):
             self.local_score = (DotEmbedding if score == "dot" else LocalScore)(maps.shape[1], latent, units)
             self.classifier = None
             if posterior == "classifier":
-                options: dict[str, Any] = {"over_clusters": over_clusters, "hidden": hidden, "gain": head_gain}
+                options: dict[str, Any] = {"over_clusters": over_clusters, "hidden": hidden}
                 self.classifier = MLPHead(latent, n_clusters, n_classifiers, **options)
             # Equal means would get equal gradients for ever: drawn apart, until k-means puts them where the codes are.
             self.prior_means = nn.Parameter(torch.randn(n_classifiers, n_clusters, latent))
