@@ -346,3 +346,17 @@ def test_what_the_log_tells(reference):
     assert all({"gmi", "lmi", "cmi", "gmm", "reg", "clusters_used", "nmi_views"} <= record.keys() for record in history)
     assert [("mixture_inertia" in record) for record in history] == [False, False, True, False]
     assert VCAMILearner.passes == ("main",)
+
+
+@pytest.mark.parametrize(
+    ("weights", "names"),
+    [
+        ({"beta": 0.0}, {"gmi", "lmi", "cmi", "over", "reg"}),
+        ({"alpha": 0.0, "labels": "kmeans"}, {"gmi", "lmi", "gmm", "reg"}),
+        ({"global_weight": 0.0, "local_weight": 0.0}, {"cmi", "over", "gmm", "reg"}),
+    ],
+)
+def test_terms_without_a_weight_are_not_computed(weights, names):
+    learner, views, index = learner_of(over_clusters=9, **weights)
+    found = learner.loss(learner.forward(views, index, place(3)), index, place(3))
+    assert found.terms.keys() == names
