@@ -16,6 +16,7 @@ from deepclust_ext.data.images import ImageData, as_float
 from deepclust_ext.data.load import load_data
 from deepclust_ext.evaluate._checks import Labels, as_features, as_labels
 from deepclust_ext.evaluate.scores import scores
+from deepclust_ext.ops.cut import smallest_cluster
 
 CLUSTERERS = ("kmeans", "affinity", "ward", "average")
 # The graph's neighbours, and starts of k-means.
@@ -38,7 +39,8 @@ def cluster_features(
         k-means, the best of ten starts; merges by affinity (`agglomerate` without its local term's weight, AC-GDL);
         scikit-learn's agglomerative clustering with Ward's or the average link, whose memory grows with N squared.
     min_size : int, optional
-        Of "affinity": the size-aware cut of `agglomerate`.
+        Of "affinity": the size-aware cut of `agglomerate`. None takes about min(20, N / (10 K)), as `fit affinity`
+        does; 1 heeds no size, as the paper.
     seed : int
         Of k-means.
 
@@ -74,7 +76,8 @@ def cluster_features(
     if len(points) == 1:
         return np.zeros(1, dtype=np.int64)
     graph = affinity_graph(points, min(NEIGHBOURS, len(points) - 1))
-    found = agglomerate(graph, n_clusters, lam=0.0, x=points, min_size=min_size)
+    size = smallest_cluster(len(points), n_clusters, NEIGHBOURS) if min_size is None else min_size
+    found = agglomerate(graph, n_clusters, lam=0.0, x=points, min_size=size)
     return found.labels.cpu().numpy()
 
 

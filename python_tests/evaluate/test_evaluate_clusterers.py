@@ -35,12 +35,13 @@ def test_every_clusterer_finds_what_is_apart(clusterer):
 
 
 def test_a_size_below_which_nothing_is_a_cluster():
-    x, y = blobs(93)
+    x, y = blobs(393)
     # Three strays, near to each other and far from all.
     x[:3] = 40 + 0.1 * x[:3]
-    plain = cluster_features(x, 3, clusterer="affinity")
+    plain = cluster_features(x, 3, clusterer="affinity", min_size=1)
     sized = cluster_features(x, 3, clusterer="affinity", min_size=10)
     assert np.bincount(plain).min() == 3
+    assert np.array_equal(cluster_features(x, 3, clusterer="affinity"), sized)
     assert np.bincount(sized).min() >= 10
     assert acc_hungarian(sized[3:], y[3:]) == 1.0
 
