@@ -11,7 +11,7 @@ import pytest
 import deepclust_ext
 
 PACKAGE = "deepclust_ext"
-BASE = {"_checks", "_isolation", "_optional", "_warnings", "_version", "_loader", "_cuda"}
+BASE = {"_checks", "_isolation", "_optional", "_warnings", "_version", "_loader", "_cuda", "_processor"}
 # The package itself gives the public names of ops, which is all that its importers may want of it.
 CORE = BASE | {PACKAGE, "distributed", "nn", "data", "runs", "ops"}
 EMBEDDERS = CORE | {"embed"}
