@@ -111,7 +111,7 @@ def block(name: str, runs: dict[int, dict]) -> list[str]:
     for seed, each in runs.items():
         found, seconds = each["conclusion"], each["metrics"].get("seconds")
         trained = ", then ".join(f"{count:,}" for count in found["clusters"])
-        time = "" if seconds is None else f", {seconds:.0f} s on one thread beside other trainings"
+        time = "" if seconds is None else f", {seconds:.0f} s on one thread beside other trainings, pauses included"
         lines.append(
             f"Seed {seed}: trained on {trained} clusters, {each['epochs']} epochs{time}; size that counts as a "
             f"cluster: {found['min_cluster_size']}."

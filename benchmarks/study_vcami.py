@@ -70,8 +70,8 @@ of the largest. Mean +- standard deviation over seeds. Seconds are of training o
 shared the machine's two cores: on a quiet one it takes about half of them.
 
 Why the bounds do not help here: they ask a code for what sets its image apart from all others, the labels' information
-for what its views share. Where the first join, MI(z, z') ends lower, and accuracy goes with it (a larger alpha brings
-both back to those of CMI alone).
+for what its views share. Where the first join, MI(z, z') ends lower, and accuracy goes with it; a larger alpha brings
+some of both back.
 """
 
 PAPER = """The poster's figures (NMI / ACC), with networks that it does not tell and all images: MNIST .987 / .995;
