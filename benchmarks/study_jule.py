@@ -54,8 +54,8 @@ size named to the nearest of the others. The paper's figures are those of its ta
 
 Runs repeat bit for bit on one processor. Another rounds otherwise, and a run then goes another way: on an earlier
 machine RC's ACC of the seeds was .966 .946 .969 on MNIST-test, and .922 .969 .926 on COIL-20. Where COIL-20 is wrong it
-is in the last of 410 merges: at 22 clusters of seed 1's features 99 images in 100 are with their object, and then one
-side of an object, whose other side looks unlike it, joins another object; with seed 2 two cars join, too.
+is in the last of its merges: a few clusters before the end nearly all images are with their object, and then one side
+of an object, whose other side looks unlike it, joins another object, or two cars join.
 
 MNIST-full is trained in bfloat16. Not here: COIL-20 at its 128 x 128 pixels, an epoch of which takes a minute and a
 half of a core, so that its images are scaled down; COIL-100, USPS, UMist, FRGC, CMU-PIE and YouTube faces, which are
