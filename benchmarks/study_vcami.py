@@ -61,18 +61,17 @@ the poster is public, and it gives no networks, weights, sizes or protocol: all 
 networks on samples of the data. Labels had no part in training, in stopping or in the choice of the classifier (by
 MI(z, z') of two views); what they had chosen for DHOG's `small`, and VCAMI's `small` takes over, stands in that
 configuration's file, and in VCAMI's what the scores of mnist5k's seed 0 chose: linear classifiers and 84 epochs. That
-there are twenty of them, and alpha, MI(z, z') chose.
+there are twenty of them, and alpha, was decided by MI(z, z') of its runs, with their scores in sight.
 
 `DMI` is L_GMI + lambda L_LMI, `CMI` the labels' information alone, `AMI` both, `full` with L_GMM and L_REG. "Labels
 from" says whether the classifier or k-means of the codes' means gives ACC, NMI and ARI; the two columns after them are
 k-means of the means in every row. "Used" and "largest" are of the clusters: their number for each seed, and the share
 of the largest. Mean +- standard deviation over seeds. Seconds are of training on one thread, while other trainings
-shared the machine's two cores: on a quiet one it takes about half of them.
+shared the machine's two cores.
 
-Why the bounds do not help on mnist5k: they ask a code for what sets its image apart from all others, the labels'
-information for what its views share. Where the first join, MI(z, z') ends lower, and accuracy goes with it; a larger
-alpha brings some of both back. On digits, fewer and smaller images, the full objective is above the labels' information
-alone.
+On mnist5k, where the bounds join, MI(z, z') ends lower, and accuracy with it: probably since they ask a code for what
+sets its image apart from all others, and the labels' information for what its views share. On digits, fewer and smaller
+images, the full objective is above the labels' information alone.
 """
 
 PAPER = """The poster's figures (NMI / ACC), with networks that it does not tell and all images: MNIST .987 / .995;
