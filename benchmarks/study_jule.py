@@ -52,9 +52,9 @@ no part in it. NMI is divided by the geometric mean of the entropies, as in the 
 rows count a cluster of any size, as the paper does; the others have the size-aware cut, which joins clusters below the
 size named to the nearest of the others. The paper's figures are those of its tables 3 and 10.
 
-Runs repeat bit for bit on one processor. Another rounds otherwise, and a run then goes another way: on an earlier
-machine RC's ACC of the seeds was .966 .946 .969 on MNIST-test, and .922 .969 .926 on COIL-20. Where COIL-20 is wrong it
-is in the last of its merges: a few clusters before the end nearly all images are with their object, and then one side
+Runs repeat bit for bit on one processor. Another rounds otherwise, and a run may then go another way. An earlier
+revision, on another machine, had RC's ACC of the seeds at .966 .946 .969 on MNIST-test, and .922 .969 .926 on COIL-20;
+which of the two made the difference was not looked into. Where COIL-20 is wrong it is mostly in the last of its merges: a few clusters before the end nearly all images are with their object, and then one side
 of an object, whose other side looks unlike it, joins another object, or two cars join.
 
 MNIST-full is trained in bfloat16. Not here: COIL-20 at its 128 x 128 pixels, an epoch of which takes a minute and a
