@@ -54,8 +54,9 @@ size named to the nearest of the others. The paper's figures are those of its ta
 
 Runs repeat bit for bit on one processor. Another rounds otherwise, and a run may then go another way. An earlier
 revision, on another machine, had RC's ACC of the seeds at .966 .946 .969 on MNIST-test, and .922 .969 .926 on COIL-20;
-which of the two made the difference was not looked into. Where COIL-20 is wrong it is mostly in the last of its merges: a few clusters before the end nearly all images are with their object, and then one side
-of an object, whose other side looks unlike it, joins another object, or two cars join.
+which of the two made the difference was not looked into. Where COIL-20 is wrong it is mostly in the last of its merges:
+a few clusters before the end nearly all images are with their object, and then one side of an object, whose other side
+looks unlike it, joins another object, or two cars join.
 
 MNIST-full is trained in bfloat16. Not here: COIL-20 at its 128 x 128 pixels, an epoch of which takes a minute and a
 half of a core, so that its images are scaled down; COIL-100, USPS, UMist, FRGC, CMU-PIE and YouTube faces, which are
