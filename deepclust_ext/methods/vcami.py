@@ -27,9 +27,10 @@ class VCAMI(Method):
     .. math:: \min\; -\bigl[w L_{GMI}(x, z) + \lambda L_{LMI}(x, z) + \alpha I(y; y')\bigr]
               + \beta L_{GMM} + \gamma L_{REG}
 
-    with the Jensen-Shannon bounds L_GMI of the whole map and L_LMI of its places, the divergence L_GMM of the codes
-    from one Gaussian per class, per dimension, and L_REG of p(y|z) from uniform. The poster gives no networks,
-    weights or sizes: these are ours. Configurations: `load_config("vcami", "small")`, "colour" and "paper".
+    with the Jensen-Shannon bounds L_GMI of x's whole map and L_LMI of its places (here with the code of x' in place of
+    z, see `bounds`), the divergence L_GMM of the codes from one Gaussian per class, per dimension, and L_REG of p(y|z)
+    from uniform. The poster gives no networks, weights or sizes: these are ours. Configurations:
+    `load_config("vcami", "small")`, "colour" and "paper".
 
     Parameters
     ----------
@@ -48,8 +49,8 @@ class VCAMI(Method):
 
     n_clusters: int = shared("n_clusters", 10)
     _: KW_ONLY
-    global_weight: float = param(0.1, "w, of L_GMI; the poster has 1.", at_least=0)
-    local_weight: float = param(0.1, "lambda, of L_LMI.", at_least=0)
+    global_weight: float = param(1.0, "w, of L_GMI.", at_least=0)
+    local_weight: float = param(1.0, "lambda, of L_LMI.", at_least=0)
     alpha: float = param(4.0, "Of L_CMI, the information that two views' labels share.", at_least=0)
     beta: float = param(0.05, "Of L_GMM, which is per dimension.", at_least=0)
     gamma: float = param(0.01, "Of L_REG. It asks for uncertain labels, against L_CMI: keep it small.", at_least=0)
@@ -65,6 +66,11 @@ class VCAMI(Method):
         "augmented",
         'Whether x is another augmented view, or the image itself as on the poster. "clean" lets L_CMI tell the two '
         "kinds of view apart in place of the images.",
+    )
+    bounds: Literal["across", "within"] = param(
+        "across",
+        "Whose code L_GMI and L_LMI hold against the map of x: that of x', or its own as on the poster. Within a view "
+        "they also ask codes for what tells the two views of an image apart.",
     )
     score: Literal["dot", "concat"] = param(
         "dot", "L_LMI by dot products of all pairs in the batch, or by a network on a code joined to a place."

@@ -78,12 +78,13 @@ class VCAMILearner(Learner):
         first, second = labels.split(n, dim=1)
         others = derangement(n, derive_generator(p.seed, "negatives", place.epoch, place.step)).to(means.device)
         terms: dict[str, Tensor] = {}
+        held = z if p.bounds == "within" else codes[n:]
         if p.global_weight:
-            terms["gmi"] = jsd_bound(*self.net.global_score(maps, z, others))
+            terms["gmi"] = jsd_bound(*self.net.global_score(maps, held, others))
         if p.local_weight and p.score == "dot":
-            terms["lmi"] = dot_bound(*self.net.local_score(maps, z))
+            terms["lmi"] = dot_bound(*self.net.local_score(maps, held))
         elif p.local_weight:
-            terms["lmi"] = jsd_bound(*self.net.local_score(maps, z, others))
+            terms["lmi"] = jsd_bound(*self.net.local_score(maps, held, others))
         if p.alpha:
             terms["cmi"] = category_information(first, second, lamb=p.lamb).mean()
         if p.alpha and twins is not None:

@@ -69,10 +69,12 @@ def one_thread():
 
 @pytest.mark.parametrize("score", ["dot", "concat"])
 @pytest.mark.parametrize("divergence", ["closed", "sample"])
-def test_the_loss_is_the_posters(score, divergence):
+@pytest.mark.parametrize("bounds", ["across", "within"])
+def test_the_loss_is_the_posters(score, divergence, bounds):
     weights = {"global_weight": 0.3, "local_weight": 0.7, "alpha": 1.9, "beta": 0.11, "gamma": 0.05}
     learner, views, index = learner_of(
-        score=score, divergence=divergence, prior_rise=0, lamb=1.2, n_classifiers=2, over_clusters=7, **weights
+        **{"score": score, "divergence": divergence, "bounds": bounds, "prior_rise": 0, "lamb": 1.2},
+        **{"n_classifiers": 2, "over_clusters": 7, **weights},
     )
     torch.manual_seed(3)
     found = learner.loss(learner.forward(views, index, place(2, 4)), index, place(2, 4))
@@ -84,11 +86,12 @@ def test_the_loss_is_the_posters(score, divergence):
     maps, z, mean, log_variance = (t[:40] for t in (encoded.maps, codes, encoded.mean, encoded.log_variance))
     others = vcami_terms.derangement(40, derive_generator(0, "negatives", 2, 4))
     sigmoid = torch.sigmoid
-    gmi = [sigmoid(t) for t in net.global_score(maps, z, others)]
+    held = z if bounds == "within" else codes[40:]
+    gmi = [sigmoid(t) for t in net.global_score(maps, held, others)]
     if score == "concat":
-        lmi = [sigmoid(t) for t in net.local_score(maps, z, others)]
+        lmi = [sigmoid(t) for t in net.local_score(maps, held, others)]
     else:
-        embedded, places = net.local_score(maps, z)
+        embedded, places = net.local_score(maps, held)
         scores, own = torch.einsum("iu,jlu->ijl", embedded, places), torch.eye(40, dtype=torch.bool)
         lmi = [sigmoid(scores[own]), sigmoid(scores[~own])]
     bounds = [positive.log().mean() + (1 - negative).log().mean() for positive, negative in (gmi, lmi)]
