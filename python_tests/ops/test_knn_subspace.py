@@ -88,7 +88,8 @@ def test_ties_go_to_the_lowest_index(generator):
     graph_equal(x[torch.arange(N) // 4], k=30)
 
 
-@pytest.mark.parametrize("scale", [1e-18, 1e-3, 1e15])
+# With 1e-18 most squares are below the smallest normal number, which takes Intel's a hundred times as long.
+@pytest.mark.parametrize("scale", [1e-17, 1e-3, 1e15])
 def test_any_size_of_values(scale, generator):
     graph_equal(few_directions(generator) * scale)
 
