@@ -100,6 +100,20 @@ def debug_flags(environ: Mapping[str, str]) -> list[str]:
     return [] if asked and asked[-1] != "-g0" else ["-g0"]
 
 
+def path_flags() -> list[str]:
+    """What takes the folders of the builder's machine out of __FILE__, which errors show and the library holds."""
+    import torch
+
+    ours, torchs = (os.path.abspath(path) for path in (__file__, os.path.dirname(torch.__file__)))
+    # The last that fits decides: torch may lie in a virtual environment within our folder.
+    return [f"-fmacro-prefix-map={os.path.dirname(path)}{os.sep}=" for path in (ours, torchs)]
+
+
+def cxx_flags(compiler: str) -> list[str]:
+    """Flags for every C++ file."""
+    return [*CXX_FLAGS, *machine_flags(compiler), *debug_flags(os.environ), *path_flags()]
+
+
 def have_ninja() -> bool:
     """Whether ninja is there; without it the build still works, one file at a time."""
     from torch.utils.cpp_extension import is_ninja_available
@@ -120,7 +134,7 @@ def cpu_extension(compiler: str):
     return CppExtension(
         "deepclust_ext._C",
         sorted(["csrc/library.cpp", *glob.glob("csrc/cpu/*/*.cpp")]),
-        extra_compile_args={"cxx": [*CXX_FLAGS, *machine_flags(compiler), *debug_flags(os.environ)]},
+        extra_compile_args={"cxx": cxx_flags(compiler)},
         extra_link_args=LINK_FLAGS,
         depends=sorted(glob.glob("csrc/**/*.h", recursive=True)),
         py_limited_api=True,
@@ -170,13 +184,7 @@ def cuda_extension(toolkit: setup_cuda.Toolkit, compiler: str):
         extra_link_args=[*LINK_FLAGS, "-Wl,--no-undefined", "-Wl,--as-needed", *toolkit.libraries],
         extra_compile_args={
             # USE_CUDA shows the stable ABI's own CUDA functions.
-            "cxx": [
-                *CXX_FLAGS,
-                *machine_flags(compiler),
-                *debug_flags(os.environ),
-                "-DUSE_CUDA",
-                f'-DDC_CUDA_ARCHITECTURES="{" ".join(architectures)}"',
-            ],
+            "cxx": [*cxx_flags(compiler), "-DUSE_CUDA", f'-DDC_CUDA_ARCHITECTURES="{" ".join(architectures)}"'],
             # Always our own -gencode flags: without a GPU, torch's choice of them raises an IndexError.
             "nvcc": [*setup_cuda.NVCC_FLAGS, *setup_cuda.gencode_flags(architectures)],
         },

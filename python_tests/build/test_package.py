@@ -147,6 +147,17 @@ def test_the_libraries_hold_no_debug_symbols(name):
     assert ".debug_info" not in sections
 
 
+@pytest.mark.parametrize("name", ["cpu_library", "cuda_library"])
+def test_the_libraries_name_no_folder_of_the_machine_that_built_them(name):
+    """Errors name a source as the project has it, `csrc/torch/mi_loss_checks.h`."""
+    info = deepclust_ext.build_info()
+    if info[name] is None:
+        pytest.skip(f"_C_cuda is not loaded: {info['cuda_reason']}")
+    held = LIBRARY.with_name(info[name]).read_bytes()
+    assert re.search(rb"csrc/[\w./-]+\.(?:h|cpp)", held)
+    assert re.findall(rb"/[\w./ +-]*/csrc/[\w./-]+\.(?:h|cpp)", held) == []
+
+
 def run(code: str) -> str:
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True).stdout
