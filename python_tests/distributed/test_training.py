@@ -33,7 +33,7 @@ METHODS = {
     },
     "JULE": {"width": 0.2, "dim": 8, "n_neighbors": 8, "period_epochs": 2, "eta": 0.4},
     "VCAMI": {
-        **TREE, "latent": 8, "units": 16, "hidden": 16, "epochs": 6, "lr": 5e-3, "prior_start": 0.5,
+        **TREE, "latent": 8, "units": 16, "hidden": 16, "epochs": 12, "lr": 5e-3, "prior_start": 0.5,
         "augmentation": "objects", "evaluate_every": 4,
     },
 }  # fmt: skip
