@@ -64,7 +64,7 @@ class VCAMI(Method):
     prior_rise: float = param(0.25, "Share of the epochs over which their weights then rise.", at_least=0, below=1)
     views: Literal["augmented", "clean"] = param(
         "augmented",
-        'Whether x is another augmented view, or the image itself as on the poster. "clean" lets L_CMI tell the two '
+        'Whether x is another augmented view, or the image itself as on the poster. "clean" can let L_CMI tell the two '
         "kinds of view apart in place of the images.",
     )
     bounds: Literal["across", "within"] = param(
